@@ -1,0 +1,94 @@
+"""Backends: what turns fault sets into errors. All of them keep the same contract.
+
+A backend is made for one network and its inputs and has `golden` (n_inputs, n_outputs),
+`errors(batch)` and `errors_and_hidden(batch)`.
+"""
+
+from typing import Protocol
+
+import numpy.typing as npt
+
+from neurosim.backends.compiled import CompiledBackend
+from neurosim.backends.reference import ReferenceBackend
+from neurosim.campaign import Campaign
+from neurosim.deployment import Deployment
+from neurosim.errors import InputError
+from neurosim.faults import FaultBatch, FaultSet
+from neurosim.layers import Array
+from neurosim.network import Network
+
+__all__ = ["Backend", "backend_of", "evaluate", "make_backend"]
+
+
+class Backend(Protocol):
+    """What every backend offers."""
+
+    golden: Array
+
+    def errors(self, batch: FaultBatch) -> Array:
+        """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs)."""
+        ...
+
+    def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
+        """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""
+        ...
+
+
+def make_backend(name: str, network: Network, inputs: Array, dtype: str) -> Backend:
+    """The backend of that name for a network and flattened inputs (n_inputs, n_0)."""
+    kinds = {"compiled": CompiledBackend, "reference": ReferenceBackend}
+    if name not in kinds:
+        raise InputError(f"backend: expected one of {', '.join(kinds)}, got {name!r}")
+    return kinds[name](network, inputs, dtype)
+
+
+def backend_of(campaign: Campaign) -> Backend:
+    """The backend a campaign asks for."""
+    return make_backend(campaign.backend, campaign.network, campaign.inputs, campaign.dtype)
+
+
+def evaluate(
+    deployment: Deployment,
+    fault_set: FaultSet,
+    inputs: npt.ArrayLike,
+    *,
+    backend: str = "compiled",
+    dtype: str = "float64",
+) -> Array:
+    """Error of a fault set that the user chose.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    fault_set : FaultSet
+        Its n_presentations must be the number of inputs.
+    inputs : array_like, (n_inputs, *input_shape)
+    backend : "compiled" or "reference"
+    dtype : "float32" or "float64"
+
+    Returns
+    -------
+    ndarray, (n_inputs, n_outputs)
+        Faulty minus golden outputs.
+
+    Raises
+    ------
+    InputError
+        If the fault set does not fit the network or the inputs.
+
+    Examples
+    --------
+    >>> import neurosim as ns
+    >>> network = ns.Network.dense(weights=[[[1, 2]]], biases=[[0]], activations=["identity"])
+    >>> deployment = ns.deploy(network, ns.Chip.load("ideal"))
+    >>> ns.evaluate(deployment, ns.FaultSet(n_presentations=1, neurons=[(0, 1, 0, 1)]), [[3, 4]])
+    array([[-8.]])
+    """
+    flat = deployment.network.flatten(inputs)
+    if fault_set.n_presentations != len(flat):
+        raise InputError(
+            f"fault_set: expected one of {len(flat)} presentations, as many as there are inputs, "
+            f"got {fault_set.n_presentations}"
+        )
+    engine = make_backend(backend, deployment.network, flat, dtype)
+    return engine.errors(FaultBatch.of(fault_set, deployment.sites))[0]

@@ -1,0 +1,164 @@
+"""The fast backend: Numba kernels that propagate differences, BLAS for the dense middle layers.
+
+It starts at the first faulty layer of each pair of trial and input, does nothing where nothing
+failed, and never forms faulty outputs: small errors keep their relative accuracy. docs/engine.md
+explains the algorithm.
+"""
+
+import numpy as np
+
+from neurosim.faults import FaultBatch
+from neurosim.kernels import activations as codes
+from neurosim.kernels.propagation import advance, classify, dead_inputs, layer_events
+from neurosim.layers import Activation, Array
+from neurosim.network import Network
+
+__all__ = ["CompiledBackend"]
+
+_CODES = {
+    "identity": codes.IDENTITY,
+    "relu": codes.RELU,
+    "leaky_relu": codes.LEAKY_RELU,
+    "sigmoid": codes.SIGMOID,
+    "tanh": codes.TANH,
+    "softplus": codes.SOFTPLUS,
+}
+
+# Values of one layer that the pairs of a block may need: they should stay in the cache.
+_BLOCK_VALUES = 2**21
+
+
+class CompiledBackend:
+    """Errors of fault batches for one network and its inputs.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : ndarray, (n_inputs, n_0)
+    dtype : "float32" or "float64"
+        Of weights, golden activations and differences. Golden values are made in float64.
+    """
+
+    def __init__(self, network: Network, inputs: Array, dtype: str) -> None:
+        self._network, self._dtype = network, np.dtype(dtype)
+        y0 = inputs.astype(np.float64, copy=False)
+        preactivations = network.preactivations(y0)
+        outputs = [y0] + [
+            layer.activation(z) for layer, z in zip(network.layers, preactivations, strict=True)]
+        self._logits = outputs[-1]
+        self.golden = network.read_out(outputs[-1]).astype(self._dtype)
+        self._outputs = [np.ascontiguousarray(y, self._dtype) for y in outputs]
+        self._weights = [layer.weight.astype(self._dtype) for layer in network.layers]
+        self._weights_t = [np.ascontiguousarray(w.T) for w in self._weights]
+        self._caches = [
+            tuple(np.ascontiguousarray(c, self._dtype) for c in _golden_caches(layer.activation, z))
+            for layer, z in zip(network.layers, preactivations, strict=True)
+        ]
+        # Blocks depend on the network and the inputs alone: the shapes that BLAS sees, and with
+        # them the last bits of results, are the same whoever computes a trial.
+        self._block = max(1, _BLOCK_VALUES // (len(y0) * max(network.widths)))
+
+    def errors(self, batch: FaultBatch) -> Array:
+        """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs), in the backend's dtype."""
+        return self._run(batch, hidden=False)[-1]
+
+    def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
+        """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""
+        *hidden, errors = self._run(batch, hidden=True)
+        return errors, hidden
+
+    def _run(self, batch: FaultBatch, hidden: bool) -> list[Array]:
+        widths, depth = self._network.widths, self._network.depth
+        wanted = range(1, depth + 1) if hidden else range(depth, depth + 1)
+        n_inputs = len(self.golden)
+        results = [np.zeros((len(batch), n_inputs, widths[l]), self._dtype) for l in wanted]
+        for first in range(0, len(batch), self._block):
+            stop = min(first + self._block, len(batch))
+            self._run_block(batch, first, stop, [r[first:stop] for r in results], wanted)
+        return results
+
+    def _run_block(
+        self, batch: FaultBatch, first: int, stop: int, results: list[Array], wanted: range
+    ) -> None:
+        n_trials, n_inputs = stop - first, len(self.golden)
+        depth = self._network.depth
+        neurons = _select(batch.neurons, batch.sites.neuron_offsets, first, stop, n_inputs)
+        synapses = _select(batch.synapses, batch.sites.synapse_offsets, first, stop, n_inputs)
+        dense, change, offsets, units, values = dead_inputs(
+            n_trials, n_inputs, neurons(0), self._outputs[0])
+        for number, layer in enumerate(self._network.layers, start=1):
+            dead_synapses, dead_neurons = synapses(number), neurons(number)
+            if not (len(change) or len(units) or len(dead_synapses[1]) or len(dead_synapses[3])
+                    or len(dead_neurons[1]) or len(dead_neurons[3])):
+                continue
+            weight, weight_t = self._weights[number - 1], self._weights_t[number - 1]
+            new_dense, n_dense, n_listed = classify(
+                n_trials, n_inputs, layer.n_out, dense, offsets, dead_synapses, dead_neurons,
+                number == depth)
+            new_change = np.empty((n_dense, layer.n_out), self._dtype)
+            np.matmul(change, weight_t, out=new_change[: len(change)])
+            room = int(n_listed.sum())
+            new_listed = np.empty(room, np.int64), np.empty(room, self._dtype)
+            new_offsets = advance(
+                n_trials, n_inputs, weight, weight_t,
+                _CODES[layer.activation.kind], layer.activation.parameter,
+                *self._caches[number - 1], self._outputs[number - 1], self._outputs[number],
+                dense, change, offsets, (units, values), dead_synapses, dead_neurons,
+                new_dense, new_change, new_listed)
+            dense, change, offsets = new_dense, new_change, new_offsets
+            units, values = new_listed[0][: offsets[-1]], new_listed[1][: offsets[-1]]
+            if number in wanted:
+                flat = results[number - wanted.start].reshape(n_trials * n_inputs, -1)
+                flat[dense >= 0] = change[dense[dense >= 0]]
+                flat[np.repeat(np.arange(len(flat)), np.diff(offsets)), units] = values
+        if self._network.readout == "softmax":
+            self._soften(results[-1])
+
+    def _soften(self, errors: Array) -> None:
+        """Turn changes of logits into changes of softmax outputs, in place.
+
+        p_k (E_k - S) / (1 + S) with E = expm1(dy - max dy) and S = sum p_j E_j.
+        """
+        changed = errors.any(axis=2)
+        p = np.broadcast_to(self._network.read_out(self._logits), errors.shape)[changed]
+        dy = errors[changed].astype(np.float64)
+        e = np.expm1(dy - dy.max(axis=1, keepdims=True))
+        s = (p * e).sum(axis=1, keepdims=True)
+        # Where all golden mass sits on logits that fell out of range, 1 + S is 0: subtract.
+        lost = s[:, 0] <= -1
+        s[lost] = 0
+        result = p * (e - s) / (1 + s)
+        if lost.any():
+            logits = np.broadcast_to(self._logits, errors.shape)[changed][lost]
+            result[lost] = self._network.read_out(logits + dy[lost]) - p[lost]
+        errors[changed] = result
+
+
+def _select(events, site_offsets, first, stop, n_inputs):  # type: ignore[no-untyped-def]
+    """Events of the trials of a block, by layer, as `layer_events` returns them."""
+    offsets = events.offsets[first : stop + 1]
+    nothing = np.empty(0, np.int64)
+    none = (np.zeros(stop - first + 1, np.int64), nothing, nothing, nothing)
+
+    def of_layer(layer: int):  # type: ignore[no-untyped-def]
+        if offsets[0] == offsets[-1]:
+            return none
+        return layer_events(
+            offsets, events.site, events.start, events.stop,
+            site_offsets[layer], site_offsets[layer + 1], n_inputs)
+
+    return of_layer
+
+
+def _golden_caches(activation: Activation, z: Array) -> tuple[Array, Array]:
+    """What the kernels of `neurosim.kernels.activations` want to know of golden values."""
+    match activation.kind:
+        case "sigmoid":
+            return activation(z), activation(-z)
+        case "tanh":
+            half = Activation("sigmoid", 2.0)
+            return half(z), half(-z)
+        case "softplus":
+            return z, activation.derivative(z)
+        case _:
+            return np.maximum(z, 0), np.minimum(z, 0)

@@ -1,0 +1,334 @@
+"""The campaign: everything that determines the numbers, frozen and checked."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.deployment import Deployment
+from neurosim.errors import InputError
+from neurosim.faults import FaultBatch, FaultSet, StuckAtZero
+from neurosim.layers import Array, frozen
+from neurosim.network import Network
+from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
+
+__all__ = ["HISTOGRAM_EDGES", "Campaign"]
+
+Loss: TypeAlias = Literal["squared_error", "absolute_error", "cross_entropy"]
+
+BACKENDS = ("compiled", "reference")
+RECORDS = ("faults", "error", "hidden")
+
+# A unit of work aims at this many error values and this many multiplications.
+_CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**35, 4096
+
+
+def _histogram_edges() -> Array:
+    """Four bins an octave from 2^-24 to 2^12, mirrored; a bin for exactly 0; open ends."""
+    octaves = np.exp2(np.arange(-24, 12))[:, None] * np.array([1, 1.25, 1.5, 1.75])
+    side = np.concatenate([[np.nextafter(0, 1)], octaves.ravel(), [2.0**12, np.inf]])
+    return frozen(np.concatenate([-side[::-1], side]), np.float64)
+
+
+HISTOGRAM_EDGES = _histogram_edges()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Campaign:
+    """A deployment, its fault processes, the inputs, and how many trials to draw.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    faults : sequence of StuckAtZero, optional
+        The fault processes; by default those of the chip.
+    inputs : array_like, shape (n_inputs, *input_shape)
+        What every trial presents, once each, in this order.
+    trials : int
+        Number of fault sets. Not part of the fingerprint: a trace can be continued.
+    seed : int
+        From 0 to 2^64 - 1; one seed, the same bits.
+    targets : array_like, optional
+        Class numbers (n_inputs,) or wanted outputs (n_inputs, n_outputs).
+    loss : None, "squared_error", "absolute_error" or "cross_entropy"
+        A loss whose error is followed too (mean over outputs; needs targets). Cross-entropy needs
+        a softmax read-out.
+    plan : PlainMonteCarlo
+        How trials are drawn.
+    backend : "compiled" or "reference"
+    dtype : "float32" or "float64"
+        What the backend computes in; statistics are float64.
+    record : sequence of "faults", "error", "hidden"
+        What to keep of each trial: the fault sets, the errors, the errors of hidden layers.
+    epsilons : sequence of float
+        Thresholds: how often |error| >= epsilon is counted.
+    replicas : sequence of int
+        Sizes R: the median of R consecutive trials is compared with the epsilons.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or two values contradict each other.
+
+    Examples
+    --------
+    >>> import neurosim as ns
+    >>> network = ns.Network.dense(weights=[[[1, 1]]], biases=[[0]], activations=["identity"])
+    >>> deployment = ns.deploy(network, ns.Chip.load("ideal"))
+    >>> faults = [ns.StuckAtZero("neuron", probability=0.5)]
+    >>> campaign = ns.Campaign(
+    ...     deployment=deployment, faults=faults, inputs=[[1.0, 2.0]], trials=10, seed=42)
+    >>> campaign.fault_set(7) == campaign.fault_set(7)
+    True
+    """
+
+    deployment: Deployment
+    faults: tuple[StuckAtZero, ...] = None  # type: ignore[assignment]
+    inputs: Array
+    trials: int
+    seed: int
+    targets: Array | None = None
+    loss: Loss | None = None
+    plan: PlainMonteCarlo = field(default_factory=PlainMonteCarlo)
+    backend: str = "compiled"
+    dtype: str = "float32"
+    record: tuple[str, ...] = ()
+    epsilons: tuple[float, ...] = ()
+    replicas: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.deployment, Deployment):
+            raise InputError(
+                "deployment: expected what deploy(network, chip) returns, "
+                f"got {type(self.deployment).__name__}"
+            )
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put("faults", self._checked_faults())
+        put("inputs", frozen(self.network.flatten(self.inputs), np.float64))
+        put("trials", _whole("trials", self.trials, 1, 2**62))
+        put("seed", _whole("seed", self.seed, 0, 2**64 - 1))
+        put("targets", self._checked_targets())
+        self._check_loss()
+        self.plan.probabilities(self.faults)
+        _one_of("backend", self.backend, BACKENDS)
+        _one_of("dtype", self.dtype, ("float32", "float64"))
+        record = (self.record,) if isinstance(self.record, str) else tuple(self.record)
+        for name in record:
+            _one_of("record", name, RECORDS)
+        put("record", tuple(name for name in RECORDS if name in record))
+        put("epsilons", _ascending("epsilons", self.epsilons))
+        replicas = [_whole("replicas", r, 1, 100_000) for r in self.replicas]
+        put("replicas", tuple(sorted(set(replicas))))
+        if self.replicas and not self.epsilons:
+            raise InputError(
+                "replicas: expected epsilons beside them, for the median of R replicas is "
+                "compared with those; got none"
+            )
+
+    def _checked_faults(self) -> tuple[StuckAtZero, ...]:
+        chip = self.deployment.chip
+        faults = chip.faults if self.faults is None else self.faults
+        faults = (faults,) if isinstance(faults, StuckAtZero) else tuple(faults)
+        for process in faults:
+            if not isinstance(process, StuckAtZero):
+                raise InputError(f"faults: expected StuckAtZero(...) values, got {process!r}")
+            process.layers_in(self.network.widths)
+        if not faults:
+            raise InputError(
+                f"faults: expected at least one fault process, got none, and chip {chip.name} "
+                "has no default; give StuckAtZero(...)"
+            )
+        return faults
+
+    def _checked_targets(self) -> Array | None:
+        if self.targets is None:
+            return None
+        targets = np.asarray(self.targets)
+        n, k = self.n_inputs, self.n_outputs
+        if targets.dtype.kind not in "fiub":
+            raise InputError(f"targets: expected numbers, got dtype {targets.dtype}")
+        if targets.shape == (n,) and targets.dtype.kind in "iu":
+            if targets.min() < 0 or targets.max() >= k:
+                raise InputError(
+                    f"targets: expected class numbers from 0 to {k - 1}, "
+                    f"got {targets.min()} to {targets.max()}"
+                )
+            return frozen(targets, np.int64)
+        if targets.shape != (n, k):
+            raise InputError(
+                f"targets: expected class numbers of shape ({n},), integers, or wanted outputs "
+                f"of shape ({n}, {k}), got {targets.dtype} of shape {targets.shape}"
+            )
+        if not np.isfinite(targets).all():
+            raise InputError("targets: expected finite numbers, got NaN or infinity")
+        return frozen(targets, np.float64)
+
+    def _check_loss(self) -> None:
+        if self.loss is None:
+            return
+        _one_of("loss", self.loss, ("squared_error", "absolute_error", "cross_entropy"))
+        if self.targets is None:
+            raise InputError(f"targets: expected them for loss {self.loss!r}, got none")
+        if self.loss == "cross_entropy":
+            if self.network.readout != "softmax":
+                raise InputError(
+                    "loss: expected a network with a softmax read-out for cross_entropy, got one "
+                    "without; end its activations with \"softmax\""
+                )
+            if (self.target_outputs < 0).any():
+                raise InputError("targets: expected probabilities for cross_entropy, got < 0")
+
+    @property
+    def network(self) -> Network:
+        """The deployed network."""
+        return self.deployment.network
+
+    @property
+    def n_inputs(self) -> int:
+        """Presentations in a trial."""
+        return len(self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the network."""
+        return self.network.widths[-1]
+
+    @cached_property
+    def labels(self) -> Array | None:
+        """Class numbers (n_inputs,), where the targets are classes or one-hot rows; else None."""
+        if self.targets is None or self.targets.ndim == 1:
+            return self.targets
+        if self.n_outputs < 2:
+            return None
+        one_hot = ((self.targets == 1).sum(axis=1) == 1) & ((self.targets == 0).sum(axis=1)
+                                                           == self.n_outputs - 1)
+        return frozen(self.targets.argmax(axis=1), np.int64) if one_hot.all() else None
+
+    @cached_property
+    def target_outputs(self) -> Array:
+        """Wanted outputs (n_inputs, n_outputs); class numbers become one-hot rows."""
+        if self.targets is None:
+            raise InputError("targets: expected them for what was asked, got none")
+        if self.targets.ndim == 2:
+            return self.targets
+        return frozen(np.eye(self.n_outputs)[self.targets], np.float64)
+
+    @property
+    def histogram_edges(self) -> Array:
+        """Edges of the error histogram, shape (n_bins + 1,): fixed, never from data."""
+        return HISTOGRAM_EDGES
+
+    @cached_property
+    def chunk(self) -> int:
+        """Trials in one unit of work: a function of the campaign only, so that results are too."""
+        sizes = sum(layer.weight.size for layer in self.network.layers)
+        by_memory = _CHUNK_VALUES / (self.n_inputs * self.n_outputs)
+        if "hidden" in self.record:
+            by_memory = _CHUNK_VALUES / (self.n_inputs * sum(self.network.widths))
+        by_work = _CHUNK_WORK / (self.n_inputs * sizes)
+        wanted = max(1.0, min(by_memory, by_work, _CHUNK_TRIALS))
+        return max(2 ** int(math.log2(wanted)), max(self.replicas, default=1))
+
+    def fault_set(self, k: int) -> FaultSet:
+        """What fails in trial k: a pure function of (faults, plan, seed, k).
+
+        Raises
+        ------
+        InputError
+            If k is negative.
+        """
+        k = _whole("k", k, 0, 2**62)
+        return self.fault_batch(k, k + 1)[0]
+
+    def fault_batch(self, first: int, stop: int) -> FaultBatch:
+        """The fault sets of trials first .. stop - 1, in the form engines read."""
+        return draw(
+            self.faults, self.plan, self.deployment.sites, self.n_inputs, self.seed, first, stop)
+
+    def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
+        """The same campaign with other fault probabilities, one a process."""
+        if len(probabilities) != len(self.faults):
+            raise InputError(
+                f"probabilities: expected one for each of {len(self.faults)} fault processes, "
+                f"got {len(probabilities)}"
+            )
+        pairs = zip(self.faults, probabilities, strict=True)
+        return replace(self, faults=tuple(replace(f, probability=p) for f, p in pairs))
+
+    @cached_property
+    def components(self) -> dict[str, str]:
+        """All that determines the numbers, by name: readable where short, else a SHA-256."""
+        network = self.network
+        parts = {
+            "network": _sha(
+                str(network).encode(),
+                *(a.tobytes() for layer in network.layers for a in (layer.weight, layer.bias)),
+            ),
+            "placement": _sha(repr(self.deployment.blocks).encode()),
+            "inputs": _sha(str(self.inputs.shape).encode(), self.inputs.tobytes()),
+            "targets": "none" if self.targets is None else _sha(
+                str((self.targets.shape, self.targets.dtype)).encode(), self.targets.tobytes()),
+            "histogram_edges": _sha(self.histogram_edges.tobytes()),
+            "seed": str(self.seed),
+            "loss": str(self.loss).lower(),
+            "plan": repr(self.plan),
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "record": ", ".join(self.record) or "none",
+            "epsilons": ", ".join(map(repr, self.epsilons)) or "none",
+            "replicas": ", ".join(map(str, self.replicas)) or "none",
+            "chunk": str(self.chunk),
+            "stream_version": str(STREAM_VERSION),
+        }
+        for number, process in enumerate(self.faults, start=1):
+            parts[f"fault process {number}"] = repr(process)
+        return parts
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that determines the numbers, in hexadecimal."""
+        return _sha(*(f"{k}={v}\n".encode() for k, v in sorted(self.components.items())))
+
+    def __str__(self) -> str:
+        return "\n".join([
+            f"{self.trials} trials x {self.n_inputs} inputs, seed {self.seed}, backend "
+            f"{self.backend} ({self.dtype}), {self.plan}",
+            *(f"  {process}" for process in self.faults),
+        ])
+
+
+def _sha(*pieces: bytes) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "little"))
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name}: expected a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {value}")
+    return int(value)
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        spelled = ", ".join(f'"{a}"' for a in allowed)
+        raise InputError(f"{name}: expected one of {spelled}, got {value!r}")
+
+
+def _ascending(name: str, values: npt.ArrayLike) -> tuple[float, ...]:
+    try:
+        array = np.atleast_1d(np.asarray(values, np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected numbers, got {values!r}") from error
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise InputError(f"{name}: expected finite numbers above 0, got {values!r}")
+    return tuple(float(v) for v in np.unique(array))

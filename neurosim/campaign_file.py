@@ -1,0 +1,172 @@
+"""Campaigns written as TOML: the same values as `Campaign`, with paths of network and inputs."""
+
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from neurosim.campaign import Campaign
+from neurosim.chip import Chip
+from neurosim.deployment import deploy
+from neurosim.errors import FormatError, InputError
+from neurosim.faults import Intermittent, Permanent, Persistence, StuckAtZero, Transient
+from neurosim.layers import Array
+from neurosim.network import Network
+
+__all__ = ["load_campaign", "make_campaign", "read_arrays"]
+
+
+class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One [[faults]] table."""
+
+    site: str
+    probability: float
+    layers: list[int] | None = None
+    persistence: str = "permanent"
+    mean_duration: float | None = None
+
+
+class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The keys of a campaign file; [[faults]] may be left out where the chip has its own."""
+
+    network: str
+    chip: str
+    inputs: str
+    trials: int
+    seed: int
+    targets: str | None = None
+    loss: str | None = None
+    backend: str = "compiled"
+    dtype: str = "float32"
+    record: list[str] = []
+    epsilons: list[float] = []
+    replicas: list[int] = []
+    faults: list[FaultEntry] | None = None
+
+
+def load_campaign(path: str | PathLike[str]) -> Campaign:
+    """Read a campaign file (TOML); relative paths in it start at its own folder.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing or no TOML.
+    InputError
+        If a key is unknown or missing, or a value is not what it must be.
+
+    Examples
+    --------
+    >>> load_campaign("campaign.toml")  # doctest: +SKIP
+    """
+    return make_campaign({}, Path(path))
+
+
+def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaign:
+    """A campaign from given values and, for those that are not given, a campaign file."""
+    entries: dict[str, Any] = {}
+    source = "campaign"
+    if path is not None:
+        source = str(path)
+        try:
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"{path}: expected a readable campaign file, got {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise FormatError(f"{path}: expected TOML, got an error: {error}") from error
+        for key in ("network", "chip", "inputs", "targets"):
+            value = entries.get(key)
+            beside = path.parent / value if isinstance(value, str) else None
+            # A chip may be a path or the name of a profile.
+            if beside is not None and (key != "chip" or beside.is_file()):
+                entries[key] = str(beside)
+    entries.update(given)
+    missing = [key for key in ("network", "chip", "inputs", "trials", "seed") if key not in entries]
+    if missing:
+        raise InputError(f"{source}: expected {', '.join(missing)}, got none")
+    _suggest(source, entries, CampaignEntries)
+    for entry in entries.get("faults") or []:
+        if isinstance(entry, dict):
+            _suggest(f"{source}: faults", entry, FaultEntry)
+    try:
+        checked = msgspec.convert(entries, CampaignEntries)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{source}: {error}") from error
+    inputs, found_targets = read_arrays(checked.inputs)
+    targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
+    return Campaign(
+        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip)),
+        faults=None if checked.faults is None else tuple(map(_process, checked.faults)),
+        inputs=inputs,
+        targets=targets,
+        trials=checked.trials,
+        seed=checked.seed,
+        loss=checked.loss,  # type: ignore[arg-type]
+        backend=checked.backend,
+        dtype=checked.dtype,
+        record=tuple(checked.record),
+        epsilons=tuple(checked.epsilons),
+        replicas=tuple(checked.replicas),
+    )
+
+
+def _suggest(source: str, entries: Mapping[str, Any], shape: type[msgspec.Struct]) -> None:
+    """Refuse unknown keys with the closest known one."""
+    known = shape.__struct_fields__
+    for key in entries:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            mend = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"{source}: expected keys {', '.join(known)}, got {key}{mend}")
+
+
+def _process(entry: FaultEntry) -> StuckAtZero:
+    persistence: Persistence
+    if entry.persistence == "intermittent":
+        if entry.mean_duration is None:
+            raise InputError("faults: expected mean_duration for an intermittent fault, got none")
+        persistence = Intermittent(mean_duration=entry.mean_duration)
+    elif entry.persistence in ("permanent", "transient"):
+        persistence = Permanent() if entry.persistence == "permanent" else Transient()
+        if entry.mean_duration is not None:
+            raise InputError(
+                "faults: expected mean_duration for intermittent faults only, got one for a "
+                f"{entry.persistence} fault"
+            )
+    else:
+        raise InputError(
+            "faults: expected persistence permanent, transient or intermittent, "
+            f"got {entry.persistence!r}"
+        )
+    return StuckAtZero(
+        entry.site,  # type: ignore[arg-type]
+        probability=entry.probability,
+        layers=None if entry.layers is None else tuple(entry.layers),
+        persistence=persistence,
+    )
+
+
+def read_arrays(path: str) -> tuple[Array, Array | None]:
+    """Inputs, and targets where the file has them: .npy, or .npz with `inputs` and `targets`."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded, None
+        with loaded as archive:
+            if "inputs" not in archive:
+                raise InputError(
+                    f"{path}: expected an array named inputs (and targets), "
+                    f"got {', '.join(archive) or 'nothing'}"
+                )
+            return archive["inputs"], archive["targets"] if "targets" in archive else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise FormatError(
+            f"{path}: expected an array as .npy, or .npz with inputs and targets, got {error}"
+        ) from error

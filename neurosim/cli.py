@@ -1,0 +1,236 @@
+"""The command line: the verbs of the library over a campaign file or flags.
+
+Exit codes: 0 fine, 1 the question was answered "no", 2 bad input (one line, no traceback;
+--debug shows it), 130 interrupted.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import neurosim as ns
+from neurosim.campaign_file import make_campaign, read_arrays
+
+__all__ = ["main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_METHODS = ("first-order", "single-fault", "second-order", "mean-field", "enumeration")
+
+
+class _Commands(click.Group):
+    """Turns errors that neurosim raises on purpose into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ns.NeurosimError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"neurosim: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt as stop:
+            notes = getattr(stop, "__notes__", [])
+            click.echo("\n".join(["neurosim: interrupted", *notes]), err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="neurosim-faults")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Put a trained network on a virtual neuromorphic chip and let its parts fail."""
+
+
+def _campaign_options(command: F) -> F:
+    """CAMPAIGN, the path of a campaign file, and flags that replace its entries."""
+    for decorate in reversed([
+        click.argument("campaign", required=False, type=click.Path(path_type=Path)),
+        click.option("--network", help="Network file (.npz, .onnx)."),
+        click.option("--chip", help="Name of a chip profile, or the path of one."),
+        click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
+        click.option("--targets", help="Class numbers or wanted outputs: .npy."),
+        click.option(
+            "--fault", "faults", multiple=True, metavar="SITE:PROBABILITY[:PERSISTENCE]",
+            help="For instance neuron:1e-3, synapse:1e-4:transient, neuron:0.01:intermittent=5 "
+            "(mean duration in presentations). Default: the faults of the chip."),
+        click.option("--trials", type=int, help="Number of fault sets to draw."),
+        click.option("--seed", type=int, help="Seed of the random numbers."),
+        click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
+        click.option("--backend", help="compiled or reference."),
+        click.option("--dtype", help="float32 or float64."),
+        click.option("--record", multiple=True, help="faults, error or hidden; may be repeated."),
+        click.option("--epsilon", "epsilons", multiple=True, type=float,
+                     help="Count trials with |error| >= this; may be repeated."),
+        click.option("--replicas", multiple=True, type=int,
+                     help="Compare the median of so many chips with each epsilon; repeatable."),
+    ]):
+        command = decorate(command)
+    return command
+
+
+def _campaign(values: dict[str, Any]) -> ns.Campaign:
+    given = {key: list(v) if isinstance(v, tuple) else v
+             for key, v in values.items() if key != "campaign" and v not in (None, ())}
+    if "faults" in given:
+        given["faults"] = [_fault(text) for text in given["faults"]]
+    return make_campaign(given, values["campaign"])
+
+
+def _fault(text: str) -> dict[str, Any]:
+    site, _, rest = text.partition(":")
+    probability, _, persistence = rest.partition(":")
+    try:
+        entry: dict[str, Any] = {"site": site, "probability": float(probability)}
+        kind, _, duration = persistence.partition("=")
+        if kind:
+            entry["persistence"] = kind
+        if duration:
+            entry["mean_duration"] = float(duration)
+    except ValueError as error:
+        raise ns.InputError(
+            f"--fault: expected SITE:PROBABILITY[:PERSISTENCE], as neuron:1e-3, got {text!r}"
+        ) from error
+    return entry
+
+
+@main.command()
+@click.argument("name", required=False)
+def chips(name: str | None) -> None:
+    """List the chip profiles, or show one: every number with its source."""
+    if name is None:
+        for known, path in ns.chip_profiles().items():
+            click.echo(f"{known:16}{ns.Chip.load(path).description}")
+    else:
+        click.echo(str(ns.Chip.load(name)))
+
+
+@main.command()
+@click.argument("network")
+@click.argument("chip")
+def deploy(network: str, chip: str) -> None:
+    """Place NETWORK (a file) on CHIP (a profile): cores, utilisation, one line a layer."""
+    click.echo(str(ns.deploy(ns.Network.load(network), ns.Chip.load(chip))))
+
+
+@main.command()
+@_campaign_options
+@click.option("-o", "--output", "path", required=True, type=click.Path(path_type=Path),
+              help="The trace (HDF5). Run again after an interruption: it continues.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def run(path: Path, quiet: bool, **values: Any) -> None:
+    """Draw the trials of a campaign and write their statistics to a trace."""
+    campaign = _campaign(values)
+    _notes(campaign.deployment)
+    with ns.run(campaign, path, progress=not quiet) as trace:
+        click.echo(str(trace))
+
+
+@main.command()
+@_campaign_options
+@click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
+def predict(method: str, **values: Any) -> None:
+    """Predict mean and variance of the error without simulation."""
+    values["trials"] = values["trials"] or 1  # a prediction draws nothing
+    click.echo(str(ns.predict(_campaign(values), method=method)))
+
+
+def _compared(trace_path: Path, method: str, values: dict[str, Any]) -> ns.Comparison:
+    campaign = _campaign(values)
+    with ns.Trace(trace_path) as trace:
+        return ns.compare(trace, ns.predict(campaign, method=method))
+
+
+@main.command()
+@_campaign_options
+@click.option("--trace", "trace_path", required=True, type=click.Path(path_type=Path))
+@click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
+def compare(trace_path: Path, method: str, **values: Any) -> None:
+    """Put the trace of a campaign beside its prediction; exit code 1 where they disagree."""
+    comparison = _compared(trace_path, method, values)
+    click.echo(str(comparison))
+    if not comparison.agrees:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_campaign_options
+@click.option("--trace", "trace_path", required=True, type=click.Path(path_type=Path))
+@click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
+@click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path))
+def report(trace_path: Path, method: str, folder: Path, **values: Any) -> None:
+    """Write a page with figures about the trace of a campaign."""
+    click.echo(str(ns.write_report(_compared(trace_path, method, values), folder)))
+
+
+@main.command()
+@_campaign_options
+@click.option("--probability", "probabilities", multiple=True, type=float, required=True,
+              help="A fault probability for every process; may be repeated.")
+@click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path),
+              help="Folder of a report with the curves.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def sweep(probabilities: tuple[float, ...], method: str, folder: Path | None, quiet: bool,
+          **values: Any) -> None:
+    """Run a campaign at several fault probabilities with common random numbers."""
+    result = ns.sweep(
+        _campaign(values), probability=probabilities, method=method, progress=not quiet)
+    click.echo(str(result))
+    if folder is not None:
+        click.echo(str(ns.write_report(result, folder)))
+
+
+@main.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+def info(trace: Path) -> None:
+    """Show what a trace holds."""
+    with ns.Trace(trace) as opened:
+        click.echo(str(opened))
+
+
+@main.command()
+@click.option("-o", "--output", "folder", default="demo", show_default=True,
+              type=click.Path(path_type=Path))
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def demo(folder: Path, quiet: bool) -> None:
+    """Run the whole chain on a small trained network: trace, comparison, report."""
+    from neurosim import data
+
+    began = time.perf_counter()
+    network = ns.Network.load(data.network_path())
+    inputs, labels = read_arrays(str(data.images_path()))
+    chip = ns.Chip.load("crossbar-256")
+    deployment = ns.deploy(network, chip)
+    campaign = ns.Campaign(
+        deployment=deployment, inputs=inputs, targets=labels, trials=20_000, seed=42,
+        epsilons=(0.05, 0.1, 0.2, 0.5, 1.0), replicas=(3, 5, 7), loss="squared_error")
+    click.echo(f"{network}\n\n{deployment}\n\n{campaign}\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ns.InputError(f"--output: expected a folder to write to, got {error}") from error
+    with ns.run(campaign, folder / "demo.h5", progress=not quiet) as trace:
+        comparison = ns.compare(trace, ns.predict(campaign, method="single-fault"))
+    page = ns.write_report(comparison, folder / "report")
+    click.echo(str(comparison))
+    click.echo(
+        f"\ntrace   {folder / 'demo.h5'}\nreport  {page}\n"
+        f"\nDone in {time.perf_counter() - began:.0f} s. Your own network (.onnx or .npz, see "
+        "docs/formats.md) and inputs (.npy):\n"
+        "  neurosim run --network mine.onnx --chip crossbar-256 --inputs inputs.npy "
+        "--trials 10000 --seed 1 -o mine.h5"
+    )
+
+
+def _notes(deployment: ns.Deployment) -> None:
+    for note in deployment.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,457 @@
+"""What fails, where, how often and for how long: fault processes, and what failed in one trial.
+
+Values only: nothing here draws a random number. Layer 0 is the input and layer l = 1..L the output
+of the l-th weighted layer; the synapses of layer l are the weights W_l.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.errors import InputError
+from neurosim.kernels.draws import merge_windows
+from neurosim.layers import Array
+
+__all__ = [
+    "Events",
+    "FaultBatch",
+    "FaultSet",
+    "Intermittent",
+    "Permanent",
+    "Persistence",
+    "Sites",
+    "StuckAtZero",
+    "Transient",
+]
+
+SiteKind: TypeAlias = Literal["neuron", "synapse"]
+
+
+@dataclass(frozen=True)
+class Permanent:
+    """A fault drawn once a trial that lasts the whole trial.
+
+    Examples
+    --------
+    >>> StuckAtZero("neuron", probability=1e-3, persistence=Permanent()).persistence
+    Permanent()
+    """
+
+    def __str__(self) -> str:
+        return "permanent"
+
+
+@dataclass(frozen=True)
+class Transient:
+    """A fault drawn anew, independently, at each presentation.
+
+    Examples
+    --------
+    >>> str(StuckAtZero("synapse", probability=1e-4, persistence=Transient()))
+    'stuck-at-0 synapses of every layer, p = 0.0001, transient'
+    """
+
+    def __str__(self) -> str:
+        return "transient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intermittent:
+    """A fault that comes and goes: a stationary two-state Markov chain over the presentations.
+
+    Parameters
+    ----------
+    mean_duration : float
+        Mean length of a burst in presentations, at least 1. With the probability p of the
+        process it fixes P(repair) = 1/m and P(onset) = p / (m (1 - p)) for one step.
+
+    Raises
+    ------
+    InputError
+        If mean_duration is below 1 or not finite.
+
+    Examples
+    --------
+    >>> Intermittent(mean_duration=5).mean_duration
+    5
+    """
+
+    mean_duration: float
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.mean_duration) and 1 <= self.mean_duration < np.inf):
+            raise InputError(
+                "mean_duration: expected at least 1 presentation and finite, "
+                f"got {self.mean_duration!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"intermittent, mean duration {self.mean_duration:g} presentations"
+
+
+Persistence: TypeAlias = Permanent | Transient | Intermittent
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class StuckAtZero:
+    """Independent stuck-at-0 faults: a neuron whose output is 0, a synapse whose weight is 0.
+
+    Parameters
+    ----------
+    site : "neuron" or "synapse"
+        The kind of hardware that fails.
+    probability : float
+        Per site: per trial (permanent), per presentation (transient), at any presentation
+        (intermittent, stationary). In [0, 1].
+    layers : sequence of int, optional
+        Which layers: 0 is the input, l = 1..L the output of the l-th weighted layer; the synapses
+        of layer l are W_l. By default every neuron of layers 0..L-1, every synapse of 1..L.
+    persistence : Permanent, Transient or Intermittent
+        How long a fault lasts.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or a burst length contradicts the probability.
+
+    Examples
+    --------
+    >>> str(StuckAtZero("neuron", probability=1e-3, layers=[1]))
+    'stuck-at-0 neurons of layer 1, p = 0.001, permanent'
+    """
+
+    site: SiteKind
+    probability: float = field(kw_only=True)
+    layers: tuple[int, ...] | None = field(default=None, kw_only=True)
+    persistence: Persistence = field(default_factory=Permanent, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.site not in ("neuron", "synapse"):
+            raise InputError(f'site: expected "neuron" or "synapse", got {self.site!r}')
+        if not (_is_number(self.probability) and 0 <= self.probability <= 1):
+            raise InputError(
+                f"probability: expected a number in [0, 1], got {self.probability!r}"
+                + ("; is it a percentage?" if _is_number(self.probability)
+                   and 1 < self.probability <= 100 else "")
+            )
+        object.__setattr__(self, "probability", float(self.probability))
+        if self.layers is not None:
+            layers = self.layers
+            if isinstance(layers, str) or not isinstance(layers, Iterable) or not all(
+                isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0
+                for n in layers
+            ):
+                raise InputError(f"layers: expected a list of layer numbers, got {layers!r}")
+            if not list(layers) or len(set(layers)) != len(list(layers)):
+                raise InputError(
+                    f"layers: expected distinct layer numbers, at least one, got {layers!r}"
+                )
+            object.__setattr__(self, "layers", tuple(sorted(int(n) for n in layers)))
+        if not isinstance(self.persistence, Permanent | Transient | Intermittent):
+            raise InputError(
+                "persistence: expected Permanent(), Transient() or Intermittent(mean_duration=...)"
+                f", got {self.persistence!r}"
+            )
+        if isinstance(self.persistence, Intermittent) and self.probability < 1:
+            odds = self.probability / (1 - self.probability)
+            if self.persistence.mean_duration < odds:
+                raise InputError(
+                    f"mean_duration: expected at least p / (1 - p) = {odds:g} presentations at "
+                    f"probability {self.probability:g}, got {self.persistence.mean_duration:g}; "
+                    "shorter bursts cannot fill so large a share of the time"
+                )
+
+    def layers_in(self, widths: Sequence[int]) -> tuple[int, ...]:
+        """The layers meant on a network of widths n_0..n_L.
+
+        Raises
+        ------
+        InputError
+            If a layer does not exist there.
+        """
+        depth = len(widths) - 1
+        first, last = (0, depth) if self.site == "neuron" else (1, depth)
+        if self.layers is None:
+            return tuple(range(0, depth)) if self.site == "neuron" else tuple(range(1, depth + 1))
+        wrong = [n for n in self.layers if not first <= n <= last]
+        if wrong:
+            raise InputError(
+                f"layers: expected {self.site} layers from {first} to {last} of this network of "
+                f"{depth} weighted layers, got {wrong[0]}"
+            )
+        return self.layers
+
+    def __str__(self) -> str:
+        where = "every layer" if self.layers is None else (
+            f"layer {self.layers[0]}" if len(self.layers) == 1
+            else f"layers {', '.join(map(str, self.layers))}")
+        plural = "neurons" if self.site == "neuron" else "synapses"
+        return f"stuck-at-0 {plural} of {where}, p = {self.probability:g}, {self.persistence}"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The numbering of neurons and synapses of a network: one integer a site, layer after layer.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        n_0, ..., n_L.
+
+    Examples
+    --------
+    >>> sites = Sites((3, 2))
+    >>> sites.synapse_numbers([1], [1], [0]), sites.neuron_numbers([1], [1])
+    (array([3]), array([4]))
+    """
+
+    widths: tuple[int, ...]
+
+    @property
+    def neuron_offsets(self) -> Array:
+        """First number of each layer 0..L, and the total: shape (L + 2,)."""
+        return np.cumsum([0, *self.widths], dtype=np.int64)
+
+    @property
+    def synapse_offsets(self) -> Array:
+        """First number of each layer 1..L at index l, and the total: shape (L + 2,)."""
+        return np.cumsum([0, 0, *(a * b for a, b in pairwise(self.widths))], dtype=np.int64)
+
+    def neuron_numbers(self, layer: npt.ArrayLike, unit: npt.ArrayLike) -> Array:
+        """Numbers of neurons."""
+        return self.neuron_offsets[np.asarray(layer, np.int64)] + np.asarray(unit, np.int64)
+
+    def synapse_numbers(
+        self, layer: npt.ArrayLike, out: npt.ArrayLike, in_: npt.ArrayLike
+    ) -> Array:
+        """Numbers of synapses, W_l row by row."""
+        number = np.asarray(layer, np.int64)
+        n_in = np.asarray(self.widths, np.int64)[number - 1]
+        return self.synapse_offsets[number] + np.asarray(out, np.int64) * n_in + np.asarray(
+            in_, np.int64)
+
+    def neurons(self, numbers: Array) -> tuple[Array, Array]:
+        """(layer, unit) of neuron numbers."""
+        offsets = self.neuron_offsets
+        layer = np.searchsorted(offsets, numbers, side="right") - 1
+        return layer, numbers - offsets[layer]
+
+    def synapses(self, numbers: Array) -> tuple[Array, Array, Array]:
+        """(layer, out, in) of synapse numbers."""
+        offsets = self.synapse_offsets
+        layer = np.searchsorted(offsets, numbers, side="right") - 1
+        out, in_ = np.divmod(numbers - offsets[layer], np.asarray(self.widths)[layer - 1])
+        return layer, out, in_
+
+
+NEURON_EVENT = np.dtype([("layer", "i4"), ("unit", "i8"), ("start", "i8"), ("stop", "i8")])
+SYNAPSE_EVENT = np.dtype(
+    [("layer", "i4"), ("out", "i8"), ("in", "i8"), ("start", "i8"), ("stop", "i8")]
+)
+
+
+def _event_array(name: str, events: object, dtype: np.dtype[np.void]) -> Array:
+    fields = dtype.names or ()
+    try:
+        rows = events if isinstance(events, np.ndarray) and events.dtype == dtype else np.array(
+            [tuple(row) for row in events], dtype=dtype)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected rows of ({', '.join(fields)}), got {error}") from error
+    rows = np.unique(rows)
+    rows.setflags(write=False)
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaultSet:
+    """What failed in one trial.
+
+    Parameters
+    ----------
+    n_presentations : int
+        Presentations in the trial; windows are half-open ranges [start, stop) of them.
+    neurons : structured array or rows of (layer, unit, start, stop)
+        Dead neurons. Sorted, without repetition.
+    synapses : structured array or rows of (layer, out, in, start, stop)
+        Dead synapses W_layer[out, in]. Sorted, without repetition.
+
+    Raises
+    ------
+    InputError
+        If a window is empty or outside the trial, or a number is negative.
+
+    Examples
+    --------
+    >>> FaultSet(n_presentations=2, neurons=[(1, 5, 0, 2)]).neurons["unit"]
+    array([5])
+    """
+
+    n_presentations: int
+    neurons: Array = ()  # type: ignore[assignment]
+    synapses: Array = ()  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("neurons", NEURON_EVENT), ("synapses", SYNAPSE_EVENT)):
+            rows = _event_array(name, getattr(self, name), dtype)
+            object.__setattr__(self, name, rows)
+            for row in rows:
+                if not 0 <= row["start"] < row["stop"] <= self.n_presentations:
+                    raise InputError(
+                        f"{name}: expected windows 0 <= start < stop <= {self.n_presentations} "
+                        f"presentations, got [{row['start']}, {row['stop']})"
+                    )
+            if len(rows) and min(int(rows[f].min()) for f in (dtype.names or ())[:-2]) < 0:
+                raise InputError(f"{name}: expected numbers from 0 on, got a negative one")
+
+    def masks(self, presentation: int) -> tuple[Array, Array]:
+        """Neurons and synapses dead at one presentation.
+
+        Returns
+        -------
+        neurons : ndarray of int, shape (n, 2), columns (layer, unit)
+        synapses : ndarray of int, shape (n, 3), columns (layer, out, in)
+
+        Examples
+        --------
+        >>> FaultSet(n_presentations=2, neurons=[(1, 5, 1, 2)]).masks(0)[0].shape
+        (0, 2)
+        """
+        if not 0 <= presentation < self.n_presentations:
+            raise InputError(
+                f"presentation: expected 0 to {self.n_presentations - 1}, got {presentation}")
+        found = []
+        for rows in (self.neurons, self.synapses):
+            now = rows[(rows["start"] <= presentation) & (presentation < rows["stop"])]
+            columns = [now[name] for name in now.dtype.names[:-2]]
+            found.append(np.unique(np.stack(columns, axis=1), axis=0))
+        return found[0], found[1]
+
+    def __len__(self) -> int:
+        return len(self.neurons) + len(self.synapses)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FaultSet):
+            return NotImplemented
+        return self.n_presentations == other.n_presentations and np.array_equal(
+            self.neurons, other.neurons) and np.array_equal(self.synapses, other.synapses)
+
+    def __hash__(self) -> int:
+        return hash((self.n_presentations, self.neurons.tobytes(), self.synapses.tobytes()))
+
+    def __str__(self) -> str:
+        return (f"{len(self.neurons)} neuron and {len(self.synapses)} synapse fault events in "
+                f"{self.n_presentations} presentations")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Events:
+    """Fault events of one kind of site over several trials, as flat arrays.
+
+    The events of trial k of the batch are ``offsets[k]:offsets[k + 1]``, sorted by site and start;
+    windows of one site do not overlap.
+
+    Parameters
+    ----------
+    offsets : ndarray of int64, shape (n_trials + 1,)
+    site : ndarray of int64, shape (n_events,)
+        Site numbers (`Sites`).
+    start, stop : ndarray of int32, shape (n_events,)
+        Windows of presentations.
+    """
+
+    offsets: Array
+    site: Array
+    start: Array
+    stop: Array
+
+
+def _events(site: Array, rows: Array) -> Events:
+    """Events of one trial; overlapping windows of a site, as users may give them, are united."""
+    offsets, site, start, stop = merge_windows(
+        1, np.zeros(len(rows), np.int64), site, rows["start"].astype(np.int32),
+        rows["stop"].astype(np.int32))
+    return Events(offsets=offsets, site=site, start=start, stop=stop)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaultBatch:
+    """The fault sets of consecutive trials in the form that engines read.
+
+    Parameters
+    ----------
+    sites : Sites
+    n_presentations : int
+    neurons, synapses : Events
+    counts : ndarray of int64, shape (n_trials, n_processes)
+        Faults each process drew: sites (permanent) or pairs of site and presentation (else),
+        before overlaps of processes are merged.
+    """
+
+    sites: Sites
+    n_presentations: int
+    neurons: Events
+    synapses: Events
+    counts: Array
+
+    @staticmethod
+    def of(fault_set: FaultSet, sites: Sites) -> "FaultBatch":
+        """One fault set as a batch, checked against the network.
+
+        Raises
+        ------
+        InputError
+            If the fault set names a neuron or synapse that the network does not have.
+        """
+        widths = np.array(sites.widths)
+        neurons, synapses = fault_set.neurons, fault_set.synapses
+        depth = len(widths) - 1
+        for name, rows, first in (("neurons", neurons, 0), ("synapses", synapses, 1)):
+            for row in rows[(rows["layer"] < first) | (rows["layer"] > depth)]:
+                raise InputError(
+                    f"{name}: expected layers from {first} to {depth}, got {row['layer']}")
+        limits = [("neurons", neurons, "unit", widths[neurons["layer"]]),
+                  ("synapses", synapses, "out", widths[synapses["layer"]]),
+                  ("synapses", synapses, "in", widths[synapses["layer"] - 1])]
+        for name, rows, column, limit in limits:
+            for row, n in zip(rows[rows[column] >= limit], limit[rows[column] >= limit]):
+                raise InputError(
+                    f"{name}: expected {column} from 0 to {n - 1} in layer {row['layer']}, "
+                    f"got {row[column]}")
+        return FaultBatch(
+            sites=sites,
+            n_presentations=fault_set.n_presentations,
+            neurons=_events(sites.neuron_numbers(neurons["layer"], neurons["unit"]), neurons),
+            synapses=_events(
+                sites.synapse_numbers(synapses["layer"], synapses["out"], synapses["in"]),
+                synapses),
+            counts=np.empty((1, 0), np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.neurons.offsets) - 1
+
+    def __getitem__(self, k: int) -> FaultSet:
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        a, b = self.neurons.offsets[k : k + 2]
+        neurons = np.empty(b - a, NEURON_EVENT)
+        neurons["layer"], neurons["unit"] = self.sites.neurons(self.neurons.site[a:b])
+        neurons["start"], neurons["stop"] = self.neurons.start[a:b], self.neurons.stop[a:b]
+        a, b = self.synapses.offsets[k : k + 2]
+        synapses = np.empty(b - a, SYNAPSE_EVENT)
+        synapses["layer"], synapses["out"], synapses["in"] = self.sites.synapses(
+            self.synapses.site[a:b])
+        synapses["start"], synapses["stop"] = self.synapses.start[a:b], self.synapses.stop[a:b]
+        return FaultSet(
+            n_presentations=self.n_presentations, neurons=neurons, synapses=synapses)
+
+    def __iter__(self) -> Iterator[FaultSet]:
+        return (self[k] for k in range(len(self)))

@@ -1,0 +1,109 @@
+"""Changes of activations, phi(z + dz) - phi(z), without cancellation.
+
+The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
+for the sigmoid family, max(z, 0) and min(z, 0) for the piecewise linear one, z and sigma(z) for
+softplus. All stays in the dtype of the arrays; constants are cast to it, else float32 arithmetic
+would silently widen.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "SOFTPLUS", "TANH", "change_row"]
+
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
+
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # high part exact in few bits: n * high is exact
+_BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sigmoid_row_single(first, second, dz, gain, scale, out):  # type: ignore[no-untyped-def]
+    """scale (sigma(a + d) - sigma(a)), d = gain dz: +-s q F / (own + other e), e = exp(-|d|).
+
+    F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial; the powers of
+    two are written as bit patterns in a loop of their own, so that both loops become vector code.
+    """
+    real = out.dtype.type
+    g, c, one, zero, half = real(gain), real(scale), real(1), real(0), real(0.5)
+    top, log2_e = real(80), real(_LOG2_E)  # exp(-80) is as good as 0 and still a normal number
+    high, low = real(_LN2_HIGH), real(_LN2_LOW)
+    bits = np.empty(len(dz), np.int32)
+    powers = bits.view(np.float32)
+    for i in range(len(dz)):
+        bits[i] = (_BIAS - np.int32(min(abs(g * dz[i]), top) * log2_e + half)) << _MANTISSA_BITS
+    for i in range(len(dz)):
+        d = g * dz[i]
+        x = min(abs(d), top)
+        n = np.floor(x * log2_e + half)
+        r = (n * high - x) + n * low
+        m = r * (one + r * (half + r * (real(1 / 6) + r * (real(1 / 24) + r * (
+            real(1 / 120) + r * (real(1 / 720) + r * real(1 / 5040)))))))
+        power = powers[i]
+        minus_f = power * m + (power - one)
+        e = power * m + power
+        s, q = first[i], second[i]
+        own = s if d >= zero else q
+        other = q if d >= zero else s
+        change = c * (s * q * minus_f / (own + other * e))
+        out[i] = -change if d >= zero else change
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sigmoid_row_double(first, second, dz, gain, scale, out):  # type: ignore[no-untyped-def]
+    """The same with the exponentials of the C library."""
+    for i in range(len(dz)):
+        d = gain * dz[i]
+        e, minus_f = math.exp(-abs(d)), math.expm1(-abs(d))
+        s, q = first[i], second[i]
+        own, other = (s, q) if d >= 0.0 else (q, s)
+        change = scale * (s * q * minus_f / (own + other * e))
+        out[i] = -change if d >= 0.0 else change
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relu_row(first, second, dz, slope, out):  # type: ignore[no-untyped-def]
+    """Slope below 0: max(dz + min(z, 0), -max(z, 0)) is the change of the positive part."""
+    real = out.dtype.type
+    below, above = real(slope), real(1 - slope)
+    for i in range(len(dz)):
+        out[i] = below * dz[i] + above * max(dz[i] + second[i], -first[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _softplus_row(first, second, dz, out):  # type: ignore[no-untyped-def]
+    """log1p(sigma(z) expm1(d)), and d + log1p(sigma(-z) expm1(-d)) where d > 0.
+
+    Both are log((1 + exp(z + d)) / (1 + exp(z))); each is exact to rounding on its side. sigma of
+    -z comes from z, as 1 - sigma(z) would cancel.
+    """
+    for i in range(len(dz)):
+        d, z = float(dz[i]), float(first[i])
+        if d <= 0.0:
+            out[i] = math.log1p(float(second[i]) * math.expm1(d))
+        elif z + d < 0.0:  # both ends far down: the second form would cancel
+            out[i] = math.log1p(float(second[i]) * math.expm1(d))
+        else:
+            out[i] = d + math.log1p(math.expm1(-d) / (1.0 + math.exp(z)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def change_row(kind, parameter, first, second, dz, out):  # type: ignore[no-untyped-def]
+    """Write phi(z + dz) - phi(z) into out; arrays (n,) of one dtype, out may be dz."""
+    if kind == SIGMOID or kind == TANH:
+        # tanh(z) = 2 sigma(2 z) - 1
+        gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
+        if out.itemsize == 4:
+            _sigmoid_row_single(first, second, dz, gain, scale, out)
+        else:
+            _sigmoid_row_double(first, second, dz, gain, scale, out)
+    elif kind == RELU or kind == LEAKY_RELU:
+        _relu_row(first, second, dz, parameter, out)
+    elif kind == SOFTPLUS:
+        _softplus_row(first, second, dz, out)
+    else:
+        for i in range(len(dz)):
+            out[i] = dz[i]

@@ -1,0 +1,202 @@
+"""What one fault alone changes: exact changes of activations, and their sums over all synapses.
+
+Changes are computed without cancellation: phi(z + h) - phi(z) of a small h keeps all its digits.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "IDENTITY",
+    "LEAKY_RELU",
+    "LOGISTIC",
+    "SOFTPLUS",
+    "activation_change",
+    "synapse_sums",
+    "synapse_sums_softmax",
+]
+
+# phi(z) = identity; z or slope * z; scale / (1 + exp(-gain z)) up to a constant; log(1 + exp(z)).
+IDENTITY, LEAKY_RELU, LOGISTIC, SOFTPLUS = 0, 1, 2, 3
+
+_SMALL = 1.0
+_MANY = {"reassoc", "contract"}  # lets sums be vectorised
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _series(x):  # type: ignore[no-untyped-def]
+    """expm1(x) for |x| <= _SMALL, to rounding, without a branch: loops over it are vectorised."""
+    x = 0.25 * x
+    r = 1.0 / 479001600.0
+    r = r * x + 1.0 / 39916800.0
+    r = r * x + 1.0 / 3628800.0
+    r = r * x + 1.0 / 362880.0
+    r = r * x + 1.0 / 40320.0
+    r = r * x + 1.0 / 5040.0
+    r = r * x + 1.0 / 720.0
+    r = r * x + 1.0 / 120.0
+    r = r * x + 1.0 / 24.0
+    r = r * x + 1.0 / 6.0
+    r = r * x + 0.5
+    r = r * x + 1.0
+    m = r * x
+    m = m * (m + 2.0)  # expm1(2x) from expm1(x)
+    return m * (m + 2.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _logistic(a):  # type: ignore[no-untyped-def]
+    """1 / (1 + exp(-a)) and 1 minus it, both to full relative precision."""
+    e = math.exp(-abs(a))
+    big, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    return (big, small) if a >= 0.0 else (small, big)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _change(code, gain, scale, z, h):  # type: ignore[no-untyped-def]
+    """phi(z + h) - phi(z); the exponentials have negative arguments and never overflow."""
+    if code == IDENTITY:
+        return h
+    if code == LEAKY_RELU:
+        new = z + h
+        if z > 0.0:
+            return h if new > 0.0 else gain * new - z
+        return gain * h if new <= 0.0 else new - gain * z
+    if code == LOGISTIC:
+        s, c = _logistic(gain * z)
+        m = math.expm1(-abs(gain * h))
+        if h <= 0.0:
+            return scale * s * c * m / (1.0 + s * m)
+        return -scale * s * c * m / (1.0 + c * m)
+    s, c = _logistic(z)
+    if h <= 0.0:
+        return math.log1p(s * math.expm1(h))
+    return h + math.log1p(c * math.expm1(-h))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def activation_change(code, gain, scale, z, dz):  # type: ignore[no-untyped-def]
+    """phi(z + dz) - phi(z), written over dz.
+
+    z is (n_inputs, n), dz is (n_inputs, n_changes, n): each change of an input beside the golden z.
+    """
+    n_inputs, n_changes, n = dz.shape
+    s = np.empty(n)
+    q = np.empty(n)
+    for x in range(n_inputs):
+        if code == LOGISTIC:
+            for i in range(n):
+                s[i], c = _logistic(gain * z[x, i])
+                q[i] = scale * s[i] * c
+        for r in range(n_changes):
+            row = dz[x, r]
+            if code == LOGISTIC:
+                largest = 0.0
+                for i in range(n):
+                    largest = max(largest, abs(row[i]))
+                if gain * largest <= _SMALL:
+                    for i in range(n):
+                        m = _series(gain * row[i])
+                        row[i] = q[i] * m / (1.0 + s[i] * m)
+                    continue
+            for i in range(n):
+                row[i] = _change(code, gain, scale, z[x, i], row[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def _unit_changes(code, gain, scale, z, weight, y, t):  # type: ignore[no-untyped-def]
+    """Changes t (n_in,) of one neuron's output when each of its synapses alone is dead."""
+    n = len(y)
+    if code == LOGISTIC:
+        largest = 0.0
+        for j in range(n):
+            largest = max(largest, abs(weight[j] * y[j]))
+        if gain * largest <= _SMALL:
+            s, c = _logistic(gain * z)
+            q = scale * s * c
+            for j in range(n):
+                m = _series(-gain * weight[j] * y[j])
+                t[j] = q * m / (1.0 + s * m)
+            return
+    for j in range(n):
+        t[j] = _change(code, gain, scale, z, -weight[j] * y[j])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def synapse_sums(code, gain, scale, z, weight, y):  # type: ignore[no-untyped-def]
+    """Sum and sum of squares, over a neuron's synapses, of the change each makes of its output.
+
+    z (n_inputs, n_out), weight (n_out, n_in), y (n_inputs, n_in); both results (n_inputs, n_out).
+    """
+    first, second = np.zeros(z.shape), np.zeros(z.shape)
+    t = np.empty(weight.shape[1])
+    for x in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
+            a, b = 0.0, 0.0
+            for j in range(len(t)):
+                a += t[j]
+                b += t[j] * t[j]
+            first[x, i], second[x, i] = a, b
+    return first, second
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):  # type: ignore[no-untyped-def]
+    """Sum and sum of squares, over all synapses of a layer, of the change of each softmax output.
+
+    jacobian (n_outputs, n_out) takes changes of the layer to changes of the logits; outputs
+    (n_inputs, n_outputs) are the golden outputs. Both results (n_inputs, n_outputs).
+    """
+    n_outputs = outputs.shape[1]
+    first, second = np.zeros(outputs.shape), np.zeros(outputs.shape)
+    t = np.empty(weight.shape[1])
+    block = 64
+    m = np.empty((n_outputs, block))
+    mean = np.empty(block)
+    scale_of = np.empty(block)
+    for x in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
+            steepest = 0.0
+            for k in range(n_outputs):
+                steepest = max(steepest, abs(jacobian[k, i]))
+            for start in range(0, len(t), block):
+                n = min(block, len(t) - start)
+                largest = 0.0
+                for j in range(n):
+                    largest = max(largest, abs(t[start + j]))
+                    mean[j] = 0.0
+                if largest == 0.0:
+                    continue
+                small = largest * steepest <= _SMALL
+                if small:
+                    for k in range(n_outputs):
+                        w, p = jacobian[k, i], outputs[x, k]
+                        for j in range(n):
+                            m[k, j] = _series(w * t[start + j])
+                            mean[j] += p * m[k, j]
+                    for j in range(n):
+                        scale_of[j] = 1.0 / (1.0 + mean[j])
+                else:
+                    # Shifted by the largest exponent, so that nothing overflows.
+                    for j in range(n):
+                        top = 0.0
+                        for k in range(n_outputs):
+                            top = max(top, jacobian[k, i] * t[start + j])
+                        total = 0.0
+                        for k in range(n_outputs):
+                            m[k, j] = math.exp(jacobian[k, i] * t[start + j] - top)
+                            total += outputs[x, k] * m[k, j]
+                        mean[j], scale_of[j] = total, 1.0 / total
+                for k in range(n_outputs):
+                    p, a, b = outputs[x, k], 0.0, 0.0
+                    for j in range(n):
+                        d = p * (m[k, j] - mean[j]) * scale_of[j]
+                        a += d
+                        b += d * d
+                    first[x, k] += a
+                    second[x, k] += b
+    return first, second

@@ -1,0 +1,113 @@
+"""What follows the last layer on the chip: read-out and loss, with their exact changes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosim.layers import Array, softmax
+
+__all__ = ["Head"]
+
+# Beyond this change of a logit exponentials are shifted before they are summed.
+_LARGE = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The function from the outputs y_L of the last layer to what is predicted.
+
+    Parameters
+    ----------
+    readout : None or "softmax"
+    loss : None, "squared_error", "absolute_error" or "cross_entropy"
+        Squared and absolute errors are means over the outputs; cross-entropy is
+        -sum_k target_k log output_k.
+
+    Notes
+    -----
+    Arrays of the methods: y (n_inputs, n_L); targets (n_inputs, n_L), unused without a loss;
+    dy (n_inputs, n_changes, n_L), changes of y.
+    """
+
+    readout: str | None = None
+    loss: str | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether what is predicted is y_L itself."""
+        return self.readout is None and self.loss is None
+
+    def size(self, n_last: int) -> int:
+        """Number of values predicted an input."""
+        return n_last if self.loss is None else 1
+
+    def outputs(self, y: Array) -> Array:
+        """Outputs after the read-out, (n_inputs, n_L)."""
+        return softmax(y) if self.readout == "softmax" else y
+
+    def value(self, y: Array, targets: Array | None) -> Array:
+        """What is predicted, (n_inputs, size)."""
+        u = self.outputs(y)
+        if self.loss is None:
+            return u
+        assert targets is not None
+        if self.loss == "cross_entropy":
+            shifted = y - y.max(axis=-1, keepdims=True)
+            log_total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+            return (targets * (log_total - shifted)).sum(axis=-1, keepdims=True)
+        power = 2 if self.loss == "squared_error" else 1
+        return (np.abs(u - targets) ** power).mean(axis=-1, keepdims=True)
+
+    def gradient(self, y: Array, targets: Array | None) -> Array:
+        """Derivatives of what is predicted by y_L: (size, n_inputs or 1, n_L).
+
+        The second axis has length 1 where they are the same for every input.
+        """
+        n = y.shape[-1]
+        if self.linear:
+            return np.eye(n)[:, None, :]
+        u = self.outputs(y)
+        if self.loss is None:
+            return (np.eye(n)[:, None, :] - u) * u.T[:, :, None]
+        assert targets is not None
+        if self.loss == "cross_entropy":
+            return (u * targets.sum(axis=-1, keepdims=True) - targets)[None]
+        r = u - targets
+        slope = (2 * r if self.loss == "squared_error" else np.sign(r)) / n
+        if self.readout == "softmax":
+            slope = u * (slope - (u * slope).sum(axis=-1, keepdims=True))
+        return slope[None]
+
+    def change(self, y: Array, dy: Array, targets: Array | None) -> Array:
+        """Exact changes of what is predicted, (n_inputs, n_changes, size), without cancellation."""
+        if self.linear:
+            return dy
+        y = y[:, None, :]
+        if self.loss == "cross_entropy":
+            assert targets is not None
+            t = targets[:, None, :]
+            log_growth = _softmax_growth(softmax(y), dy)[1]
+            return t.sum(axis=-1, keepdims=True) * log_growth - (t * dy).sum(-1, keepdims=True)
+        du, u = dy, y
+        if self.readout == "softmax":
+            u = softmax(y)
+            du = _softmax_growth(u, dy)[0]
+        if self.loss is None:
+            return du
+        assert targets is not None
+        r = u - targets[:, None, :]
+        if self.loss == "squared_error":
+            return ((2 * r + du) * du).mean(axis=-1, keepdims=True)
+        return (np.abs(r + du) - np.abs(r)).mean(axis=-1, keepdims=True)
+
+
+def _softmax_growth(u: Array, dy: Array) -> tuple[Array, Array]:
+    """Changes of softmax outputs u under changes dy of the logits, and of the log of their sum."""
+    top = np.maximum(dy.max(axis=-1, keepdims=True, initial=0.0), 0.0)
+    if top.max(initial=0.0) <= _LARGE:
+        m = np.expm1(dy)
+        mean = (u * m).sum(axis=-1, keepdims=True)
+        return u * (m - mean) / (1 + mean), np.log1p(mean)
+    e = np.exp(dy - top)
+    total = (u * e).sum(axis=-1, keepdims=True)
+    return u * (e - total) / total, np.log(total) + top

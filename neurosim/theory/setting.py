@@ -1,0 +1,208 @@
+"""What a prediction needs of a campaign: layers, inputs, read-out, and one probability a layer.
+
+Section "Setting" of the theory: several fault processes on one site merge into one, and what their
+persistences mean between two presentations is one function of the lag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from neurosim.errors import InputError
+from neurosim.faults import Permanent, StuckAtZero, Transient
+from neurosim.layers import Activation, Array, Dense
+from neurosim.theory.losses import Head
+
+if TYPE_CHECKING:
+    from neurosim.campaign import Campaign
+
+__all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
+
+# All sites of one kind and layer: they share one probability.
+Block: TypeAlias = tuple[Literal["neuron", "synapse"], int]
+
+# Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
+_VALUES = 2**22
+
+
+def merged_probability(probabilities: Sequence[float]) -> float:
+    """Probability that at least one of several independent processes hits a site.
+
+    Examples
+    --------
+    >>> merged_probability([0.5, 0.5])
+    0.75
+    """
+    return -math.expm1(sum(math.log1p(-p) if p < 1 else -math.inf for p in probabilities))
+
+
+def lag_terms(processes: Sequence[StuckAtZero]) -> tuple[tuple[float, float], ...]:
+    """Covariance of a site's fault between presentations t and t + h: sum of c b^|h|.
+
+    With q = 1 - p, Cov = prod_k (q_k^2 + p_k q_k r_k^|h|) - prod_k q_k^2, where r = 1 for a
+    permanent process, 0 for a transient one, 1 - 1/(m q) for an intermittent one (0^0 = 1).
+
+    Returns
+    -------
+    tuple of (coefficient c, base b)
+        The term of base 1 is the part due to what stays fixed: between chips.
+
+    Examples
+    --------
+    >>> lag_terms([StuckAtZero("neuron", probability=0.5)])
+    ((0.25, 1.0),)
+    """
+    terms: dict[float, float] = {1.0: 1.0}
+    for process in processes:
+        p, q = process.probability, 1 - process.probability
+        if isinstance(process.persistence, Permanent) or q == 0:
+            base = 1.0
+        elif isinstance(process.persistence, Transient):
+            base = 0.0
+        else:
+            base = 1 - 1 / (process.persistence.mean_duration * q)
+        grown: dict[float, float] = {}
+        for b, c in terms.items():
+            grown[b] = grown.get(b, 0.0) + c * q * q
+            grown[b * base] = grown.get(b * base, 0.0) + c * p * q
+        terms = grown
+    terms[1.0] -= math.prod((1 - process.probability) ** 2 for process in processes)
+    return tuple((c, b) for b, c in sorted(terms.items(), reverse=True) if c != 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """The part of a campaign that bears on one prediction.
+
+    Parameters
+    ----------
+    layers : tuple of Dense
+        Weighted layers 1..L, or those up to the hidden layer predicted.
+    inputs : ndarray, shape (n_inputs, n_0)
+    targets : ndarray, shape (n_inputs, n_L), or None
+    head : Head
+    probabilities : mapping of Block to float
+        Merged, above 0, of the sites that can reach what is predicted.
+    lags : mapping of Block to terms of `lag_terms`
+    """
+
+    layers: tuple[Dense, ...]
+    inputs: Array
+    targets: Array | None
+    head: Head
+    probabilities: Mapping[Block, float]
+    lags: Mapping[Block, tuple[tuple[float, float], ...]]
+
+    @staticmethod
+    def of(campaign: Campaign, layer: int | None = None, loss: str | None = None) -> Setting:
+        """Read a campaign; for the outputs, the output of one layer (D4), or a loss.
+
+        Raises
+        ------
+        InputError
+            If the network has no such layer.
+        """
+        network = campaign.network
+        if layer is not None and not (
+            isinstance(layer, int) and not isinstance(layer, bool) and 0 <= layer <= network.depth
+        ):
+            raise InputError(
+                f"layer: expected a layer from 0, the input, to {network.depth}, the last of this "
+                f"network, got {layer!r}"
+            )
+        processes: dict[Block, list[StuckAtZero]] = {}
+        for process in campaign.faults:
+            for number in process.layers_in(network.widths):
+                reaches = layer is None or number <= layer
+                if reaches and process.probability > 0:
+                    processes.setdefault((process.site, number), []).append(process)
+        # Neurons before synapses, layer after layer: the order of what users see.
+        blocks = {block: processes[block] for block in sorted(processes)}
+        return Setting(
+            layers=network.layers[:layer],
+            inputs=campaign.inputs,
+            targets=campaign.target_outputs if loss else None,
+            head=Head(readout=network.readout if layer is None else None, loss=loss),
+            probabilities={
+                b: merged_probability([p.probability for p in ps]) for b, ps in blocks.items()
+            },
+            lags={b: lag_terms(ps) for b, ps in blocks.items()},
+        )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """n_0, ..., n_L."""
+        return (self.inputs.shape[1], *(layer.n_out for layer in self.layers))
+
+    @property
+    def depth(self) -> int:
+        """L."""
+        return len(self.layers)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return len(self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of values predicted an input."""
+        return self.head.size(self.widths[-1])
+
+    def n_sites(self, block: Block) -> int:
+        """Sites of a block."""
+        kind, number = block
+        n = self.widths[number]
+        return n if kind == "neuron" else n * self.widths[number - 1]
+
+    def chunks(self, values_an_input: int) -> Iterator[slice]:
+        """Slices of the inputs such that arrays stay within memory."""
+        size = max(1, _VALUES // max(1, values_an_input))
+        for start in range(0, self.n_inputs, size):
+            yield slice(start, min(start + size, self.n_inputs))
+
+    def targets_of(self, rows: slice) -> Array | None:
+        """Targets of some inputs."""
+        return None if self.targets is None else self.targets[rows]
+
+    def linear_from(self, number: int) -> bool:
+        """Whether layers number..L have no activation."""
+        return all(is_linear(layer.activation) for layer in self.layers[number - 1 :])
+
+    @property
+    def exact(self) -> bool:
+        """Whether the change is the sum of single changes, each proportional to its fault.
+
+        True where the rest of the network is linear and no effect is hit by two sites: neurons of
+        one layer, or synapses of one layer, not both (section 2 of the theory, b4).
+        """
+        if not self.probabilities:
+            return True
+        if len(self.probabilities) > 1 or not self.head.linear:
+            return False
+        ((kind, number),) = self.probabilities
+        return self.linear_from(max(number, 1) if kind == "synapse" else number + 1)
+
+    @property
+    def overlaps(self) -> tuple[str, ...]:
+        """Pairs of kinds of sites where one fault hides the other, one line each."""
+        found = []
+        for kind, number in self.probabilities:
+            if kind == "neuron":
+                for other, how in ((number, "into"), (number + 1, "out of")):
+                    if ("synapse", other) in self.probabilities:
+                        found.append(
+                            f"neurons of layer {number} and synapses of layer {other}: "
+                            f"a dead neuron hides the faults of the synapses {how} it"
+                        )
+        return tuple(found)
+
+
+def is_linear(activation: Activation) -> bool:
+    """Whether phi(z) = z."""
+    return activation.kind == "identity" or (
+        activation.kind == "leaky_relu" and activation.parameter == 1
+    )

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from backend_contract import ACTIVATIONS, BackendContract, batch_for, networks, one, processes
+from hypothesis import given, settings
+
+import neurosim as ns
+from neurosim.backends import make_backend
+from neurosim.errors import InputError
+
+
+class TestReference(BackendContract):
+    def make(self, network, inputs):
+        return make_backend("reference", network, inputs, "float64")
+
+
+class TestCompiled(BackendContract):
+    def make(self, network, inputs):
+        return make_backend("compiled", network, inputs, "float64")
+
+
+class TestReferenceInSinglePrecision(BackendContract):
+    tolerance = 2e-5
+
+    def make(self, network, inputs):
+        return make_backend("reference", network, inputs, "float32")
+
+
+class TestCompiledInSinglePrecision(BackendContract):
+    tolerance = 2e-5
+
+    def make(self, network, inputs):
+        return make_backend("compiled", network, inputs, "float32")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_small_errors_keep_their_relative_accuracy(activation):
+    # A weight of 1e-6 dies: a difference of two float32 outputs would keep one digit at best.
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(size=(30, 20)) / 4, rng.normal(size=(1, 30)) / 5]
+    weights[0][:, 0] *= 1e-6
+    network = ns.Network.dense(
+        weights=weights, biases=[rng.normal(size=30), [0.3]], activations=[activation, "identity"])
+    inputs = rng.normal(size=(5, 20))
+    batch = one(network, inputs, neurons=[(0, 0, 0, 5)])
+    exact = make_backend("reference", network, inputs, "float64").errors(batch)
+    ours = make_backend("compiled", network, inputs, "float32").errors(batch)
+    plain = make_backend("reference", network, inputs, "float32").errors(batch)
+    np.testing.assert_allclose(ours, exact, rtol=1e-5)
+    assert abs(plain / exact - 1).max() > 1e-3
+
+
+def test_wide_layers_take_every_path_of_the_compiled_backend():
+    # Long and short lists, dense rows, rows that become dense late, passing and lasting events.
+    rng = np.random.default_rng(5)
+    widths = [60, 70, 50, 40, 5]
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(b, a)) / np.sqrt(a)
+                 for a, b in zip(widths, widths[1:], strict=False)],
+        biases=[rng.normal(size=n) for n in widths[1:]],
+        activations=["relu", "sigmoid(4)", "tanh", "softmax"],
+    )
+    inputs = rng.normal(size=(7, 60))
+    inputs[:, ::3] = 0
+    for p in (0.001, 0.01, 0.05, 0.3):
+        faults = [
+            ns.StuckAtZero("neuron", probability=p, persistence=ns.Transient()),
+            ns.StuckAtZero("synapse", probability=p),
+            ns.StuckAtZero("synapse", probability=p, layers=[3],
+                           persistence=ns.Intermittent(mean_duration=2)),
+        ]
+        batch = batch_for(network, inputs, faults, n_trials=15)
+        reference = make_backend("reference", network, inputs, "float64").errors(batch)
+        assert reference.any()
+        ours = make_backend("compiled", network, inputs, "float64").errors(batch)
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-12)
+
+
+@given(case=networks(activations=["relu", "sigmoid(4)"]), faults=processes)
+@settings(max_examples=20, deadline=None)
+def test_extreme_logits_stay_finite(case, faults):
+    network, inputs = case
+    last = network.layers[-1]
+    layers = (*network.layers[:-1],
+              ns.layers.Dense(weight=last.weight * 1e3, bias=last.bias * 1e3))
+    network = ns.Network(layers=layers, readout="softmax")
+    batch = batch_for(network, inputs, faults)
+    exact = make_backend("reference", network, inputs, "float64").errors(batch)
+    ours = make_backend("compiled", network, inputs, "float64").errors(batch)
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-9)
+
+
+def test_evaluate_gives_the_error_of_a_chosen_fault_set():
+    network = ns.Network.dense(
+        weights=[np.eye(2), [[1, 2]]], biases=[[0, 0], [5]], activations=["relu", "identity"])
+    deployment = ns.deploy(network, ns.Chip.load("ideal"))
+    faults = ns.FaultSet(n_presentations=2, neurons=[(1, 1, 1, 2)], synapses=[(2, 0, 0, 0, 1)])
+    assert ns.evaluate(deployment, faults, [[3, 4], [3, 4]]).tolist() == [[-3], [-8]]
+    with pytest.raises(InputError, match="fault_set: expected one of 1 presentations"):
+        ns.evaluate(deployment, faults, [[3, 4]])
+    with pytest.raises(InputError, match="backend: expected one of"):
+        ns.evaluate(deployment, faults, [[3, 4], [3, 4]], backend="torch")
