@@ -155,6 +155,13 @@ def classify(n_trials, n_inputs, width, dense, list_offsets, synapses, neurons, 
     return new_dense, n_dense, n_listed
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_scaled(factor, column, total):  # type: ignore[no-untyped-def]
+    """Total += factor * column; a function of its own so that the compiler sees plain vectors."""
+    for i in range(len(total)):
+        total[i] += factor * column[i]
+
+
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _faulty_input(unit, golden, row, before, listed, first, stop):  # type: ignore[no-untyped-def]
     """Faulty output of a unit of the layer before, from a dense row (row >= 0) or a list."""
@@ -181,20 +188,20 @@ def advance(  # type: ignore[no-untyped-def]
     zero = change.dtype.type(0)
     new_offsets = np.zeros(n_trials * n_inputs + 1, np.int64)
     n = 0
+    # Rows of their own: loops whose output may overlap their input do not become vector code.
+    dz = np.empty(n_out, change.dtype)
     cached = np.empty((2, n_out), change.dtype)
     for t in range(n_trials):
         for x in range(n_inputs):
             pair = t * n_inputs + x
             low, high = list_offsets[pair], list_offsets[pair + 1]
             row, row_before = dense[pair], dense_before[pair]
-            if row >= 0:
-                dz = change[row]
-                if row_before < 0:
-                    dz[:] = zero
-                    for e in range(low, high):
-                        value, column = listed[1][e], weight_t[listed[0][e]]
-                        for i in range(n_out):
-                            dz[i] += value * column[i]
+            if row_before >= 0:
+                dz[:] = change[row]
+            elif row >= 0:
+                dz[:] = zero
+                for e in range(low, high):
+                    add_scaled(listed[1][e], weight_t[listed[0][e]], dz)
             # Dead synapses: the lasting ones of the trial, then the passing ones of the pair.
             begin = n
             for part in range(2):
@@ -216,14 +223,15 @@ def advance(  # type: ignore[no-untyped-def]
                     else:
                         n = _add(new_listed, begin, n, out, -value)
             if row >= 0:
-                change_row(kind, parameter, first[x], second[x], dz, dz)
+                change_row(kind, parameter, first[x], second[x], dz, change[row])
             else:
                 m = n - begin
                 for e in range(m):
                     i = new_listed[0][begin + e]
                     cached[0, e], cached[1, e] = first[x, i], second[x, i]
-                values = new_listed[1][begin:n]
-                change_row(kind, parameter, cached[0, :m], cached[1, :m], values, values)
+                    dz[e] = new_listed[1][begin + e]
+                change_row(
+                    kind, parameter, cached[0, :m], cached[1, :m], dz[:m], new_listed[1][begin:n])
             for part in range(2):
                 if part == 0:
                     a, b = neurons[0][t], neurons[0][t + 1]
@@ -235,7 +243,7 @@ def advance(  # type: ignore[no-untyped-def]
                 for e in range(a, b):
                     i = numbers[e]
                     if row >= 0:
-                        dz[i] = -golden[x, i]
+                        change[row, i] = -golden[x, i]
                     else:
                         n = _set(new_listed, begin, n, i, golden[x], 1)
             new_offsets[pair + 1] = n

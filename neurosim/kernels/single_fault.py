@@ -14,6 +14,8 @@ __all__ = [
     "LOGISTIC",
     "SOFTPLUS",
     "activation_change",
+    "synapse_changes",
+    "synapse_changes_softmax",
     "synapse_sums",
     "synapse_sums_softmax",
 ]
@@ -144,6 +146,63 @@ def synapse_sums(code, gain, scale, z, weight, y):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def synapse_changes(code, gain, scale, z, weight, y, power, out):  # type: ignore[no-untyped-def]
+    """Add to out (n_inputs or 1, n_out, n_in) the change of its neuron that each synapse makes.
+
+    To the given power, 1 or 2; with one row in out, summed over the inputs.
+    """
+    t = np.empty(weight.shape[1])
+    for x in range(z.shape[0]):
+        into = out[x if out.shape[0] > 1 else 0]
+        for i in range(z.shape[1]):
+            _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
+            if power == 1:
+                for j in range(len(t)):
+                    into[i, j] += t[j]
+            else:
+                for j in range(len(t)):
+                    into[i, j] += t[j] * t[j]
+
+
+_BLOCK = 64  # synapses whose softmax changes are computed together
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def _softmax_changes(t, slopes, outputs, d, mean, factor):  # type: ignore[no-untyped-def]
+    """Changes d (n_outputs, >= len(t)) of softmax outputs when the logits change by slopes * t."""
+    n_outputs, n = len(outputs), len(t)
+    largest = 0.0
+    for j in range(n):
+        largest = max(largest, abs(t[j]))
+        mean[j] = 0.0
+    steepest = 0.0
+    for k in range(n_outputs):
+        steepest = max(steepest, abs(slopes[k]))
+    if largest * steepest <= _SMALL:
+        for k in range(n_outputs):
+            w, p = slopes[k], outputs[k]
+            for j in range(n):
+                d[k, j] = _series(w * t[j])
+                mean[j] += p * d[k, j]
+        for j in range(n):
+            factor[j] = 1.0 / (1.0 + mean[j])
+    else:
+        # Shifted by the largest exponent, so that nothing overflows.
+        for j in range(n):
+            top = 0.0
+            for k in range(n_outputs):
+                top = max(top, slopes[k] * t[j])
+            for k in range(n_outputs):
+                d[k, j] = math.exp(slopes[k] * t[j] - top)
+                mean[j] += outputs[k] * d[k, j]
+            factor[j] = 1.0 / mean[j]
+    for k in range(n_outputs):
+        p = outputs[k]
+        for j in range(n):
+            d[k, j] = p * (d[k, j] - mean[j]) * factor[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
 def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):  # type: ignore[no-untyped-def]
     """Sum and sum of squares, over all synapses of a layer, of the change of each softmax output.
 
@@ -153,50 +212,46 @@ def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):  #
     n_outputs = outputs.shape[1]
     first, second = np.zeros(outputs.shape), np.zeros(outputs.shape)
     t = np.empty(weight.shape[1])
-    block = 64
-    m = np.empty((n_outputs, block))
-    mean = np.empty(block)
-    scale_of = np.empty(block)
+    d, mean, factor = np.empty((n_outputs, _BLOCK)), np.empty(_BLOCK), np.empty(_BLOCK)
     for x in range(z.shape[0]):
         for i in range(z.shape[1]):
             _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
-            steepest = 0.0
-            for k in range(n_outputs):
-                steepest = max(steepest, abs(jacobian[k, i]))
-            for start in range(0, len(t), block):
-                n = min(block, len(t) - start)
-                largest = 0.0
-                for j in range(n):
-                    largest = max(largest, abs(t[start + j]))
-                    mean[j] = 0.0
-                if largest == 0.0:
-                    continue
-                small = largest * steepest <= _SMALL
-                if small:
-                    for k in range(n_outputs):
-                        w, p = jacobian[k, i], outputs[x, k]
-                        for j in range(n):
-                            m[k, j] = _series(w * t[start + j])
-                            mean[j] += p * m[k, j]
-                    for j in range(n):
-                        scale_of[j] = 1.0 / (1.0 + mean[j])
-                else:
-                    # Shifted by the largest exponent, so that nothing overflows.
-                    for j in range(n):
-                        top = 0.0
-                        for k in range(n_outputs):
-                            top = max(top, jacobian[k, i] * t[start + j])
-                        total = 0.0
-                        for k in range(n_outputs):
-                            m[k, j] = math.exp(jacobian[k, i] * t[start + j] - top)
-                            total += outputs[x, k] * m[k, j]
-                        mean[j], scale_of[j] = total, 1.0 / total
+            for start in range(0, len(t), _BLOCK):
+                part = t[start : start + _BLOCK]
+                _softmax_changes(part, jacobian[:, i], outputs[x], d, mean, factor)
                 for k in range(n_outputs):
-                    p, a, b = outputs[x, k], 0.0, 0.0
-                    for j in range(n):
-                        d = p * (m[k, j] - mean[j]) * scale_of[j]
-                        a += d
-                        b += d * d
+                    a, b = 0.0, 0.0
+                    for j in range(len(part)):
+                        a += d[k, j]
+                        b += d[k, j] * d[k, j]
                     first[x, k] += a
                     second[x, k] += b
     return first, second
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
+def synapse_changes_softmax(
+    code, gain, scale, z, weight, y, jacobian, outputs, power, out
+):  # type: ignore[no-untyped-def]
+    """Add to out (n_outputs, n_inputs or 1, n_out, n_in) each synapse's change of each output.
+
+    To the given power, 1 or 2; with one row in out, summed over the inputs.
+    """
+    n_outputs = outputs.shape[1]
+    t = np.empty(weight.shape[1])
+    d, mean, factor = np.empty((n_outputs, _BLOCK)), np.empty(_BLOCK), np.empty(_BLOCK)
+    for x in range(z.shape[0]):
+        row = x if out.shape[1] > 1 else 0
+        for i in range(z.shape[1]):
+            _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
+            for start in range(0, len(t), _BLOCK):
+                part = t[start : start + _BLOCK]
+                _softmax_changes(part, jacobian[:, i], outputs[x], d, mean, factor)
+                for k in range(n_outputs):
+                    into = out[k, row, i, start : start + len(part)]
+                    if power == 1:
+                        for j in range(len(part)):
+                            into[j] += d[k, j]
+                    else:
+                        for j in range(len(part)):
+                            into[j] += d[k, j] * d[k, j]

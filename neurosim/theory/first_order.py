@@ -112,23 +112,22 @@ class LinearEffects:
             self.setting.n_outputs, len(products), -1
         )
 
-    def site_sums(self, block: Block) -> Array:
-        """Effects of every site of a block, summed over the inputs: (n_outputs, n_sites)."""
+    def site_sums(self, block: Block, power: int) -> Array:
+        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
         setting = self.setting
         kind, number = block
+        sign = (-1) ** power
         total = np.zeros((setting.n_outputs, setting.n_sites(block)))
         for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
             p = self._passes(rows)
             if kind == "neuron":
-                total -= np.einsum(
-                    "kxi,xi->ki", np.broadcast_to(p.c[number], (len(total), *p.a[number].shape)),
-                    p.a[number],
-                )  # fmt: skip
+                total += sign * ((p.c[number] * p.a[number]) ** power).sum(axis=1)
                 continue
-            y, weight = p.y[number - 1], setting.layers[number - 1].weight
-            for k, b in enumerate(p.b[number]):
+            y = p.y[number - 1] ** power
+            weight = setting.layers[number - 1].weight ** power
+            for k, b in enumerate(p.b[number] ** power):
                 b = np.broadcast_to(b, (len(y), len(weight)))
-                total[k] -= (weight * (b.T @ y)).ravel()
+                total[k] += sign * (weight * (b.T @ y)).ravel()
         return total
 
 

@@ -24,8 +24,8 @@ class Effects(Protocol):
     def effects(self, block: Block, rows: slice) -> Array:
         """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
 
-    def site_sums(self, block: Block) -> Array:
-        """Effects of every site of a block, summed over the inputs: (n_outputs, n_sites)."""
+    def site_sums(self, block: Block, power: int) -> Array:
+        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +62,7 @@ def _lagged(effects: Effects, block: Block, base: float) -> Array:
     """Sum over t, t' and s of base^|t-t'| e_s(x_t) e_s(x_t'): shape (n_outputs,)."""
     setting = effects.setting
     if base == 1:
-        return np.asarray((effects.site_sums(block) ** 2).sum(axis=1))
+        return np.asarray((effects.site_sums(block, 1) ** 2).sum(axis=1))
     total = np.zeros(setting.n_outputs)
     memory = np.zeros((setting.n_outputs, setting.n_sites(block)))
     for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):

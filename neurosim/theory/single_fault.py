@@ -4,6 +4,7 @@ A dead neuron changes the next layer by a column of its weights, a dead synapse 
 both are then carried through the rest of the network as differences, many sites at once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,8 @@ from neurosim.kernels.single_fault import (
     LOGISTIC,
     SOFTPLUS,
     activation_change,
+    synapse_changes,
+    synapse_changes_softmax,
     synapse_sums,
     synapse_sums_softmax,
 )
@@ -140,49 +143,81 @@ class SingleEffects:
         dz = (t[..., None] * columns[:, None, :]).reshape(n_rows, n_units * n_in, -1)
         return self._carry(number + 1, self._activate(number + 1, dz, z), y, z, rows)
 
+    def _synapse_parts(self, block: Block, rows: slice):  # type: ignore[no-untyped-def]
+        """Arguments of the synapse kernels, or None where the rest needs a forward pass.
+
+        (activation, golden arrays, d logits / d y_l, golden outputs or None without a softmax).
+        """
+        kind, number = block
+        tail = self._tails[number]
+        head = self.setting.head
+        if kind != "synapse" or tail is None or head.loss is not None:
+            return None
+        y, z = self._golden(rows)
+        layer = self.setting.layers[number - 1]
+        outputs = head.outputs(y[-1]) if head.readout == "softmax" else None
+        return (*_code(layer.activation), z[number], layer.weight, y[number - 1]), tail, outputs
+
     def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
         """Sum and sum of squares of the effects of each block: each (n_inputs, n_outputs)."""
         return {block: self._block_sums(block, rows) for block in self.setting.probabilities}
 
     def _block_sums(self, block: Block, rows: slice) -> tuple[Array, Array]:
         setting = self.setting
-        kind, number = block
-        tail = self._tails[number]
-        if kind == "synapse" and tail is not None and setting.head.loss is None:
-            y, z = self._golden(rows)
-            layer = setting.layers[number - 1]
-            parts = (*_code(layer.activation), z[number], layer.weight, y[number - 1])
-            if setting.head.readout == "softmax":
-                return synapse_sums_softmax(*parts, tail, setting.head.outputs(y[-1]))  # type: ignore[no-any-return]
-            first, second = synapse_sums(*parts)
+        parts = self._synapse_parts(block, rows)
+        if parts is not None:
+            neuron, tail, outputs = parts
+            if outputs is not None:
+                return synapse_sums_softmax(*neuron, tail, outputs)  # type: ignore[no-any-return]
+            first, second = synapse_sums(*neuron)
             return first @ tail.T, second @ (tail**2).T
         shape = (len(range(*rows.indices(setting.n_inputs))), setting.n_outputs)
         first, second = np.zeros(shape), np.zeros(shape)
-        # Few inputs at a time where one input alone fills a batch.
-        per_input = setting.n_sites(block) * max(setting.widths)
-        size = max(1, 8 * _VALUES // per_input)
-        for start in range(rows.start, rows.stop, size):
-            part = slice(start, min(start + size, rows.stop))
+        for part in self._parts(block, rows):
             here = slice(part.start - rows.start, part.stop - rows.start)
             for _, d in self._batches(block, part):
                 first[here] += d.sum(axis=1)
                 second[here] += np.einsum("xsk,xsk->xk", d, d)
         return first, second
 
+    def _parts(self, block: Block, rows: slice) -> Iterator[slice]:
+        """Few inputs at a time where the sites of one input alone fill a batch."""
+        size = max(1, 8 * _VALUES // (self.setting.n_sites(block) * max(self.setting.widths)))
+        for start in range(rows.start, rows.stop, size):
+            yield slice(start, min(start + size, rows.stop))
+
     def effects(self, block: Block, rows: slice) -> Array:
         """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
         setting = self.setting
         n_rows = len(range(*rows.indices(setting.n_inputs)))
+        parts = self._synapse_parts(block, rows)
+        if parts is not None:
+            return self._by_kernel(parts, n_rows, 1)
         result = np.empty((setting.n_outputs, n_rows, setting.n_sites(block)))
         for first, d in self._batches(block, rows):
             result[:, :, first : first + d.shape[1]] = d.transpose(2, 0, 1)
         return result
 
-    def site_sums(self, block: Block) -> Array:
-        """Effects of every site of a block, summed over the inputs: (n_outputs, n_sites)."""
+    def _by_kernel(self, parts, n_rows: int, power: int) -> Array:  # type: ignore[no-untyped-def]
+        neuron, tail, outputs = parts
+        shape = (n_rows, *neuron[4].shape)
+        if outputs is not None:
+            out = np.zeros((len(tail), *shape))
+            synapse_changes_softmax(*neuron, tail, outputs, power, out)
+            return out.reshape(len(tail), n_rows, -1)
+        t = np.zeros(shape)
+        synapse_changes(*neuron, power, t)
+        return ((tail**power)[:, None, :, None] * t).reshape(len(tail), n_rows, -1)  # type: ignore[no-any-return]
+
+    def site_sums(self, block: Block, power: int) -> Array:
+        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
         setting = self.setting
+        everything = slice(0, setting.n_inputs)
+        parts = self._synapse_parts(block, everything)
+        if parts is not None:
+            return self._by_kernel(parts, 1, power)[:, 0]
         total = np.zeros((setting.n_outputs, setting.n_sites(block)))
-        for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
+        for rows in self._parts(block, everything):
             for first, d in self._batches(block, rows):
-                total[:, first : first + d.shape[1]] += d.sum(axis=0).T
+                total[:, first : first + d.shape[1]] += (d**power).sum(axis=0).T
         return total

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from neurosim.errors import TraceError
+from neurosim.errors import NeurosimError, TraceError
 
 __all__ = ["open_hdf5", "reading", "uninterrupted", "writing", "written_aside"]
 
@@ -117,22 +117,24 @@ def written_aside(target: Path, aside: Path) -> Iterator[tuple[h5py.File, Callab
         If it cannot be written.
     """
     with writing(target), uninterrupted() as signals:
-        try:
-            with open(aside, "w+b", buffering=0) as raw:
-                guard = _GuardedFile(raw)
+        with open(aside, "w+b", buffering=0) as raw:
+            guard = _GuardedFile(raw)
 
-                def check() -> None:
+            def check() -> None:
+                with writing(target):
                     guard.check()
-                    signals.check()
+                signals.check()
 
+            try:
                 with h5py.File(guard, "w", rdcc_nbytes=_CHUNK_CACHE) as file:
                     yield file, check
                 check()
                 os.fsync(raw.fileno())
-            os.replace(aside, target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                guard.check()  # what HDF5 said after a failed write is of no interest
+                raise
+        os.replace(aside, target)
         sync_folder(target.parent)
 
 
@@ -167,7 +169,7 @@ def _why_not_written(path: Path, error: OSError) -> str:
                 f"cannot be written: {os.strerror(error.errno)}; expected a folder that this user "
                 "may write to"
             )
-        case errno.ENOTDIR | errno.EEXIST:
+        case errno.ENOTDIR:
             return f"cannot be written: expected {path.parent} to be a folder, but it is a file"
         case errno.ENOENT:
             return f"cannot be written: there is no folder {path.parent}; create it first"
@@ -180,6 +182,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what h5py raises on damaged or foreign files into one line about `path`."""
     try:
         yield
+    except NeurosimError:
+        raise
     except (FileNotFoundError, IsADirectoryError) as error:
         raise TraceError(f"{path}: expected a trace, got no such file") from error
     except PermissionError as error:

@@ -1,0 +1,381 @@
+"""What lies where in a trace: its header, its statistics, its rows of trials.
+
+`docs/trace-format.md` is the description; a change here that old readers would misread raises
+VERSION there and here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+
+from neurosim.campaign import Campaign
+from neurosim.errors import CampaignMismatchError, TraceError
+from neurosim.faults import Events, FaultBatch
+from neurosim.layers import Array
+from neurosim.statistics import Statistics
+from neurosim.trace import provenance
+from neurosim.trace.files import reading
+
+__all__ = [
+    "STATE",
+    "TRACE",
+    "TRIALS",
+    "VERSION",
+    "Header",
+    "Rows",
+    "append_rows",
+    "check_same_campaign",
+    "copy_rows",
+    "joined_rows",
+    "read_header",
+    "read_state",
+    "read_statistics",
+    "rows_of",
+    "row_bytes",
+    "write_campaign",
+    "write_header",
+    "write_results",
+    "write_statistics",
+]
+
+VERSION = 1
+
+# The `format` attribute of the three kinds of files.
+TRACE, STATE, TRIALS = "neurosim trace", "neurosim trace state", "neurosim trace trials"
+
+# Values a trial at a time (or an event at a time), by the name of their dataset in group `trials`.
+Rows: TypeAlias = dict[str, Array]
+
+_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+_SMALL = 2**16  # bytes below which compression is not worth a chunked dataset
+_CHUNK_BYTES, _BLOCK_BYTES = 2**20, 2**24
+_KNOWN_ELSEWHERE = ("epsilons", "replicas")  # of Statistics: they lie in group `campaign`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Which trials of which campaign a file holds.
+
+    Parameters
+    ----------
+    fingerprint : str
+    components : dict of str to str
+        What determines the numbers, by name. Empty in a file of trials.
+    first, stop : int
+        The trials: first .. stop - 1.
+    resume : int
+        Where a continuation begins to compute: the end of the last complete unit of work.
+    """
+
+    fingerprint: str
+    components: dict[str, str]
+    first: int
+    stop: int
+    resume: int
+
+
+def write_header(
+    file: h5py.File, kind: str, fingerprint: str, first: int, stop: int, resume: int
+) -> None:
+    """Write the attributes that every file begins with."""
+    file.attrs["format"] = kind
+    file.attrs["version"] = VERSION
+    file.attrs["fingerprint"] = fingerprint
+    for name, value in (("first_trial", first), ("stop_trial", stop), ("resume_trial", resume)):
+        file.attrs[name] = value
+
+
+def read_header(file: h5py.File, path: Path, kind: str) -> Header:
+    """Read and check the attributes that every file begins with.
+
+    Raises
+    ------
+    TraceError
+        If the file is of another kind, of a newer version or damaged.
+    """
+    with reading(path):
+        found = file.attrs.get("format")
+        if found != kind:
+            what = "an HDF5 file of something else" if not isinstance(found, str) else found
+            raise TraceError(f"{path}: expected a file of format {kind!r}, got {what!r}")
+        version = int(file.attrs["version"])
+        if version > VERSION:
+            raise TraceError(
+                f"{path}: expected format version {VERSION} or older, got {version}; it was "
+                "written by a newer neurosim: install that one"
+            )
+        components = {}
+        if "campaign" in file:
+            names = file["campaign/component_names"].asstr()[()]
+            values = file["campaign/component_values"].asstr()[()]
+            components = dict(zip(names, values, strict=True))
+        return Header(
+            fingerprint=str(file.attrs["fingerprint"]),
+            components=components,
+            first=int(file.attrs["first_trial"]),
+            stop=int(file.attrs["stop_trial"]),
+            resume=int(file.attrs["resume_trial"]),
+        )
+
+
+def check_same_campaign(
+    path: Path, header: Header, fingerprint: str, components: Mapping[str, str], mend: str
+) -> None:
+    """Refuse the trace of another campaign.
+
+    Raises
+    ------
+    CampaignMismatchError
+        Naming what differs, with both values.
+    """
+    if header.fingerprint == fingerprint:
+        return
+    names = [*components, *(name for name in header.components if name not in components)]
+    different = [
+        f"{name} is {_short(header.components.get(name))} there and "
+        f"{_short(components.get(name))} here"
+        for name in names
+        if header.components.get(name) != components.get(name)
+    ]
+    raise CampaignMismatchError(
+        f"{path}: expected a trace of this campaign, got one of another: "
+        f"{'; '.join(different) or 'the fingerprints differ'}; {mend}"
+    )
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "absent"
+    is_hash = len(value) == 64 and set(value) <= set("0123456789abcdef")
+    if is_hash:
+        return f"{value[:12]}..."
+    return value if len(value) <= 160 else f"{value[:157]}..."
+
+
+def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None:
+    """Write what a reader needs to know of the campaign."""
+    text = h5py.string_dtype("utf-8")
+    components = campaign.components
+    processes = [str(process) for process in campaign.faults]
+    for name, strings in (
+        ("component_names", list(components)),
+        ("component_values", list(components.values())),
+        ("processes", processes),
+    ):
+        group.create_dataset(name, data=np.array(strings, dtype=object), dtype=text)
+    group["widths"] = np.array(campaign.network.widths, np.int64)
+    group["epsilons"] = np.array(campaign.epsilons, np.float64)
+    group["replicas"] = np.array(campaign.replicas, np.int64)
+    group["histogram_edges"] = campaign.histogram_edges
+    group["golden"] = golden
+    if campaign.targets is not None:
+        group["targets"] = campaign.targets
+    if campaign.labels is not None:
+        group["labels"] = campaign.labels
+
+
+def write_statistics(group: h5py.Group, statistics: Statistics) -> None:
+    """Write statistics, one dataset for each entry of `Statistics.to_arrays`."""
+    for name, value in statistics.to_arrays().items():
+        if name not in _KNOWN_ELSEWHERE:
+            array = np.asarray(value)
+            options = _COMPRESSION if array.ndim and array.nbytes > _SMALL else {}
+            group.create_dataset(name, data=array, **options)
+
+
+def read_statistics(file: h5py.File, path: Path, group: str = "statistics") -> Statistics:
+    """Read what `write_statistics` wrote.
+
+    Raises
+    ------
+    TraceError
+        If the file is damaged.
+    """
+    with reading(path):
+        flat = {name: dataset[()] for name, dataset in file[group].items()}
+        for name in _KNOWN_ELSEWHERE:
+            flat[name] = file["campaign"][name][()]
+        return Statistics.from_arrays(flat)
+
+
+def write_results(
+    file: h5py.File,
+    total: Statistics,
+    state: Statistics | None,
+    environments: Sequence[provenance.Environment],
+) -> None:
+    """Write the statistics, what a continuation starts from, and where they were computed.
+
+    Parameters
+    ----------
+    file : h5py.File
+    total : Statistics
+        Of all trials.
+    state : Statistics or None
+        Of the complete units of work; None if there is none yet.
+    environments : sequence of dict
+    """
+    write_statistics(file.create_group("statistics"), total)
+    if state is not None and state.stop != total.stop:
+        write_statistics(file.create_group("checkpoint"), state)
+    group = file.create_group("provenance")
+    provenance.write(group, environments)
+    group.attrs["finished"] = provenance.now()
+
+
+def read_state(file: h5py.File, path: Path) -> Statistics | None:
+    """Statistics of the complete units of work of a trace, None if there is none.
+
+    Raises
+    ------
+    TraceError
+        If the file is damaged.
+    """
+    header = read_header(file, path, TRACE)
+    if header.resume == header.first:
+        return None
+    return read_statistics(
+        file, path, "statistics" if header.resume == header.stop else "checkpoint")
+
+
+def rows_of(
+    campaign: Campaign, batch: FaultBatch, errors: Array, hidden: list[Array] | None
+) -> Rows:
+    """What a campaign records of each trial of a batch.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    batch : FaultBatch
+    errors : ndarray, (n_trials, n_inputs, n_outputs)
+    hidden : list of ndarray, (n_trials, n_inputs, n_l), for layers 1..L-1
+        Needed if the campaign records them.
+    """
+    rows = {"fault_counts": batch.counts}
+    if "faults" in campaign.record:
+        rows |= _event_rows("neurons", batch.neurons, ("layer", "unit"), batch.sites.neurons)
+        rows |= _event_rows("synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses)
+    if "error" in campaign.record:
+        rows["errors"] = errors
+    if "hidden" in campaign.record:
+        for number, values in enumerate(hidden or [], start=1):
+            rows[f"hidden/{number}"] = values
+    return rows
+
+
+def _event_rows(
+    kind: str,
+    events: Events,
+    names: tuple[str, ...],
+    locate: Callable[[Array], tuple[Array, ...]],
+) -> Rows:
+    columns = dict(zip(names, locate(events.site), strict=True))
+    columns |= {"start": events.start, "stop": events.stop}
+    rows = {f"{kind}/{name}": values.astype(np.int64) for name, values in columns.items()}
+    rows[f"{kind}/offsets"] = events.offsets.astype(np.int64)
+    return rows
+
+
+def row_bytes(rows: Rows) -> int:
+    """Memory that rows take."""
+    return sum(values.nbytes for values in rows.values())
+
+
+def joined_rows(parts: list[Rows]) -> Rows:
+    """Rows of consecutive ranges of trials as one."""
+    return {name: _joined([part[name] for part in parts], name) for name in parts[0]}
+
+
+def _joined(arrays: list[Array], name: str) -> Array:
+    if not name.endswith("/offsets"):
+        return np.concatenate(arrays)
+    before = np.cumsum([0, *(array[-1] for array in arrays)])
+    return np.concatenate(
+        [[0], *(array[1:] + n for array, n in zip(arrays, before[:-1], strict=True))])
+
+
+def copy_rows(
+    group: h5py.Group, source: h5py.File, path: Path, n_trials: int, check: Callable[[], None]
+) -> None:
+    """Append the first n_trials trials of the file at `path` to a group `trials`.
+
+    Raises
+    ------
+    TraceError
+        If the source is damaged.
+    """
+    with reading(path):
+        append_rows(group, source["trials"], n_trials, check)
+
+
+def append_rows(
+    group: h5py.Group, source: h5py.Group | Rows, n_trials: int, check: Callable[[], None]
+) -> None:
+    """Append the first n_trials trials of a source to the group `trials` of a file.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Its datasets are made on the first call.
+    source : h5py.Group or dict of str to ndarray
+        The group `trials` of another file, or rows in memory. Copied block by block.
+    n_trials : int
+    check : callable
+        Called between blocks.
+    """
+    for name in _row_names(source):
+        values = source[name]
+        if name.endswith("/offsets"):
+            target = _extensible(group, name, values)
+            if len(target) == 0:
+                target.resize(1, axis=0)
+                target[0] = 0
+            _append(target, values, 1, n_trials + 1, int(target[-1]), check)
+        else:
+            kind, _, column = name.partition("/")
+            stop = n_trials
+            if column and f"{kind}/offsets" in source:
+                stop = int(source[f"{kind}/offsets"][n_trials])
+            _append(_extensible(group, name, values), values, 0, stop, 0, check)
+
+
+def _row_names(source: h5py.Group | Rows) -> Iterator[str]:
+    if isinstance(source, dict):
+        yield from source
+        return
+    for name, item in source.items():
+        if isinstance(item, h5py.Group):
+            yield from (f"{name}/{inner}" for inner in item)
+        else:
+            yield name
+
+
+def _extensible(group: h5py.Group, name: str, like: h5py.Dataset | Array) -> h5py.Dataset:
+    if name not in group:
+        row = like.shape[1:]
+        size = max(1, int(np.prod(row)) * like.dtype.itemsize)
+        chunks = (max(1, min(_CHUNK_BYTES // size, 2**16)), *(max(1, n) for n in row))
+        options = _COMPRESSION if 0 not in row else {}
+        group.create_dataset(
+            name, shape=(0, *row), maxshape=(None, *row), dtype=like.dtype, chunks=chunks,
+            **options)
+    return group[name]
+
+
+def _append(
+    target: h5py.Dataset, values: h5py.Dataset | Array, start: int, stop: int, shift: int,
+    check: Callable[[], None],
+) -> None:
+    end = len(target)
+    target.resize(end + stop - start, axis=0)
+    row = int(np.prod(target.shape[1:])) * target.dtype.itemsize
+    step = max(1, _BLOCK_BYTES // max(1, row))
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        block = values[first:last]
+        target[end + first - start : end + last - start] = block + shift if shift else block
+        check()

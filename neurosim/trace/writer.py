@@ -1,0 +1,409 @@
+"""The writer: checkpoints while a campaign runs, one file at the end.
+
+While trials are computed, the folder `<trace>.segments` holds files of trials, each with the
+rows of a range, and states, each with the statistics of all trials up to one number. A state
+counts once the trials before it are there; every file appears complete or not at all. At the end
+all is written into one file aside, which then takes the place of the trace.
+"""
+
+import re
+import time
+import warnings
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import h5py
+from filelock import BaseFileLock, FileLock, Timeout
+
+from neurosim.campaign import Campaign
+from neurosim.errors import CampaignMismatchError, TraceError
+from neurosim.layers import Array
+from neurosim.statistics import Statistics
+from neurosim.trace import provenance
+from neurosim.trace.files import open_hdf5, reading, uninterrupted, writing, written_aside
+from neurosim.trace.layout import (
+    STATE,
+    TRACE,
+    TRIALS,
+    Header,
+    Rows,
+    append_rows,
+    check_same_campaign,
+    copy_rows,
+    joined_rows,
+    read_header,
+    read_state,
+    read_statistics,
+    row_bytes,
+    write_campaign,
+    write_header,
+    write_results,
+    write_statistics,
+)
+
+__all__ = ["TraceWriter", "checkpointed", "is_finished", "segments_folder"]
+
+_STATE_NAME = re.compile(r"(\d+)\.state\.h5")
+_TRIALS_NAME = re.compile(r"(\d+)-(\d+)\.trials\.h5")
+_MEMORY = 2**26  # bytes of recorded rows that wait for the next checkpoint
+_Found: TypeAlias = tuple[Path, Statistics, list[provenance.Environment], list[Path]]
+_MEND = "give another path, or delete that file to begin anew"
+
+
+def segments_folder(path: Path) -> Path:
+    """Where the checkpoints of an unfinished trace lie."""
+    return path.with_name(path.name + ".segments")
+
+
+def checkpointed(path: Path) -> int | None:
+    """Number of the trial up to which checkpoints of an unfinished trace reach, if there are."""
+    with suppress(OSError):
+        names = [_STATE_NAME.fullmatch(p.name) for p in segments_folder(path).iterdir()]
+        return max((int(match[1]) for match in names if match), default=None)
+    return None
+
+
+def is_finished(campaign: Campaign, path: Path, trials: range) -> bool:
+    """Whether the trace at `path` holds exactly these trials of the campaign.
+
+    Raises
+    ------
+    CampaignMismatchError
+        If it is the trace of another campaign.
+    TraceError
+        If the path cannot become this trace: a folder, a foreign file, other or more trials.
+    """
+    if not path.exists():
+        return False
+    with open_hdf5(path) as file:
+        header = read_header(file, path, TRACE)
+    _check(path, header, campaign, trials)
+    return header.stop == trials.stop
+
+
+def _check(path: Path, header: Header, campaign: Campaign, trials: range) -> None:
+    check_same_campaign(path, header, campaign.fingerprint, campaign.components, _MEND)
+    if header.first != trials.start:
+        raise TraceError(
+            f"{path}: expected a trace that begins with trial {trials.start}, got one that begins "
+            f"with trial {header.first}; give each range of trials a path of its own"
+        )
+    if header.stop > trials.stop:
+        raise TraceError(
+            f"{path}: expected at most the {len(trials)} trials asked for, got "
+            f"{header.stop - header.first} already; ask for that many or more, or give another path"
+        )
+
+
+class TraceWriter:
+    """Collects results of units of work, in order, into a trace.
+
+    Use it as a context manager: the one writer of the trace until the block ends.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    path : Path
+        Of the trace.
+    trials : range
+        Which trials the trace is to hold; begins at a multiple of campaign.chunk.
+    golden : ndarray, (n_inputs, n_outputs)
+    checkpoint_seconds : float
+        Least time between two checkpoints; 0 writes one after every unit of work. At most 1 % of
+        the time since the start, and 5 % for writing, go before the next (up to 60 times it).
+
+    Raises
+    ------
+    CampaignMismatchError
+        If what lies at the path belongs to another campaign.
+    TraceError
+        If the path cannot be written or continued, or another process is writing it.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        path: Path,
+        trials: range,
+        golden: Array,
+        *,
+        checkpoint_seconds: float,
+    ) -> None:
+        self._campaign, self._path, self._trials = campaign, path, trials
+        self._golden, self._seconds = golden, checkpoint_seconds
+        self._folder = segments_folder(path)
+        self._stack = ExitStack()
+        self._state: Statistics | None = None
+        self._base_stop = trials.start  # trials before it lie in the finished trace
+        self._segments: list[Path] = []
+        self._environments: list[provenance.Environment] = []
+        self._pending: list[Rows] = []
+        self._pending_first = trials.start
+        self._tail: tuple[Statistics, Rows] | None = None
+        self._began = self._last = time.monotonic()
+        self._cost = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock()
+            self._recover()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def next_trial(self) -> int:
+        """The first trial that is not part of the fold of complete units of work."""
+        return self._trials.start if self._state is None else self._state.stop
+
+    @property
+    def checkpoint(self) -> int:
+        """Trials up to this number survive a crash."""
+        return self._pending_first
+
+    def add(self, statistics: Statistics, rows: Rows) -> None:
+        """Take the result of the next unit of work; write a checkpoint when it is time.
+
+        Raises
+        ------
+        TraceError
+            If a checkpoint cannot be written.
+        """
+        with uninterrupted():
+            if statistics.stop - statistics.first < self._campaign.chunk:
+                self._tail = (statistics, rows)
+                return
+            self._state = statistics if self._state is None else self._state.merge(statistics)
+            self._pending.append(rows)
+            now = time.monotonic()
+            wait = max(20 * self._cost, (now - self._began) / 100)
+            wait = max(self._seconds, min(wait, 60 * self._seconds))
+            if now - self._last >= wait or sum(map(row_bytes, self._pending)) > _MEMORY:
+                self.write_checkpoint()
+
+    def write_checkpoint(self) -> None:
+        """Put all complete units of work on the disk.
+
+        Raises
+        ------
+        TraceError
+            If that fails; the checkpoints before stay.
+        """
+        if not self._pending or self._state is None:
+            return
+        with uninterrupted():
+            begin = time.monotonic()
+            first, stop = self._pending_first, self._state.stop
+            target = self._folder / f"{first:015d}-{stop:015d}.trials.h5"
+            with written_aside(target, _part(target)) as (file, check):
+                write_header(file, TRIALS, self._campaign.fingerprint, first, stop, stop)
+                rows = joined_rows(self._pending)
+                append_rows(file.create_group("trials"), rows, stop - first, check)
+            state = self._folder / f"{stop:015d}.state.h5"
+            with written_aside(state, _part(state)) as (file, _):
+                self._write_state(file, self._state)
+            self._segments.append(target)
+            self._pending, self._pending_first = [], stop
+            with writing(self._folder):
+                # Two states stay: should the newest turn out damaged, there is one before it.
+                for old in sorted(self._folder.glob("*.state.h5"))[:-2]:
+                    old.unlink()
+            self._last = time.monotonic()
+            self._cost = self._last - begin
+
+    def finish(self) -> None:
+        """Write everything into the trace and remove the checkpoints.
+
+        Raises
+        ------
+        TraceError
+            If that fails; the checkpoints stay.
+        """
+        self.write_checkpoint()
+        state, total = self._state, self._state
+        if self._tail is not None:
+            total = self._tail[0] if state is None else state.merge(self._tail[0])
+        if total is None or total.stop != self._trials.stop:
+            raise RuntimeError("finish: not all trials have been added")
+        aside = _part(self._folder / self._path.name)
+        with written_aside(self._path, aside) as (file, check):
+            resume = total.first if state is None else state.stop
+            write_header(
+                file, TRACE, self._campaign.fingerprint, total.first, total.stop, resume)
+            write_campaign(file.create_group("campaign"), self._campaign, self._golden)
+            write_results(file, total, state, self._environments)
+            trials = file.create_group("trials")
+            if self._base_stop > total.first:
+                with open_hdf5(self._path) as base:
+                    copy_rows(trials, base, self._path, self._base_stop - total.first, check)
+            for segment in self._segments:
+                with open_hdf5(segment) as source:
+                    header = read_header(source, segment, TRIALS)
+                    copy_rows(trials, source, segment, header.stop - header.first, check)
+            if self._tail is not None:
+                append_rows(trials, self._tail[1], len(self._tail[1]["fault_counts"]), check)
+        self._tidy(keep=set())
+
+    def _write_state(self, file: h5py.File, state: Statistics) -> None:
+        write_header(
+            file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
+        write_campaign(file.create_group("campaign"), self._campaign, self._golden)
+        write_statistics(file.create_group("statistics"), state)
+        provenance.write(file.create_group("provenance"), self._environments)
+
+    def _lock(self) -> None:
+        for path, what in ((self._path, "the path of a file"), (self._folder, "a folder")):
+            if path.exists() and path.is_dir() != (path == self._folder):
+                got = "a folder" if path.is_dir() else "a file"
+                raise TraceError(f"{path}: expected {what}, got {got}")
+        lock = FileLock(self._folder / "lock")
+        with writing(self._path):
+            self._folder.mkdir(exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise TraceError(
+                    f"{self._path}: expected one writer, but another process is writing it; wait "
+                    "until that has ended, or give another path"
+                ) from error
+        self._stack.callback(self._release, lock)
+
+    def _release(self, lock: BaseFileLock) -> None:
+        """Remove the lock, and the folder if nothing else is in it, while they are still ours."""
+        with suppress(OSError):
+            if not any(p.name != "lock" for p in self._folder.iterdir()):
+                (self._folder / "lock").unlink()
+                self._folder.rmdir()
+        lock.release()
+
+    def _recover(self) -> None:
+        """Find out what was computed before, and remove what was left unfinished."""
+        if self._path.exists():
+            with open_hdf5(self._path) as base:
+                header = read_header(base, self._path, TRACE)
+                _check(self._path, header, self._campaign, self._trials)
+                self._base_stop = header.resume
+                self._state = read_state(base, self._path)
+                with reading(self._path):
+                    self._environments = provenance.read(base["provenance"])
+        newest = self._newest_state()
+        keep: set[Path] = set()
+        if newest is not None:
+            path, self._state, self._environments, self._segments = newest
+            keep = {path, *self._segments}
+        self._pending_first = self.next_trial
+        self._tidy(keep)
+        self._note_environment()
+
+    def _newest_state(self) -> _Found | None:
+        """The newest usable state beyond the finished trace, if any state is there."""
+        states = {int(match[1]): path for match, path in self._files(_STATE_NAME)}
+        refused: list[str] = []
+        for stop in sorted(states, reverse=True):
+            if stop <= self._base_stop:
+                break  # left from before the finished trace was written
+            try:
+                found = self._read_state(states[stop])
+            except CampaignMismatchError:
+                raise
+            except TraceError as error:
+                refused.append(str(error))
+                continue
+            if stop > self._trials.stop:
+                raise TraceError(
+                    f"{self._path}: expected at most the {len(self._trials)} trials asked for, "
+                    f"got {stop - self._trials.start} already in its checkpoints; ask for that "
+                    "many or more, or give another path"
+                )
+            for line in refused:
+                warnings.warn(
+                    f"{line}; trials from {stop} on are computed again", stacklevel=2)
+            return found
+        if refused:
+            raise TraceError(
+                f"{refused[0]}; without it the checkpoints cannot be continued: put it back, or "
+                f"delete {self._folder} to compute these trials again"
+            )
+        return None
+
+    def _read_state(self, path: Path) -> _Found:
+        with open_hdf5(path) as file:
+            header = read_header(file, path, STATE)
+            check_same_campaign(
+                self._folder, header, self._campaign.fingerprint, self._campaign.components,
+                "give another path, or delete that folder to begin anew")
+            if header.first != self._trials.start:
+                raise CampaignMismatchError(
+                    f"{self._folder}: expected checkpoints that begin with trial "
+                    f"{self._trials.start}, got some that begin with trial {header.first}; give "
+                    "each range of trials a path of its own"
+                )
+            state = read_statistics(file, path)
+            with reading(path):
+                environments = provenance.read(file["provenance"])
+        return path, state, environments, self._chain(header.stop)
+
+    def _chain(self, stop: int) -> list[Path]:
+        """Files of trials that together hold those from the finished trace's end to `stop`."""
+        files = {int(match[2]): (int(match[1]), path) for match, path in self._files(_TRIALS_NAME)}
+        chain: list[Path] = []
+        while stop > self._base_stop:
+            if stop not in files:
+                raise TraceError(
+                    f"{self._folder}: expected a file with the trials before {stop}, got none")
+            first, path = files[stop]
+            with open_hdf5(path) as file:
+                header = read_header(file, path, TRIALS)
+            if (header.fingerprint, header.first, header.stop) != (
+                self._campaign.fingerprint, first, stop
+            ):
+                raise TraceError(f"{path}: expected trials {first} to {stop - 1} of this campaign")
+            chain.append(path)
+            stop = first
+        if stop != self._base_stop:
+            raise TraceError(
+                f"{self._folder}: expected checkpoints from trial {self._base_stop} on, got some "
+                f"from trial {stop} on")
+        return chain[::-1]
+
+    def _files(self, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+        with writing(self._folder):
+            found = [(pattern.fullmatch(p.name), p) for p in sorted(self._folder.iterdir())]
+        return [(match, path) for match, path in found if match]
+
+    def _tidy(self, keep: set[Path]) -> None:
+        """Remove our files from the folder, but those to keep: half-written ones, old ones."""
+        with writing(self._folder):
+            for path in sorted(self._folder.iterdir()):
+                ours = path.name.endswith((".state.h5", ".trials.h5", ".part"))
+                if ours and path not in keep:
+                    path.unlink()
+
+    def _note_environment(self) -> None:
+        now = provenance.current()
+        before = self._environments[-1] if self._environments else None
+        if before is not None:
+            changed = provenance.differences(before, now)
+            if not changed:
+                return
+            warnings.warn(
+                f"{self._path}: continued in another environment ({'; '.join(changed)}): the last "
+                "bits of results may differ from those of an unbroken run",
+                stacklevel=2,
+            )
+        self._environments = [*self._environments, now]
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

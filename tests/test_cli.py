@@ -1,0 +1,217 @@
+"""The command line: what users type, what they read, and the exit code."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import neurosim as ns
+from neurosim.cli import main
+
+CAMPAIGN = """
+network = "net.npz"
+chip = "ideal"
+inputs = "inputs.npy"
+targets = "labels.npy"
+trials = 300
+seed = 1
+epsilons = [0.1]
+replicas = [3]
+[[faults]]
+site = "neuron"
+probability = 0.1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    ns.Network.dense(
+        weights=[rng.normal(size=(8, 6)), rng.normal(size=(3, 8))],
+        biases=[np.zeros(8), np.zeros(3)], activations=["sigmoid(4)", "identity"],
+    ).save(tmp_path / "net.npz")
+    np.save(tmp_path / "inputs.npy", rng.normal(size=(4, 6)))
+    np.save(tmp_path / "labels.npy", np.array([0, 1, 2, 0]))
+    (tmp_path / "campaign.toml").write_text(CAMPAIGN)
+    return tmp_path
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def refused(*arguments):
+    """The one line said about bad input."""
+    output = call(*arguments, code=2)
+    assert len(output.strip().splitlines()) == 1, output
+    assert "Traceback" not in output
+    assert output.startswith("neurosim: ")
+    return output
+
+
+def test_a_campaign_runs_compares_and_reports(folder):
+    trace = folder / "out.h5"
+    assert "300" in call("run", folder / "campaign.toml", "-o", trace)
+    assert "300" in call("info", trace)
+    call("compare", folder / "campaign.toml", "--trace", trace, "--method", "single-fault")
+    output = call("report", folder / "campaign.toml", "--trace", trace, "-o", folder / "report")
+    assert (folder / "report" / "index.html").is_file()
+    assert "index.html" in output
+
+
+def test_flags_do_without_a_campaign_file_and_replace_its_entries(folder):
+    call("run", "--network", folder / "net.npz", "--chip", "ideal", "--inputs",
+         folder / "inputs.npy", "--fault", "synapse:0.01:transient", "--fault",
+         "neuron:0.1:intermittent=3", "--trials", 50, "--seed", 3, "-o", folder / "flags.h5")
+    with ns.Trace(folder / "flags.h5") as trace:
+        assert trace.completed == 50
+    call("run", folder / "campaign.toml", "--trials", 20, "-o", folder / "fewer.h5")
+    with ns.Trace(folder / "fewer.h5") as trace:
+        assert trace.completed == 20
+
+
+def test_predict_draws_nothing(folder):
+    assert "first-order" in call("predict", folder / "campaign.toml")
+
+
+def test_a_wrong_prediction_has_exit_code_1(folder):
+    # First order on a narrow network at p = 0.45: far off, and 4000 trials show it.
+    flags = (folder / "campaign.toml", "--fault", "neuron:0.45", "--trials", 4000)
+    call("run", *flags, "-o", folder / "out.h5")
+    call("compare", *flags, "--trace", folder / "out.h5", code=1)
+
+
+def test_sweep_prints_each_probability(folder):
+    output = call("sweep", folder / "campaign.toml", "--probability", 0.01, "--probability", 0.1,
+                  "-o", folder / "report")
+    assert "0.01" in output
+    assert (folder / "report" / "index.html").is_file()
+
+
+def test_chips_and_deploy_are_printed(folder):
+    assert "crossbar-256" in call("chips")
+    assert "256" in call("chips", "crossbar-256")
+    assert "core" in call("deploy", folder / "net.npz", "crossbar-256")
+
+
+def test_every_command_explains_itself():
+    for command in main.commands:
+        assert "Usage" in call(command, "--help")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("trials = 300", "trial = 300"), "did you mean trials"),
+        (("seed = 1", ""), "expected seed, got none"),
+        (("seed = 1", 'seed = "one"'), "seed"),
+        (("probability = 0.1", "probability = 1.5"), "expected a number in [0, 1], got 1.5"),
+        (("probability = 0.1", "probabilty = 0.1"), "did you mean probability"),
+        (('site = "neuron"', 'site = "axon"'), "got 'axon'"),
+        (('network = "net.npz"', 'network = "none.npz"'), "none.npz"),
+        (('network = "net.npz"', 'network = "inputs.npy"'), "inputs.npy"),
+        (('chip = "ideal"', 'chip = "crosbar-256"'), "crossbar-256"),
+        (('inputs = "inputs.npy"', 'inputs = "none.npy"'), "none.npy"),
+        (('inputs = "inputs.npy"', 'inputs = "labels.npy"'), "inputs: expected shape"),
+        (("epsilons = [0.1]", "epsilons = [0.1"), "expected TOML"),
+        (("epsilons = [0.1]", "epsilons = [-0.1]"), "epsilons: expected finite numbers above 0"),
+    ],
+)
+def test_bad_campaign_files_get_one_line(folder, change, said):
+    (folder / "campaign.toml").write_text(CAMPAIGN.replace(*change))
+    assert said in refused("run", folder / "campaign.toml", "-o", folder / "out.h5")
+    assert not (folder / "out.h5").exists()
+
+
+def test_non_finite_weights_and_inputs_are_named(folder):
+    with np.load(folder / "net.npz") as archive:
+        arrays = dict(archive)
+    arrays["weight_1"] = arrays["weight_1"].copy()
+    arrays["weight_1"][2, 3] = np.nan
+    np.savez(folder / "bad.npz", **arrays)
+    output = refused("deploy", folder / "bad.npz", "ideal")
+    assert "nan" in output
+    assert "(2, 3)" in output
+    np.save(folder / "inputs.npy", np.full((4, 6), np.inf))
+    output = refused("run", folder / "campaign.toml", "-o", folder / "out.h5")
+    assert "inputs: expected finite numbers, got inf" in output
+
+
+@pytest.mark.parametrize("name", ["net.npz", "net.onnx", "inputs.npy"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"\x00" * 100, b"<html>"])
+def test_foreign_and_truncated_files_are_refused(folder, name, content):
+    (folder / name).write_bytes(content)
+    flags = ("--network", folder / "net.onnx") if name == "net.onnx" else ()
+    output = refused("run", folder / "campaign.toml", *flags, "-o", folder / "out.h5")
+    assert name in output
+
+
+def test_foreign_and_truncated_traces_are_refused(folder):
+    trace = folder / "out.h5"
+    call("run", folder / "campaign.toml", "-o", trace)
+    whole = trace.read_bytes()
+    for content in (whole[: len(whole) // 2], b"not HDF5"):
+        trace.write_bytes(content)
+        assert "out.h5" in refused("info", trace)
+        assert "out.h5" in refused("run", folder / "campaign.toml", "-o", trace)
+        assert trace.read_bytes() == content
+    assert "none.h5" in refused("info", folder / "none.h5")
+
+
+def test_a_trace_of_another_campaign_is_left_alone(folder):
+    trace = folder / "out.h5"
+    call("run", folder / "campaign.toml", "-o", trace)
+    whole = trace.read_bytes()
+    output = refused("run", folder / "campaign.toml", "--seed", 2, "-o", trace)
+    assert "seed" in output
+    assert trace.read_bytes() == whole
+
+
+def test_an_output_below_a_file_is_refused(folder):
+    assert "inputs.npy" in refused(
+        "run", folder / "campaign.toml", "-o", folder / "inputs.npy" / "out.h5")
+    assert "inputs.npy" in refused("demo", "-o", folder / "inputs.npy")
+    call("run", folder / "campaign.toml", "-o", folder / "out.h5")
+    assert "inputs.npy" in refused(
+        "report", folder / "campaign.toml", "--trace", folder / "out.h5", "-o",
+        folder / "inputs.npy" / "report")
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(folder):
+    arguments = ["run", str(folder / "campaign.toml"), "--record", "error", "--trials", "100000",
+                 "-o", str(folder / "out.h5"), "--quiet"]
+    limit = 200_000
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "neurosim.cli", *arguments], capture_output=True, text=True,
+        preexec_fn=small_files, env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")},
+        check=False)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    call(*arguments)
+    with ns.Trace(folder / "out.h5") as trace:
+        assert trace.completed == 100_000
+
+
+def test_debug_shows_the_traceback(folder):
+    with pytest.raises(ns.NeurosimError):
+        call("--debug", "info", folder / "none.h5")
+
+
+def test_the_demo_runs(tmp_path):
+    output = call("demo", "-o", tmp_path / "demo", "--quiet")
+    assert (tmp_path / "demo" / "demo.h5").is_file()
+    assert (tmp_path / "demo" / "report" / "index.html").is_file()
+    assert "neurosim run --network" in output
