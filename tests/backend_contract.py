@@ -135,7 +135,8 @@ class BackendContract:
         backend = self.make(network, inputs)
         batch = batch_for(network, inputs, faults)
         errors, hidden = backend.errors_and_hidden(batch)
-        assert (errors == backend.errors(batch)).all()
+        np.testing.assert_allclose(
+            errors, backend.errors(batch), rtol=self.tolerance, atol=self.tolerance)
         assert [h.shape[2] for h in hidden] == list(network.widths[1:-1])
         for t, fault_set in enumerate(batch):
             for layer, change in enumerate(hidden, start=1):

@@ -9,7 +9,8 @@ import numpy as np
 
 from neurosim.faults import FaultBatch
 from neurosim.kernels import activations as codes
-from neurosim.kernels.propagation import advance, classify, dead_inputs, layer_events
+from neurosim.kernels.lost_synapses import finish_trials
+from neurosim.kernels.propagation import advance, dead_inputs, layer_events, plan
 from neurosim.layers import Activation, Array
 from neurosim.network import Network
 
@@ -54,6 +55,10 @@ class CompiledBackend:
             tuple(np.ascontiguousarray(c, self._dtype) for c in _golden_caches(layer.activation, z))
             for layer, z in zip(network.layers, preactivations, strict=True)
         ]
+        # Feature-major copies, for faults that all inputs of a trial share.
+        self._outputs_t = [np.ascontiguousarray(y.T) for y in self._outputs]
+        self._caches_t = [
+            tuple(np.ascontiguousarray(c.T) for c in caches) for caches in self._caches]
         # Blocks depend on the network and the inputs alone: the shapes that BLAS sees, and with
         # them the last bits of results, are the same whoever computes a trial.
         self._block = max(1, _BLOCK_VALUES // (len(y0) * max(network.widths)))
@@ -81,38 +86,59 @@ class CompiledBackend:
         self, batch: FaultBatch, first: int, stop: int, results: list[Array], wanted: range
     ) -> None:
         n_trials, n_inputs = stop - first, len(self.golden)
-        depth = self._network.depth
+        network, depth = self._network, self._network.depth
         neurons = _select(batch.neurons, batch.sites.neuron_offsets, first, stop, n_inputs)
         synapses = _select(batch.synapses, batch.sites.synapse_offsets, first, stop, n_inputs)
-        dense, change, offsets, units, values = dead_inputs(
-            n_trials, n_inputs, neurons(0), self._outputs[0])
-        for number, layer in enumerate(self._network.layers, start=1):
+        changes, rows = dead_inputs(n_trials, n_inputs, neurons(0), self._outputs[0])
+        finished = np.zeros(n_trials, np.bool_)
+        for number, layer in enumerate(network.layers, start=1):
             dead_synapses, dead_neurons = synapses(number), neurons(number)
-            if not (len(change) or len(units) or len(dead_synapses[1]) or len(dead_synapses[3])
-                    or len(dead_neurons[1]) or len(dead_neurons[3])):
+            if number == depth - 1 and number not in wanted:
+                finished = self._finish_trials(
+                    changes[0], (dead_synapses, dead_neurons), (synapses(depth), neurons(depth)),
+                    results[-1])
+            if not (len(changes[0]) or any(
+                    len(numbers) for events in (dead_synapses, dead_neurons)
+                    for numbers in (events[1], events[3]))):
                 continue
-            weight, weight_t = self._weights[number - 1], self._weights_t[number - 1]
-            new_dense, n_dense, n_listed = classify(
-                n_trials, n_inputs, layer.n_out, dense, offsets, dead_synapses, dead_neurons,
-                number == depth)
-            new_change = np.empty((n_dense, layer.n_out), self._dtype)
-            np.matmul(change, weight_t, out=new_change[: len(change)])
-            room = int(n_listed.sum())
-            new_listed = np.empty(room, np.int64), np.empty(room, self._dtype)
-            new_offsets = advance(
-                n_trials, n_inputs, weight, weight_t,
+            weight_t = self._weights_t[number - 1]
+            planned = plan(n_trials, n_inputs, layer.n_out, changes, dead_synapses, dead_neurons,
+                           finished, number == depth)
+            new_rows = np.empty((planned[3], layer.n_out), self._dtype)
+            np.matmul(rows, weight_t, out=new_rows[: len(rows)])
+            changes = advance(
+                n_inputs, self._weights[number - 1], weight_t,
                 _CODES[layer.activation.kind], layer.activation.parameter,
-                *self._caches[number - 1], self._outputs[number - 1], self._outputs[number],
-                dense, change, offsets, (units, values), dead_synapses, dead_neurons,
-                new_dense, new_change, new_listed)
-            dense, change, offsets = new_dense, new_change, new_offsets
-            units, values = new_listed[0][: offsets[-1]], new_listed[1][: offsets[-1]]
+                *self._caches[number - 1], self._outputs[number - 1],
+                self._outputs_t[number - 1], self._outputs[number],
+                changes, rows, dead_synapses, dead_neurons, planned, new_rows)
+            rows = new_rows
             if number in wanted:
                 flat = results[number - wanted.start].reshape(n_trials * n_inputs, -1)
-                flat[dense >= 0] = change[dense[dense >= 0]]
-                flat[np.repeat(np.arange(len(flat)), np.diff(offsets)), units] = values
-        if self._network.readout == "softmax":
+                pairs, dense, offsets, units, values = changes
+                flat[pairs[dense >= 0]] = rows[dense[dense >= 0]]
+                flat[np.repeat(pairs, np.diff(offsets)), units] = values
+        if network.readout == "softmax":
             self._soften(results[-1])
+
+    def _finish_trials(self, changed, hidden, last, errors):  # type: ignore[no-untyped-def]
+        """Finish trials whose first change are synapses of the last hidden layer that died for
+        good: all their inputs lose the same, which is faster done at once. Returns which."""
+        (dead_synapses, dead_neurons), depth = hidden, self._network.depth
+        finished = np.diff(dead_synapses[0]) > 0
+        finished[changed // len(self.golden)] = False
+        if any(len(events[3]) for events in (*hidden, *last)):
+            finished[:] = False
+        if finished.any():
+            about = [
+                (*events, self._weights[number - 1],
+                 _CODES[self._network.layers[number - 1].activation.kind],
+                 self._network.layers[number - 1].activation.parameter,
+                 *self._caches_t[number - 1], self._outputs_t[number])
+                for number, events in ((depth - 1, hidden), (depth, last))
+            ]
+            finish_trials(finished, self._outputs_t[depth - 2], about[0], about[1], errors)
+        return finished
 
     def _soften(self, errors: Array) -> None:
         """Turn changes of logits into changes of softmax outputs, in place.

@@ -1,9 +1,14 @@
-"""One step of delta propagation: from the change of layer l - 1 to the change of layer l.
+"""Delta propagation of pairs: from the change of layer l - 1 to the change of layer l.
 
-A *pair* is one trial on one input, number trial * n_inputs + input. The change dy of a layer's
-outputs is kept per pair in one of three forms: none, a short list of (unit, value), or a dense row.
-A dead neuron is the change -y of its golden output; a dead synapse W[out, in] takes
-W[out, in] * (faulty y[in]) from dz[out]. docs/engine.md tells the algorithm with its formulas.
+A *pair* is one trial on one input, number trial * n_inputs + input. Only pairs in which something
+changed are kept, in ascending order; the change dy of a layer's outputs is a short list of
+(unit, value) or a dense row. A dead neuron is the change -y of its golden output; a dead synapse
+W[out, in] takes W[out, in] * (faulty y[in]) from dz[out]. docs/engine.md tells it with formulas.
+
+Events of a layer come as (lasting_offsets, lasting, passing_offsets, passing): numbers of sites
+within the layer, by trial for those that last the whole trial, by pair for the others; the last two
+are empty without such events. The changes of a layer come as (pairs, dense, offsets, units,
+values): for pair number i its row in a matrix of dense changes or -1, and its list.
 
 Every pair is computed by itself in a fixed order of operations, so results do not depend on which
 other pairs are in the batch; only the matrix product for dense rows is left to BLAS.
@@ -13,29 +18,28 @@ import numpy as np
 from numba import njit
 
 from neurosim.kernels.activations import change_row
+from neurosim.kernels.lost_synapses import lost_inputs
 
-__all__ = ["advance", "classify", "dead_inputs", "layer_events"]
+__all__ = ["add_scaled", "advance", "dead_inputs", "layer_events", "plan"]
+
+# A list of more than an eighth of a layer is written as a dense row: BLAS is then faster.
+_SHORT = 8
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def layer_events(offsets, site, start, stop, low, high, n_inputs):  # type: ignore[no-untyped-def]
-    """Events with low <= site < high, as numbers site - low, per trial and per pair.
-
-    Returns (lasting_offsets, lasting, passing_offsets, passing): those that last the whole trial,
-    by trial, and the others, by pair, each sorted by site. Without passing ones the last two are
-    empty.
-    """
+    """Events with low <= site < high, as numbers site - low, sorted by site in trial or pair."""
     n_trials = len(offsets) - 1
     lasting_offsets = np.zeros(n_trials + 1, np.int64)
     n_passing = 0
     for t in range(n_trials):
+        lasting_offsets[t + 1] = lasting_offsets[t]
         for e in range(offsets[t], offsets[t + 1]):
             if low <= site[e] < high:
                 if stop[e] - start[e] == n_inputs:
                     lasting_offsets[t + 1] += 1
                 else:
                     n_passing += stop[e] - start[e]
-    lasting_offsets = np.cumsum(lasting_offsets)
     lasting = np.empty(lasting_offsets[-1], np.int64)
     passing = np.empty(n_passing, np.int64)
     passing_offsets = np.zeros(n_trials * n_inputs + 1 if n_passing else 0, np.int64)
@@ -63,99 +67,6 @@ def layer_events(offsets, site, start, stop, low, high, n_inputs):  # type: igno
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def dead_inputs(n_trials, n_inputs, neurons, golden):  # type: ignore[no-untyped-def]
-    """The change of layer 0: (dense, rows, list_offsets, units, values).
-
-    Only inputs that are not 0 already change; a list of more than an eighth of the units becomes
-    a dense row.
-    """
-    width = golden.shape[1]
-    n_pairs = n_trials * n_inputs
-    dense = np.full(n_pairs, -1, np.int64)
-    offsets = np.zeros(n_pairs + 1, np.int64)
-    room = 0
-    for t in range(n_trials):
-        for x in range(n_inputs):
-            room += _count(neurons, t, t * n_inputs + x)
-    units, values = np.empty(room, np.int64), np.empty(room, golden.dtype)
-    n = n_dense = 0
-    for t in range(n_trials):
-        for x in range(n_inputs):
-            pair = t * n_inputs + x
-            begin = n
-            for part in range(2):
-                if part == 0:
-                    a, b = neurons[0][t], neurons[0][t + 1]
-                elif len(neurons[3]):
-                    a, b = neurons[2][pair], neurons[2][pair + 1]
-                else:
-                    break
-                for e in range(a, b):
-                    n = _set((units, values), begin, n, neurons[2 * part + 1][e], golden[x], part)
-            if (n - begin) * 8 > width:
-                dense[pair] = n_dense
-                n_dense += 1
-            offsets[pair + 1] = n
-    rows = np.zeros((n_dense, width), golden.dtype)
-    if n_dense:
-        # Take the long lists out of the list of lists.
-        kept = 0
-        previous = np.int64(0)
-        for pair in range(n_pairs):
-            a, b = previous, offsets[pair + 1]
-            previous = b
-            if dense[pair] >= 0:
-                for e in range(a, b):
-                    rows[dense[pair], units[e]] = values[e]
-            else:
-                for e in range(a, b):
-                    units[kept], values[kept] = units[e], values[e]
-                    kept += 1
-            offsets[pair + 1] = kept
-    return dense, rows, offsets, units, values
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _count(events, trial, pair):  # type: ignore[no-untyped-def]
-    """Number of active events of a pair."""
-    n = events[0][trial + 1] - events[0][trial]
-    if len(events[3]):
-        n += events[2][pair + 1] - events[2][pair]
-    return n
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def classify(n_trials, n_inputs, width, dense, list_offsets, synapses, neurons, last):  # type: ignore[no-untyped-def]
-    """Which form the change of this layer takes for each pair.
-
-    dense: (n_pairs,) row number of the previous layer's dense change or -1. Returns
-    (new_dense, n_dense, n_listed): rows of pairs that were dense keep their numbers, as BLAS fills
-    them in one product; -1: a list of at most n_listed[pair] entries, which may be empty.
-    """
-    n_pairs = n_trials * n_inputs
-    new_dense = dense.copy()
-    n_listed = np.zeros(n_pairs, np.int64)
-    n_dense = 0
-    for pair in range(n_pairs):
-        n_dense += dense[pair] >= 0
-    for t in range(n_trials):
-        for x in range(n_inputs):
-            pair = t * n_inputs + x
-            if dense[pair] >= 0:
-                continue
-            hits = _count(synapses, t, pair) + _count(neurons, t, pair)
-            # A changed unit of the layer before reaches every unit of this one. Lists pay while
-            # short; the output layer is always written out.
-            spread = list_offsets[pair + 1] > list_offsets[pair]
-            if spread or hits * 8 > width or (last and hits > 0):
-                new_dense[pair] = n_dense
-                n_dense += 1
-            else:
-                n_listed[pair] = hits
-    return new_dense, n_dense, n_listed
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def add_scaled(factor, column, total):  # type: ignore[no-untyped-def]
     """Total += factor * column; a function of its own so that the compiler sees plain vectors."""
     for i in range(len(total)):
@@ -163,119 +74,269 @@ def add_scaled(factor, column, total):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _faulty_input(unit, golden, row, before, listed, first, stop):  # type: ignore[no-untyped-def]
-    """Faulty output of a unit of the layer before, from a dense row (row >= 0) or a list."""
-    if row >= 0:
-        return golden[unit] + before[row, unit]
-    for e in range(first, stop):
-        if listed[0][e] == unit:
-            return golden[unit] + listed[1][e]
-    return golden[unit]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def advance(  # type: ignore[no-untyped-def]
-    n_trials, n_inputs, weight, weight_t, kind, parameter, first, second,
-    golden_before, golden, dense_before, before, list_offsets, listed,
-    synapses, neurons, dense, change, new_listed,
-):
-    """Fill the change of layer l: dense rows `change` and lists `new_listed`; return their offsets.
-
-    On entry the first rows of `change` hold W dy of the pairs that were dense already. listed and
-    new_listed are (units, values); new_listed has room for the counts of `classify`.
-    """
-    n_in, n_out = len(golden_before[0]), len(golden[0])
-    zero = change.dtype.type(0)
-    new_offsets = np.zeros(n_trials * n_inputs + 1, np.int64)
-    n = 0
-    # Rows of their own: loops whose output may overlap their input do not become vector code.
-    dz = np.empty(n_out, change.dtype)
-    cached = np.empty((2, n_out), change.dtype)
-    for t in range(n_trials):
-        for x in range(n_inputs):
-            pair = t * n_inputs + x
-            low, high = list_offsets[pair], list_offsets[pair + 1]
-            row, row_before = dense[pair], dense_before[pair]
-            if row_before >= 0:
-                dz[:] = change[row]
-            elif row >= 0:
-                dz[:] = zero
-                for e in range(low, high):
-                    add_scaled(listed[1][e], weight_t[listed[0][e]], dz)
-            # Dead synapses: the lasting ones of the trial, then the passing ones of the pair.
-            begin = n
-            for part in range(2):
-                if part == 0:
-                    a, b = synapses[0][t], synapses[0][t + 1]
-                elif len(synapses[3]):
-                    a, b = synapses[2][pair], synapses[2][pair + 1]
-                else:
-                    break
-                numbers = synapses[2 * part + 1]
-                for e in range(a, b):
-                    out, unit = numbers[e] // n_in, numbers[e] % n_in
-                    value = weight[out, unit] * _faulty_input(
-                        unit, golden_before[x], row_before, before, listed, low, high)
-                    if value == zero:
-                        continue
-                    if row >= 0:
-                        dz[out] -= value
-                    else:
-                        n = _add(new_listed, begin, n, out, -value)
-            if row >= 0:
-                change_row(kind, parameter, first[x], second[x], dz, change[row])
-            else:
-                m = n - begin
-                for e in range(m):
-                    i = new_listed[0][begin + e]
-                    cached[0, e], cached[1, e] = first[x, i], second[x, i]
-                    dz[e] = new_listed[1][begin + e]
-                change_row(
-                    kind, parameter, cached[0, :m], cached[1, :m], dz[:m], new_listed[1][begin:n])
-            for part in range(2):
-                if part == 0:
-                    a, b = neurons[0][t], neurons[0][t + 1]
-                elif len(neurons[3]):
-                    a, b = neurons[2][pair], neurons[2][pair + 1]
-                else:
-                    break
-                numbers = neurons[2 * part + 1]
-                for e in range(a, b):
-                    i = numbers[e]
-                    if row >= 0:
-                        change[row, i] = -golden[x, i]
-                    else:
-                        n = _set(new_listed, begin, n, i, golden[x], 1)
-            new_offsets[pair + 1] = n
-    return new_offsets
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _add(listed, begin, n, unit, value):  # type: ignore[no-untyped-def]
-    """Add to an entry of a pair's list, or append it; returns the new end of the list.
-
-    Searched from the end, for events are sorted by unit.
-    """
-    for e in range(n - 1, begin - 1, -1):
-        if listed[0][e] == unit:
-            listed[1][e] += value
-            return n
-    listed[0][n], listed[1][n] = unit, value
-    return n + 1
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _set(listed, begin, n, unit, golden, search):  # type: ignore[no-untyped-def]
-    """Enter a dead unit: its change is -golden[unit]. Returns the new end of the list.
+def _set(units, values, begin, n, unit, golden, search):  # type: ignore[no-untyped-def]
+    """Enter a dead unit in a list: its change is -golden[unit]. Returns the new end of the list.
 
     search: whether the unit may be in the list already. An output that is 0 changes nothing.
     """
     if search:
         for e in range(begin, n):
-            if listed[0][e] == unit:
-                listed[1][e] = -golden[unit]
+            if units[e] == unit:
+                values[e] = -golden[unit]
                 return n
-    if golden[unit] == listed[1].dtype.type(0):
+    if golden[unit] == values.dtype.type(0):
         return n
-    listed[0][n], listed[1][n] = unit, -golden[unit]
+    units[n], values[n] = unit, -golden[unit]
     return n + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _add(units, values, begin, n, unit, value):  # type: ignore[no-untyped-def]
+    """Add to an entry of a list, or append it; returns the new end of the list.
+
+    Searched from the end, for events are sorted by unit.
+    """
+    for e in range(n - 1, begin - 1, -1):
+        if units[e] == unit:
+            values[e] += value
+            return n
+    units[n], values[n] = unit, value
+    return n + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _passing(events, pair):  # type: ignore[no-untyped-def]
+    """Number of passing events of a pair."""
+    return events[2][pair + 1] - events[2][pair] if len(events[3]) else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def dead_inputs(n_trials, n_inputs, neurons, golden):  # type: ignore[no-untyped-def]
+    """The change of layer 0: ((pairs, dense, offsets, units, values), rows)."""
+    width = golden.shape[1]
+    candidates = room = 0
+    for t in range(n_trials):
+        lasting = neurons[0][t + 1] - neurons[0][t]
+        if lasting or len(neurons[3]):
+            candidates += n_inputs
+            room += lasting * n_inputs
+    room += len(neurons[3])
+    pairs, dense = np.empty(candidates, np.int64), np.empty(candidates, np.int64)
+    offsets = np.zeros(candidates + 1, np.int64)
+    units, values = np.empty(room, np.int64), np.empty(room, golden.dtype)
+    long_units, long_values = [np.empty(0, np.int64)], [np.empty(0, golden.dtype)]
+    n = n_pairs = 0
+    for t in range(n_trials):
+        a, b = neurons[0][t], neurons[0][t + 1]
+        if a == b and not len(neurons[3]):
+            continue
+        for x in range(n_inputs):
+            pair = t * n_inputs + x
+            begin = n
+            for e in range(a, b):
+                n = _set(units, values, begin, n, neurons[1][e], golden[x], False)
+            for e in range(_passing(neurons, pair)):
+                unit = neurons[3][neurons[2][pair] + e]
+                n = _set(units, values, begin, n, unit, golden[x], True)
+            if n == begin:
+                continue
+            pairs[n_pairs], dense[n_pairs] = pair, -1
+            if (n - begin) * _SHORT > width:
+                dense[n_pairs] = len(long_units) - 1
+                long_units.append(units[begin:n].copy())
+                long_values.append(values[begin:n].copy())
+                n = begin
+            n_pairs += 1
+            offsets[n_pairs] = n
+    rows = np.zeros((len(long_units) - 1, width), golden.dtype)
+    for row in range(len(rows)):
+        for e in range(len(long_units[row + 1])):
+            rows[row, long_units[row + 1][e]] = long_values[row + 1][e]
+    changes = pairs[:n_pairs], dense[:n_pairs], offsets[: n_pairs + 1], units[:n], values[:n]
+    return changes, rows
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def plan(n_trials, n_inputs, width, changes, synapses, neurons, skip, last):  # type: ignore[no-untyped-def]
+    """Which pairs change in this layer, and in which form.
+
+    skip: (n_trials,) trials that another kernel handles. Returns (pairs, before, dense, n_dense,
+    room): `before` is the index of the pair in `changes` or -1; rows of pairs that were dense keep
+    their numbers, as BLAS fills them in one product; room: the most list entries there can be.
+    """
+    n_before = len(changes[0])
+    most = n_before + len(synapses[3]) + len(neurons[3])
+    for t in range(n_trials):
+        if synapses[0][t + 1] > synapses[0][t] or neurons[0][t + 1] > neurons[0][t]:
+            most += n_inputs
+    pairs, before, dense = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    n_dense = 0
+    for i in range(n_before):
+        n_dense += changes[1][i] >= 0
+    n = room = 0
+    i = 0
+    sometimes = len(synapses[3]) > 0 or len(neurons[3]) > 0
+    for t in range(n_trials):
+        lasting = synapses[0][t + 1] - synapses[0][t] + neurons[0][t + 1] - neurons[0][t]
+        end = (t + 1) * n_inputs
+        if skip[t] or not (lasting or sometimes or (i < n_before and changes[0][i] < end)):
+            continue
+        for x in range(n_inputs):
+            pair = t * n_inputs + x
+            was = i < n_before and changes[0][i] == pair
+            hits = lasting + _passing(synapses, pair) + _passing(neurons, pair)
+            if not (was or hits):
+                continue
+            pairs[n], before[n], dense[n] = pair, -1, -1
+            if was:
+                before[n] = i
+                dense[n] = changes[1][i]
+            # A changed unit of the layer before reaches every unit of this one. Lists pay while
+            # short; the output layer is always written out.
+            if dense[n] < 0:
+                if was or hits * _SHORT > width or last:
+                    dense[n] = n_dense
+                    n_dense += 1
+                else:
+                    room += hits
+            n += 1
+            i += was
+    return pairs[:n], before[:n], dense[:n], n_dense, room
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _faulty_input(unit, golden, index, changes, rows):  # type: ignore[no-untyped-def]
+    """Faulty output of a unit of the layer before, for pair number `index` of changes or -1."""
+    if index < 0:
+        return golden[unit]
+    if changes[1][index] >= 0:
+        return golden[unit] + rows[changes[1][index], unit]
+    for e in range(changes[2][index], changes[2][index + 1]):
+        if changes[3][e] == unit:
+            return golden[unit] + changes[4][e]
+    return golden[unit]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def advance(  # type: ignore[no-untyped-def]
+    n_inputs, weight, weight_t, kind, parameter, first, second, golden_before, golden_before_t,
+    golden, changes, rows, synapses, neurons, planned, new_rows,
+):
+    """Fill the change of layer l: the dense `new_rows`, and return the changes of this layer.
+
+    On entry the first rows of `new_rows` hold W dy of the pairs that were dense already. planned is
+    what `plan` returned.
+    """
+    pairs, before, dense, _, room = planned
+    n_in, n_out = len(golden_before[0]), len(golden[0])
+    zero = new_rows.dtype.type(0)
+    offsets = np.zeros(len(pairs) + 1, np.int64)
+    units, values = np.empty(room, np.int64), np.empty(room, new_rows.dtype)
+    # Rows of their own: loops whose output may overlap their input do not become vector code.
+    dz = np.empty(n_out, new_rows.dtype)
+    cached = np.empty((2, n_out), new_rows.dtype)
+    faulty_t = golden_before_t[:0]
+    hit, lost = np.empty(0, np.int64), golden_before_t[:0]
+    n = n_pairs = 0
+    trial = -1
+    for i in range(len(pairs)):
+        pair = pairs[i]
+        x = pair % n_inputs
+        if pair // n_inputs != trial:
+            trial = pair // n_inputs
+            a, b = synapses[0][trial], synapses[0][trial + 1]
+            if b > a:
+                if not len(faulty_t):
+                    faulty_t = golden_before_t.copy()
+                touched = _patch(i, pairs, before, n_inputs, changes, rows, faulty_t)
+                hit, lost = lost_inputs(synapses[1][a:b], n_in, weight, faulty_t)
+                if touched:
+                    _restore(i, pairs, before, n_inputs, changes, golden_before_t, faulty_t)
+            else:
+                hit = hit[:0]
+        row, was = dense[i], before[i]
+        begin = n
+        if row >= 0:
+            if was >= 0 and changes[1][was] >= 0:
+                dz[:] = new_rows[row]
+            else:
+                dz[:] = zero
+                if was >= 0:
+                    for e in range(changes[2][was], changes[2][was + 1]):
+                        add_scaled(changes[4][e], weight_t[changes[3][e]], dz)
+            for e in range(len(hit)):
+                dz[hit[e]] -= lost[e, x]
+        else:
+            for e in range(len(hit)):
+                if lost[e, x] != zero:
+                    units[n], values[n] = hit[e], -lost[e, x]
+                    n += 1
+        for e in range(_passing(synapses, pair)):
+            number = synapses[3][synapses[2][pair] + e]
+            out, unit = number // n_in, number % n_in
+            value = weight[out, unit] * _faulty_input(unit, golden_before[x], was, changes, rows)
+            if row >= 0:
+                dz[out] -= value
+            elif value != zero:
+                n = _add(units, values, begin, n, out, -value)
+        if row >= 0:
+            change_row(kind, parameter, first[x], second[x], dz, new_rows[row])
+        else:
+            m = n - begin
+            for e in range(m):
+                unit = units[begin + e]
+                cached[0, e], cached[1, e] = first[x, unit], second[x, unit]
+                dz[e] = values[begin + e]
+            change_row(kind, parameter, cached[0, :m], cached[1, :m], dz[:m], values[begin:n])
+        for e in range(neurons[0][trial], neurons[0][trial + 1]):
+            unit = neurons[1][e]
+            if row >= 0:
+                new_rows[row, unit] = -golden[x, unit]
+            else:
+                n = _set(units, values, begin, n, unit, golden[x], True)
+        for e in range(_passing(neurons, pair)):
+            unit = neurons[3][neurons[2][pair] + e]
+            if row >= 0:
+                new_rows[row, unit] = -golden[x, unit]
+            else:
+                n = _set(units, values, begin, n, unit, golden[x], True)
+        if row >= 0 or n > begin:  # pairs in which nothing changed are dropped
+            pairs[n_pairs], dense[n_pairs] = pair, row
+            n_pairs += 1
+            offsets[n_pairs] = n
+    return pairs[:n_pairs], dense[:n_pairs], offsets[: n_pairs + 1], units[:n], values[:n]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _patch(i, pairs, before, n_inputs, changes, rows, faulty_t):  # type: ignore[no-untyped-def]
+    """Add the changes of the trial of pair number i to the outputs faulty_t (units, inputs)."""
+    trial = pairs[i] // n_inputs
+    touched = False
+    while i < len(pairs) and pairs[i] // n_inputs == trial:
+        x, was = pairs[i] % n_inputs, before[i]
+        i += 1
+        if was < 0:
+            continue
+        touched = True
+        if changes[1][was] >= 0:
+            faulty_t[:, x] += rows[changes[1][was]]
+        else:
+            for e in range(changes[2][was], changes[2][was + 1]):
+                faulty_t[changes[3][e], x] += changes[4][e]
+    return touched
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):  # type: ignore[no-untyped-def]
+    """Undo `_patch`."""
+    trial = pairs[i] // n_inputs
+    while i < len(pairs) and pairs[i] // n_inputs == trial:
+        x, was = pairs[i] % n_inputs, before[i]
+        i += 1
+        if was < 0:
+            continue
+        if changes[1][was] >= 0:
+            faulty_t[:, x] = golden_t[:, x]
+        else:
+            for e in range(changes[2][was], changes[2][was + 1]):
+                faulty_t[changes[3][e], x] = golden_t[changes[3][e], x]

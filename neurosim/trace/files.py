@@ -106,7 +106,7 @@ class _GuardedFile(io.RawIOBase):
 
 @contextmanager
 def written_aside(target: Path, aside: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file that appears at `target`, complete and on the disk, when the block ends.
+    """Write a new HDF5 file that appears at `target`, complete and on the disk, at the end.
 
     Yields the file and a function to be called now and then in long writes: it raises a
     pending Ctrl-C or the error of an earlier write. If the block fails nothing is left.

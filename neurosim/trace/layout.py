@@ -239,13 +239,14 @@ def read_state(file: h5py.File, path: Path) -> Statistics | None:
     if header.resume == header.first:
         return None
     return read_statistics(
-        file, path, "statistics" if header.resume == header.stop else "checkpoint")
+        file, path, "statistics" if header.resume == header.stop else "checkpoint"
+    )
 
 
 def rows_of(
     campaign: Campaign, batch: FaultBatch, errors: Array, hidden: list[Array] | None
 ) -> Rows:
-    """What a campaign records of each trial of a batch.
+    """Collect what a campaign records of each trial of a batch.
 
     Parameters
     ----------
@@ -258,7 +259,9 @@ def rows_of(
     rows = {"fault_counts": batch.counts}
     if "faults" in campaign.record:
         rows |= _event_rows("neurons", batch.neurons, ("layer", "unit"), batch.sites.neurons)
-        rows |= _event_rows("synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses)
+        rows |= _event_rows(
+            "synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses
+        )
     if "error" in campaign.record:
         rows["errors"] = errors
     if "hidden" in campaign.record:
@@ -295,7 +298,8 @@ def _joined(arrays: list[Array], name: str) -> Array:
         return np.concatenate(arrays)
     before = np.cumsum([0, *(array[-1] for array in arrays)])
     return np.concatenate(
-        [[0], *(array[1:] + n for array, n in zip(arrays, before[:-1], strict=True))])
+        [[0], *(array[1:] + n for array, n in zip(arrays, before[:-1], strict=True))]
+    )
 
 
 def copy_rows(
@@ -361,13 +365,17 @@ def _extensible(group: h5py.Group, name: str, like: h5py.Dataset | Array) -> h5p
         chunks = (max(1, min(_CHUNK_BYTES // size, 2**16)), *(max(1, n) for n in row))
         options = _COMPRESSION if 0 not in row else {}
         group.create_dataset(
-            name, shape=(0, *row), maxshape=(None, *row), dtype=like.dtype, chunks=chunks,
-            **options)
+            name, shape=(0, *row), maxshape=(None, *row), dtype=like.dtype, chunks=chunks, **options
+        )
     return group[name]
 
 
 def _append(
-    target: h5py.Dataset, values: h5py.Dataset | Array, start: int, stop: int, shift: int,
+    target: h5py.Dataset,
+    values: h5py.Dataset | Array,
+    start: int,
+    stop: int,
+    shift: int,
     check: Callable[[], None],
 ) -> None:
     end = len(target)

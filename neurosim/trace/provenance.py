@@ -19,7 +19,7 @@ DECISIVE = ("numpy", "numba", "blas", "cpu")
 
 
 def current() -> Environment:
-    """The environment of this process, now."""
+    """Describe the environment of this process."""
     return {
         "neurosim": _version("neurosim-faults"),
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def current() -> Environment:
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601."""
+    """Tell the time: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -52,7 +52,7 @@ def write(group: h5py.Group, environments: Sequence[Environment]) -> None:
 
 
 def read(group: h5py.Group) -> list[Environment]:
-    """What `write` stored."""
+    """Read what `write` stored."""
     return [
         {name: str(value) for name, value in group[number].attrs.items()}
         for number in sorted(group, key=int)

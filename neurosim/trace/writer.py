@@ -58,7 +58,7 @@ def segments_folder(path: Path) -> Path:
 
 
 def checkpointed(path: Path) -> int | None:
-    """Number of the trial up to which checkpoints of an unfinished trace reach, if there are."""
+    """Tell up to which trial the checkpoints of an unfinished trace reach; None without any."""
     with suppress(OSError):
         names = [_STATE_NAME.fullmatch(p.name) for p in segments_folder(path).iterdir()]
         return max((int(match[1]) for match in names if match), default=None)
@@ -239,8 +239,7 @@ class TraceWriter:
         aside = _part(self._folder / self._path.name)
         with written_aside(self._path, aside) as (file, check):
             resume = total.first if state is None else state.stop
-            write_header(
-                file, TRACE, self._campaign.fingerprint, total.first, total.stop, resume)
+            write_header(file, TRACE, self._campaign.fingerprint, total.first, total.stop, resume)
             write_campaign(file.create_group("campaign"), self._campaign, self._golden)
             write_results(file, total, state, self._environments)
             trials = file.create_group("trials")
@@ -256,8 +255,7 @@ class TraceWriter:
         self._tidy(keep=set())
 
     def _write_state(self, file: h5py.File, state: Statistics) -> None:
-        write_header(
-            file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
+        write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
         write_campaign(file.create_group("campaign"), self._campaign, self._golden)
         write_statistics(file.create_group("statistics"), state)
         provenance.write(file.create_group("provenance"), self._environments)
@@ -307,7 +305,7 @@ class TraceWriter:
         self._note_environment()
 
     def _newest_state(self) -> _Found | None:
-        """The newest usable state beyond the finished trace, if any state is there."""
+        """Find the newest usable state beyond the finished trace, if any state is there."""
         states = {int(match[1]): path for match, path in self._files(_STATE_NAME)}
         refused: list[str] = []
         for stop in sorted(states, reverse=True):
@@ -327,8 +325,7 @@ class TraceWriter:
                     "many or more, or give another path"
                 )
             for line in refused:
-                warnings.warn(
-                    f"{line}; trials from {stop} on are computed again", stacklevel=2)
+                warnings.warn(f"{line}; trials from {stop} on are computed again", stacklevel=2)
             return found
         if refused:
             raise TraceError(
@@ -341,8 +338,12 @@ class TraceWriter:
         with open_hdf5(path) as file:
             header = read_header(file, path, STATE)
             check_same_campaign(
-                self._folder, header, self._campaign.fingerprint, self._campaign.components,
-                "give another path, or delete that folder to begin anew")
+                self._folder,
+                header,
+                self._campaign.fingerprint,
+                self._campaign.components,
+                "give another path, or delete that folder to begin anew",
+            )
             if header.first != self._trials.start:
                 raise CampaignMismatchError(
                     f"{self._folder}: expected checkpoints that begin with trial "
@@ -361,12 +362,15 @@ class TraceWriter:
         while stop > self._base_stop:
             if stop not in files:
                 raise TraceError(
-                    f"{self._folder}: expected a file with the trials before {stop}, got none")
+                    f"{self._folder}: expected a file with the trials before {stop}, got none"
+                )
             first, path = files[stop]
             with open_hdf5(path) as file:
                 header = read_header(file, path, TRIALS)
             if (header.fingerprint, header.first, header.stop) != (
-                self._campaign.fingerprint, first, stop
+                self._campaign.fingerprint,
+                first,
+                stop,
             ):
                 raise TraceError(f"{path}: expected trials {first} to {stop - 1} of this campaign")
             chain.append(path)
@@ -374,7 +378,8 @@ class TraceWriter:
         if stop != self._base_stop:
             raise TraceError(
                 f"{self._folder}: expected checkpoints from trial {self._base_stop} on, got some "
-                f"from trial {stop} on")
+                f"from trial {stop} on"
+            )
         return chain[::-1]
 
     def _files(self, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:

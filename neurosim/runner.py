@@ -1,0 +1,180 @@
+"""From a campaign to its trace: units of work in order, with checkpoints and progress."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from neurosim.backends import Backend, backend_of
+from neurosim.campaign import Campaign
+from neurosim.errors import InputError, TraceError
+from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
+from neurosim.statistics import Statistics, summarise
+from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
+
+__all__ = ["compute_chunk", "run"]
+
+
+def compute_chunk(
+    campaign: Campaign, backend: Backend, stop: int, k: int
+) -> tuple[Statistics, Rows]:
+    """Compute unit of work k: trials k * campaign.chunk up to the next one, at most to `stop`.
+
+    A pure function of its arguments that keeps nothing between calls: executors may call it in
+    any thread or process.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    backend : Backend
+        Made once, so that all units share its golden outputs.
+    stop : int
+        The end of the trials asked for, which may cut the last unit short.
+    k : int
+
+    Returns
+    -------
+    statistics : Statistics
+    rows : dict of str to ndarray
+        What the campaign records of each trial.
+    """
+    first = k * campaign.chunk
+    batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
+    hidden = None
+    if "hidden" in campaign.record:
+        errors, hidden = backend.errors_and_hidden(batch)
+    else:
+        errors = backend.errors(batch)
+    statistics = summarise(campaign, backend.golden, errors, first)
+    return statistics, rows_of(campaign, batch, errors, hidden)
+
+
+def run(
+    campaign: Campaign,
+    path: str | os.PathLike[str],
+    executor: Executor | None = None,
+    progress: bool = True,
+    trials: range | None = None,
+    *,
+    checkpoint_seconds: float = 5.0,
+) -> Trace:
+    """Run a campaign's trials into a trace, or continue one.
+
+    After Ctrl-C, a crash or a full disk, call it again: it continues at the last checkpoint, and
+    the results are the same bits as those of an unbroken run. A finished trace of fewer trials is
+    extended, one of as many is opened.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    path : str or path-like
+        Of the trace. Beside it, while the campaign runs, lies the folder of checkpoints
+        `<path>.segments`.
+    executor : Executor, optional
+        Who computes; threads on all cores by default. The results do not depend on it.
+    progress : bool
+        Show a progress bar on standard error if that is a terminal.
+    trials : range, optional
+        Which trials: range(a, b) with a multiple of campaign.chunk for a, to be joined with
+        others later. By default all, range(campaign.trials).
+    checkpoint_seconds : float
+        Least time between two checkpoints; 0 for one after every unit of work.
+
+    Returns
+    -------
+    Trace
+        Open; close it, or use it as a context manager.
+
+    Raises
+    ------
+    InputError
+        If trials or checkpoint_seconds are not as said above.
+    CampaignMismatchError
+        If what lies at the path belongs to another campaign.
+    TraceError
+        If the trace cannot be written or continued, holds more trials, or another process
+        writes it.
+
+    Examples
+    --------
+    >>> with run(campaign, "digits.h5") as trace:  # doctest: +SKIP
+    ...     print(trace)
+    """
+    target = Path(path)
+    wanted = _checked_trials(campaign, trials)
+    if not 0 <= checkpoint_seconds < float("inf"):
+        raise InputError(
+            f"checkpoint_seconds: expected seconds from 0 on, got {checkpoint_seconds!r}"
+        )
+    if is_finished(campaign, target, wanted):
+        return Trace(target)
+    with one_blas_thread():
+        backend = backend_of(campaign)
+    with TraceWriter(
+        campaign, target, wanted, backend.golden, checkpoint_seconds=checkpoint_seconds
+    ) as writer:
+        try:
+            _compute(campaign, backend, writer, wanted, executor or ThreadExecutor(), progress)
+            writer.finish()
+        except TraceError:
+            raise
+        except BaseException as error:
+            writer.write_checkpoint()
+            error.add_note(
+                f"{target}: {writer.checkpoint - wanted.start} of {len(wanted)} trials are kept; "
+                "run the campaign again with the same path to continue"
+            )
+            raise
+    return Trace(target)
+
+
+def _compute(
+    campaign: Campaign,
+    backend: Backend,
+    writer: TraceWriter,
+    trials: range,
+    executor: Executor,
+    progress: bool,
+) -> None:
+    units = range(writer.next_trial // campaign.chunk, -(-trials.stop // campaign.chunk))
+    done = writer.next_trial - trials.start
+    results = executor.map(partial(compute_chunk, campaign, backend, trials.stop), units)
+    with tqdm(
+        total=len(trials),
+        initial=done,
+        desc=f"continued at trial {writer.next_trial}" if done else None,
+        unit=" trials",
+        disable=None if progress else True,
+        file=sys.stderr,
+    ) as bar:
+        try:
+            for statistics, rows in results:
+                writer.add(statistics, rows)
+                bar.update(statistics.stop - statistics.first)
+        finally:
+            # Wait for the workers now, not whenever the iterator happens to be collected.
+            if hasattr(results, "close"):
+                results.close()
+
+
+def _checked_trials(campaign: Campaign, trials: range | None) -> range:
+    if trials is None:
+        return range(campaign.trials)
+    if not isinstance(trials, range) or trials.step != 1 or not trials:
+        raise InputError(f"trials: expected range(a, b) with a < b, got {trials!r}")
+    if trials.start < 0 or trials.stop > campaign.trials:
+        raise InputError(
+            f"trials: expected a range within the {campaign.trials} trials of the campaign, "
+            f"got {trials!r}"
+        )
+    rest = trials.start % campaign.chunk
+    if rest:
+        below = trials.start - rest
+        raise InputError(
+            f"trials: expected a beginning that is a multiple of {campaign.chunk}, the "
+            f"campaign's unit of work, got {trials.start}; the nearest are {below} and "
+            f"{below + campaign.chunk}"
+        )
+    return trials

@@ -1,0 +1,524 @@
+"""The reader: what a campaign's trace holds, as arrays."""
+
+import csv
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from neurosim.errors import InputError, TraceError
+from neurosim.faults import NEURON_EVENT, SYNAPSE_EVENT, FaultSet
+from neurosim.layers import Array
+from neurosim.statistics import Moments, Statistics
+from neurosim.trace import provenance
+from neurosim.trace.files import open_hdf5, reading, writing
+from neurosim.trace.layout import TRACE, read_header, read_statistics
+from neurosim.trace.writer import checkpointed, segments_folder
+
+__all__ = ["LazyArray", "Trace"]
+
+# Columns of Trace.to_csv beside the moments.
+_CSV_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
+
+
+class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array in a trace: slices read what they need from the file, all else reads it whole.
+
+    ``a[10:20]`` reads ten trials; ``np.asarray(a)``, ``a.mean(axis=0)``, ``a - b`` and everything
+    else that NumPy arrays can do read all of it first.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+        self._dataset, self._path = dataset, path
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self.ndim, self.size = dataset.ndim, dataset.size
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        simple = all(
+            part is Ellipsis
+            or isinstance(part, int | np.integer)
+            or (isinstance(part, slice) and (part.step is None or part.step > 0))
+            for part in parts
+        )
+        if not simple or any(isinstance(part, bool) for part in parts):
+            return np.asarray(self)[key]
+        for part, n in zip(parts, self.shape, strict=False):
+            if part is Ellipsis:
+                break
+            if isinstance(part, int | np.integer) and not -n <= part < n:
+                raise IndexError(f"index {part} is out of bounds for an axis of size {n}")
+        self._check_open()
+        with reading(self._path):
+            return self._dataset[key]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[k] for k in range(len(self)))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        self._check_open()
+        with reading(self._path):
+            return np.asarray(self._dataset[()], dtype=dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        loaded = (np.asarray(x) if isinstance(x, LazyArray) else x for x in inputs)
+        return getattr(ufunc, method)(*loaded, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(np.asarray(self), name)
+
+    def _check_open(self) -> None:
+        if not self._dataset:
+            raise TraceError(f"{self._path}: expected an open trace, but it has been closed")
+
+    def __repr__(self) -> str:
+        return f"<LazyArray {self.shape} {self.dtype} in {self._path.name}>"
+
+
+class Trace:
+    """The results of a campaign: an open HDF5 file. Use it as a context manager.
+
+    Error means faulty minus golden output. Statistics run over the trials; arrays of them have
+    shape (n_inputs, n_outputs) where nothing else is said.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Raises
+    ------
+    TraceError
+        If there is no finished trace: missing, foreign, truncated, of a newer version, or only
+        begun (then the message says how to continue).
+
+    Examples
+    --------
+    >>> with Trace("digits.h5") as trace:  # doctest: +SKIP
+    ...     trace.mean, trace.quantile(0.99)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        reached = checkpointed(self.path)
+        if reached is not None and not self.path.exists():
+            raise TraceError(
+                f"{self.path}: expected a finished trace, got one in progress (trials up to "
+                f"{reached} are kept in {segments_folder(self.path).name}); run the campaign "
+                "again with the same path to continue"
+            )
+        self._file = open_hdf5(self.path)
+        try:
+            header = read_header(self._file, self.path, TRACE)
+        except BaseException:
+            self._file.close()
+            raise
+        self.fingerprint: str = header.fingerprint
+        self.components: dict[str, str] = header.components
+        self.first_trial: int = header.first
+        self.completed: int = header.stop - header.first
+
+    def close(self) -> None:
+        """Close the file. What has been read stays usable."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        if not self._file:
+            raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
+        with reading(self.path):
+            return self._file[name]
+
+    def _has(self, name: str) -> bool:
+        if not self._file:
+            raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
+        return name in self._file
+
+    def _array(self, name: str) -> Array:
+        dataset = self._dataset(name)
+        with reading(self.path):
+            return np.asarray(dataset[()])
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """All streaming statistics, as they were folded."""
+        self._dataset("statistics")
+        return read_statistics(self._file, self.path)
+
+    @property
+    def mean(self) -> Array:
+        """Mean error."""
+        return self.statistics.errors.mean
+
+    @property
+    def variance(self) -> Array:
+        """Variance of the error: the unbiased one, divided by completed - 1; NaN for one trial."""
+        return self.statistics.errors.variance
+
+    @property
+    def third_moment(self) -> Array:
+        """Third central moment of the error (divided by completed)."""
+        return self.statistics.errors.third_moment
+
+    @property
+    def fourth_moment(self) -> Array:
+        """Fourth central moment of the error (divided by completed)."""
+        return self.statistics.errors.fourth_moment
+
+    @property
+    def minimum(self) -> Array:
+        """Smallest error."""
+        return self.statistics.errors.minimum
+
+    @property
+    def maximum(self) -> Array:
+        """Largest error."""
+        return self.statistics.errors.maximum
+
+    @property
+    def loss(self) -> Moments | None:
+        """Moments over trials of the faulty minus the golden loss, (n_inputs,); None without."""
+        return self.statistics.loss
+
+    @property
+    def histogram(self) -> Array:
+        """Trials in each bin of the error, (n_inputs, n_outputs, n_bins)."""
+        return self.statistics.histogram
+
+    @cached_property
+    def histogram_edges(self) -> Array:
+        """Edges of the bins, (n_bins + 1,). A bin holds low <= |error| < high on its side of 0."""
+        return self._array("campaign/histogram_edges")
+
+    @cached_property
+    def epsilons(self) -> tuple[float, ...]:
+        """Thresholds of the exceedance counts, ascending."""
+        return tuple(float(e) for e in self._array("campaign/epsilons"))
+
+    @cached_property
+    def replicas(self) -> tuple[int, ...]:
+        """Sizes R of the groups whose median is followed, ascending."""
+        return tuple(int(r) for r in self._array("campaign/replicas"))
+
+    @property
+    def exceedances(self) -> Array:
+        """Trials with |error| >= epsilon, (n_epsilons, n_inputs, n_outputs)."""
+        return self.statistics.exceedances
+
+    @property
+    def exceedances_any(self) -> Array:
+        """Trials with |error| >= epsilon for any output, (n_epsilons, n_inputs)."""
+        return self.statistics.exceedances_any
+
+    @property
+    def median_groups(self) -> Array:
+        """Complete groups of R consecutive trials, (n_replicas,)."""
+        return self.statistics.median_groups
+
+    @property
+    def median_exceedances(self) -> Array:
+        """Groups with |median of R| >= epsilon, (n_replicas, n_epsilons, n_inputs, n_outputs)."""
+        return self.statistics.median_exceedances
+
+    @property
+    def median_exceedances_any(self) -> Array:
+        """The same for any output of an input, (n_replicas, n_epsilons, n_inputs)."""
+        return self.statistics.median_exceedances_any
+
+    @property
+    def class_changes(self) -> Array:
+        """Trials in which another output than the golden one is the largest, (n_inputs,)."""
+        return self.statistics.class_changes
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over trials of the share of inputs classified correctly; None without labels."""
+        moments = self.statistics.accuracy
+        return None if moments is None else float(moments.mean)
+
+    def accuracy_interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
+        """Confidence interval of the accuracy under faults, for these inputs.
+
+        Student's t with the spread between trials, the independent units (inputs of one trial
+        share its faults); its part within [0, 1]. NaN for a single trial; None without labels.
+
+        Raises
+        ------
+        InputError
+            If confidence is not between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
+        moments = self.statistics.accuracy
+        if moments is None:
+            return None
+        if moments.count < 2:
+            return float("nan"), float("nan")
+        half = float(stdtrit(moments.count - 1, (1 + confidence) / 2) * moments.standard_error)
+        mean = float(moments.mean)
+        return max(0.0, mean - half), min(1.0, mean + half)
+
+    def quantile(self, q: npt.ArrayLike) -> Array:
+        """Quantiles of the error, from the histogram.
+
+        Exact at 0 and 1 (the extremes) and where the quantile is exactly 0. Elsewhere right to
+        within the bin of the histogram that holds it, a quarter of an octave: off by less than
+        25 % of its size where 2^-24 <= |error| < 2^12.
+
+        Parameters
+        ----------
+        q : float or array_like
+            Shares, in [0, 1].
+
+        Returns
+        -------
+        ndarray, shape (*shape of q, n_inputs, n_outputs)
+
+        Raises
+        ------
+        InputError
+            If a share is outside [0, 1].
+        """
+        shares = np.asarray(q, np.float64)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise InputError(f"q: expected numbers in [0, 1], got {q!r}")
+        return np.stack([self._quantile(float(s)) for s in shares.ravel()]).reshape(
+            *shares.shape, *self.mean.shape
+        )
+
+    def _quantile(self, share: float) -> Array:
+        """Linear between the edges of the bin where the counts reach share * completed."""
+        if share == 0:
+            return self.minimum.copy()
+        if share == 1:
+            return self.maximum.copy()
+        edges, counts = self.histogram_edges, self.histogram
+        reached = np.cumsum(counts, axis=-1)
+        rank = share * self.completed
+        index = (reached < rank).sum(axis=-1)
+        inside = np.take_along_axis(counts, index[..., None], axis=-1)[..., 0]
+        before = np.take_along_axis(reached, index[..., None], axis=-1)[..., 0] - inside
+        # The extremes bound the open bins at both ends, and sharpen the others.
+        low = np.clip(edges[index], self.minimum, self.maximum)
+        high = np.clip(edges[index + 1], self.minimum, self.maximum)
+        value = low + (high - low) * ((rank - before) / inside)
+        return np.where(index == len(edges) // 2 - 1, 0.0, value)
+
+    @cached_property
+    def golden(self) -> Array:
+        """Golden outputs of the backend."""
+        return self._array("campaign/golden")
+
+    @cached_property
+    def labels(self) -> Array | None:
+        """Class numbers, (n_inputs,), if the campaign has any."""
+        return self._array("campaign/labels") if self._has("campaign/labels") else None
+
+    @cached_property
+    def targets(self) -> Array | None:
+        """Targets as the campaign was given them: classes or wanted outputs; None without."""
+        return self._array("campaign/targets") if self._has("campaign/targets") else None
+
+    @cached_property
+    def processes(self) -> tuple[str, ...]:
+        """The fault processes, in words."""
+        dataset = self._dataset("campaign/processes")
+        with reading(self.path):
+            return tuple(dataset.asstr()[()])
+
+    @cached_property
+    def provenance(self) -> list[provenance.Environment]:
+        """Versions and machine, one entry for each environment that computed a part."""
+        group = self._dataset("provenance")
+        with reading(self.path):
+            return provenance.read(group)
+
+    @property
+    def fault_counts(self) -> LazyArray:
+        """Faults each process drew in each trial, (n_trials, n_processes)."""
+        return LazyArray(self._dataset("trials/fault_counts"), self.path)
+
+    @property
+    def errors(self) -> LazyArray:
+        """Errors of each trial, (n_trials, n_inputs, n_outputs), read when they are sliced.
+
+        Raises
+        ------
+        TraceError
+            If they were not recorded.
+        """
+        return LazyArray(self._recorded("trials/errors", "errors", "error"), self.path)
+
+    def hidden_errors(self, layer: int) -> LazyArray:
+        """Errors of hidden layer l = 1..L-1 in each trial, (n_trials, n_inputs, n_l).
+
+        Raises
+        ------
+        InputError
+            If there is no such hidden layer.
+        TraceError
+            If they were not recorded.
+        """
+        last = len(self._array("campaign/widths")) - 2
+        if not 1 <= layer <= last:
+            raise InputError(f"layer: expected a hidden layer from 1 to {last}, got {layer!r}")
+        name = f"trials/hidden/{layer}"
+        return LazyArray(self._recorded(name, "errors of hidden layers", "hidden"), self.path)
+
+    def fault_set(self, k: int) -> FaultSet:
+        """Read what failed in trial k.
+
+        Raises
+        ------
+        InputError
+            If the trace does not hold trial k.
+        TraceError
+            If the fault sets were not recorded; `Campaign.fault_set` draws them again.
+        """
+        stop = self.first_trial + self.completed
+        if not self.first_trial <= k < stop:
+            raise InputError(f"k: expected a trial from {self.first_trial} to {stop - 1}, got {k}")
+        events = []
+        for kind, dtype in (("neurons", NEURON_EVENT), ("synapses", SYNAPSE_EVENT)):
+            offsets = self._recorded(f"trials/{kind}/offsets", "fault sets", "faults")
+            with reading(self.path):
+                first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+                rows = np.empty(last - first, dtype)
+                for name in dtype.names or ():
+                    rows[name] = self._file[f"trials/{kind}/{name}"][first:last]
+            events.append(rows)
+        return FaultSet(n_presentations=len(self.golden), neurons=events[0], synapses=events[1])
+
+    def _recorded(self, name: str, what: str, record: str) -> h5py.Dataset:
+        if not self._has(name):
+            raise TraceError(
+                f"{self.path}: expected {what} of each trial in the trace, but they were not "
+                f'recorded; run the campaign with record=("{record}",)'
+            )
+        return self._dataset(name)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the statistics as a table, one row for each input and output.
+
+        The columns: input, output (from 0); golden; trials; mean, variance (unbiased),
+        third_moment, fourth_moment (central), minimum, maximum of the error; quantile_0.01,
+        _0.05, _0.5, _0.95, _0.99; class_changes (of the input); for each epsilon
+        exceedances_EPSILON and exceedances_any_EPSILON (of the input); for each R medianR_groups
+        and for each epsilon medianR_exceedances_EPSILON and medianR_exceedances_any_EPSILON; where
+        there is a loss loss_mean and loss_variance (of the input). Exceedances are counts of
+        trials, or of groups. Numbers are written so that reading them gives the same bits.
+
+        Raises
+        ------
+        TraceError
+            If the file cannot be written.
+        """
+        target = Path(path)
+        columns = self._csv_columns()
+        table = [np.broadcast_to(values, self.mean.shape).ravel() for values in columns.values()]
+        part = target.with_name(target.name + ".part")
+        with writing(target):
+            if target.is_dir():
+                raise TraceError(f"{target}: expected the path of a file, got a folder")
+            try:
+                with open(part, "w", newline="", encoding="utf-8") as file:
+                    rows = csv.writer(file, lineterminator="\n")
+                    rows.writerow(columns)
+                    rows.writerows(zip(*(column.tolist() for column in table), strict=True))
+                os.replace(part, target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+    def _csv_columns(self) -> dict[str, Array]:
+        """Arrays that broadcast to (n_inputs, n_outputs), by the name of their column."""
+        inputs, outputs = np.indices(self.mean.shape)
+        columns: dict[str, Array] = {
+            "input": inputs,
+            "output": outputs,
+            "golden": self.golden,
+            "trials": np.array(self.completed),
+            "mean": self.mean,
+            "variance": self.variance,
+            "third_moment": self.third_moment,
+            "fourth_moment": self.fourth_moment,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+        }
+        columns |= {f"quantile_{q:g}": self.quantile(q) for q in _CSV_QUANTILES}
+        columns["class_changes"] = self.class_changes[:, None]
+        for e, epsilon in enumerate(self.epsilons):
+            columns[f"exceedances_{epsilon!r}"] = self.exceedances[e]
+            columns[f"exceedances_any_{epsilon!r}"] = self.exceedances_any[e][:, None]
+        for r, size in enumerate(self.replicas):
+            columns[f"median{size}_groups"] = self.median_groups[r]
+            for e, epsilon in enumerate(self.epsilons):
+                name = f"median{size}_exceedances"
+                columns[f"{name}_{epsilon!r}"] = self.median_exceedances[r, e]
+                columns[f"{name}_any_{epsilon!r}"] = self.median_exceedances_any[r, e][:, None]
+        if self.loss is not None:
+            columns["loss_mean"] = self.loss.mean[:, None]
+            columns["loss_variance"] = self.loss.variance[:, None]
+        return columns
+
+    def __str__(self) -> str:
+        if not self._file and "statistics" not in self.__dict__:
+            return f"Trace {self.path} (closed)"
+        n_inputs, n_outputs = self.mean.shape
+        presentations = self.completed * n_inputs
+        last = self.first_trial + self.completed - 1
+        lines = [
+            f"Trace {self.path}: {self.completed} trials ({self.first_trial} to {last}) x "
+            f"{n_inputs} inputs x {n_outputs} outputs",
+            f"  campaign {self.fingerprint[:12]}, seed {self.components.get('seed')}, backend "
+            f"{self.components.get('backend')} ({self.components.get('dtype')}), recorded: "
+            f"{self.components.get('record')}",
+            *(f"  {process}" for process in self.processes),
+            f"  error: mean {self.mean.min():.4g} to {self.mean.max():.4g}, standard deviation "
+            f"{np.sqrt(self.variance.min()):.4g} to {np.sqrt(self.variance.max()):.4g}, extremes "
+            f"{self.minimum.min():.4g} and {self.maximum.max():.4g}",
+            f"  largest output changed in {self.class_changes.sum() / presentations:.3%} of "
+            "presentations",
+        ]
+        interval = self.accuracy_interval()
+        if self.accuracy is not None and interval is not None:
+            lines.append(
+                f"  accuracy under faults {self.accuracy:.4f} (95 %: {interval[0]:.4f} to "
+                f"{interval[1]:.4f})"
+            )
+        for epsilon, counts in zip(self.epsilons, self.exceedances_any, strict=True):
+            share = counts.sum() / presentations
+            lines.append(f"  |error| >= {epsilon:g} at some output in {share:.3%} of presentations")
+        reached = checkpointed(self.path)
+        if reached is not None and reached > last + 1:
+            lines.append(
+                f"  being continued: trials up to {reached} are in checkpoints; run the campaign "
+                "again to finish"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.path}: {self.completed} trials from {self.first_trial}>"
