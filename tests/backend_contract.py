@@ -1,13 +1,30 @@
 """What every backend must keep; inherit `BackendContract` and say how to make the backend."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from neurosim.faults import FaultBatch, FaultSet, Intermittent, Permanent, Sites, StuckAtZero
-from neurosim.faults import Transient
+from neurosim.faults import (
+    FaultBatch,
+    FaultSet,
+    Intermittent,
+    Permanent,
+    Sites,
+    StuckAtZero,
+    Transient,
+)
 from neurosim.network import Network
 from neurosim.sampling import PlainMonteCarlo, draw
+
+
+
+def settings(max_examples):
+    """The tests are inherited: each runs for several backends, which hypothesis would warn of."""
+    return hypothesis_settings(
+        max_examples=max_examples, deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors])
+
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus"]
 
@@ -64,7 +81,7 @@ class BackendContract:
         raise NotImplementedError
 
     @given(case=networks())
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_golden_outputs_are_those_of_the_network(self, case):
         network, inputs = case
         golden = self.make(network, inputs).golden
@@ -72,13 +89,13 @@ class BackendContract:
             golden, network(inputs), rtol=self.tolerance, atol=self.tolerance)
 
     @given(case=networks())
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_no_fault_is_exactly_no_error(self, case):
         network, inputs = case
         assert not self.make(network, inputs).errors(one(network, inputs)).any()
 
     @given(case=networks())
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_with_every_last_hidden_neuron_dead_only_biases_are_left(self, case):
         network, inputs = case
         layer = network.depth - 1
@@ -93,7 +110,7 @@ class BackendContract:
         )
 
     @given(case=networks(max_depth=3))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_a_dead_neuron_is_its_outgoing_synapses_dead(self, case):
         network, inputs = case
         always = (0, len(inputs))
@@ -106,7 +123,7 @@ class BackendContract:
                 rtol=1e3 * self.tolerance, atol=self.tolerance)
 
     @given(case=networks(), faults=processes)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_errors_are_those_of_forced_zeros(self, case, faults):
         network, inputs = case
         batch = batch_for(network, inputs, faults)
@@ -117,7 +134,7 @@ class BackendContract:
                 rtol=self.tolerance, atol=self.tolerance)
 
     @given(case=networks(), faults=processes, order=st.permutations(range(6)))
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_the_order_of_trials_does_not_matter(self, case, faults, order):
         network, inputs = case
         backend = self.make(network, inputs)
@@ -129,7 +146,7 @@ class BackendContract:
                 alone[0], together[t], rtol=self.tolerance, atol=self.tolerance)
 
     @given(case=networks(), faults=processes)
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_hidden_errors_end_in_the_errors(self, case, faults):
         network, inputs = case
         backend = self.make(network, inputs)

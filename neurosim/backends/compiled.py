@@ -105,7 +105,8 @@ class CompiledBackend:
             planned = plan(n_trials, n_inputs, layer.n_out, changes, dead_synapses, dead_neurons,
                            finished, number == depth)
             new_rows = np.empty((planned[3], layer.n_out), self._dtype)
-            np.matmul(rows, weight_t, out=new_rows[: len(rows)])
+            if len(rows):
+                np.matmul(rows, weight_t, out=new_rows[: len(rows)])
             changes = advance(
                 n_inputs, self._weights[number - 1], weight_t,
                 _CODES[layer.activation.kind], layer.activation.parameter,
@@ -143,17 +144,21 @@ class CompiledBackend:
     def _soften(self, errors: Array) -> None:
         """Turn changes of logits into changes of softmax outputs, in place.
 
-        p_k (E_k - S) / (1 + S) with E = expm1(dy - max dy) and S = sum p_j E_j.
+        p_k (e_k - T) / T with e = exp(dy - max dy) and T = sum p_j e_j; where T is near 1 the same
+        by expm1, so that small changes keep their relative accuracy.
         """
         changed = errors.any(axis=2)
         p = np.broadcast_to(self._network.read_out(self._logits), errors.shape)[changed]
         dy = errors[changed].astype(np.float64)
-        e = np.expm1(dy - dy.max(axis=1, keepdims=True))
-        s = (p * e).sum(axis=1, keepdims=True)
-        # Where all golden mass sits on logits that fell out of range, 1 + S is 0: subtract.
-        lost = s[:, 0] <= -1
-        s[lost] = 0
-        result = p * (e - s) / (1 + s)
+        below = dy - dy.max(axis=1, keepdims=True)
+        e, minus = np.exp(below), np.expm1(below)
+        total = (p * e).sum(axis=1, keepdims=True)
+        difference = np.where(
+            total < 0.5, e - total, minus - (p * minus).sum(axis=1, keepdims=True))
+        # Where all golden mass sits on logits that fell out of range, T is 0: subtract outputs.
+        lost = total[:, 0] < np.finfo(np.float64).tiny
+        total[lost] = 1
+        result = p * difference / total
         if lost.any():
             logits = np.broadcast_to(self._logits, errors.shape)[changed][lost]
             result[lost] = self._network.read_out(logits + dy[lost]) - p[lost]

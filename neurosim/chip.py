@@ -1,0 +1,309 @@
+"""The virtual chip: cores and their crossbars, default faults, published numbers with sources."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import msgspec
+
+from neurosim.errors import FormatError, InputError
+from neurosim.faults import Intermittent, Permanent, Persistence, StuckAtZero, Transient
+
+__all__ = ["Chip", "Quantity", "chip_profiles"]
+
+STATUSES = {
+    "verified": "read in the source itself",
+    "secondary": "read in another work that cites the source",
+    "unverified": "from memory; not checked against the source",
+    "assumption": "a modelling choice, no measurement",
+}
+
+# Units of the optional numbers: SI, and in the name.
+_UNITS = {"_j": "J", "_s": "s", "_hz": "Hz", "_w": "W"}
+
+
+class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A number with its unit, its source and how far it was checked.
+
+    Parameters
+    ----------
+    value : int or float
+    unit : str
+        SI; "1" for counts and probabilities.
+    source : str
+        Where the number stands.
+    status : str
+        "verified", "secondary", "unverified" or "assumption" (`STATUSES` says what they mean).
+    """
+
+    value: int | float
+    unit: str
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"{self.value:g}{unit} [{self.status}; {self.source}]"
+
+
+class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    description: str
+
+
+class _Geometry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    rows: Quantity | None = None
+    columns: Quantity | None = None
+    cores: Quantity | None = None
+
+
+class _Weights(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    levels: Quantity
+
+
+class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    site: str
+    probability: Quantity
+    persistence: str
+    mean_duration: Quantity | None = None
+    layers: list[int] | None = None
+
+
+class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    chip: _About
+    geometry: _Geometry = msgspec.field(default_factory=_Geometry)
+    weights: _Weights | None = None
+    faults: list[_Fault] = []
+    energy: dict[str, Quantity] = {}
+    timing: dict[str, Quantity] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A virtual chip.
+
+    Parameters
+    ----------
+    name, description : str
+    rows, columns : int, optional
+        Crossbar of one core: a row carries an input, a column drives a neuron. None: unlimited.
+    cores : int, optional
+        Number of cores; None: unlimited.
+    faults : tuple of StuckAtZero
+        The fault processes a campaign uses by default.
+    weight_levels : int, optional
+        Number of values a weight can take; None: any real number.
+    quantities : mapping of str to Quantity
+        Every number of the profile with its source, by its key there.
+
+    Raises
+    ------
+    InputError
+        If a size is not a whole number from 1 on.
+
+    Examples
+    --------
+    >>> Chip.load("crossbar-256").rows
+    256
+    """
+
+    name: str
+    description: str = ""
+    rows: int | None = None
+    columns: int | None = None
+    cores: int | None = None
+    faults: tuple[StuckAtZero, ...] = ()
+    weight_levels: int | None = None
+    quantities: Mapping[str, Quantity] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        for key, least in (("rows", 1), ("columns", 1), ("cores", 1), ("weight_levels", 2)):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(
+                    f"{key}: expected a whole number from {least} on, or none for unlimited, "
+                    f"got {value!r}"
+                )
+        object.__setattr__(self, "faults", tuple(self.faults))
+        object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
+
+    @staticmethod
+    def load(name: str | PathLike[str]) -> "Chip":
+        """Read a chip by the name of its profile, or from the path of a TOML file.
+
+        Raises
+        ------
+        InputError
+            If there is no such profile, or a key or value in it is wrong.
+        FormatError
+            If the file is missing or no TOML.
+
+        Examples
+        --------
+        >>> Chip.load("ideal").cores is None
+        True
+        """
+        text = str(name)
+        known = chip_profiles()
+        if text in known:
+            return _read(known[text])
+        path = Path(text)
+        if path.suffix == ".toml" or path.exists() or path.parent != Path():
+            return _read(path)
+        close = get_close_matches(text, known, n=1)
+        mend = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(
+            f"chip: expected the path of a .toml profile or one of {', '.join(known)}, "
+            f"got {text!r}{mend}"
+        )
+
+    def __str__(self) -> str:
+        rows = [f"{self.name}: {self.description}"]
+        rows += [f"  {key} = {quantity}" for key, quantity in self.quantities.items()]
+        rows += [f"  default faults: {process}" for process in self.faults]
+        return "\n".join(rows)
+
+
+def chip_profiles() -> dict[str, Path]:
+    """Names of the profiles that come with neurosim, with their paths.
+
+    Examples
+    --------
+    >>> "ideal" in chip_profiles()
+    True
+    """
+    return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
+
+
+def _folder() -> Path:
+    """hw_profiles: inside an installed package, beside the package in a checkout."""
+    package = Path(str(files("neurosim")))
+    for folder in (package / "hw_profiles", package.parent / "hw_profiles"):
+        if folder.is_dir():
+            return folder
+    raise FormatError(
+        f"hw_profiles: expected the folder in {package} or beside it, got none; "
+        "is the installation complete?"
+    )
+
+
+def _read(path: Path) -> Chip:
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: expected a readable chip profile, got {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise FormatError(f"{path}: expected TOML, got an error: {error}") from error
+    _refuse_unknown_keys(path, entries)
+    try:
+        profile = msgspec.convert(entries, _Profile)
+        return _chip(profile)
+    except (msgspec.ValidationError, InputError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _refuse_unknown_keys(path: Path, entries: dict[str, Any]) -> None:
+    """Name a misspelt key and the nearest right one, which msgspec alone does not."""
+    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("profile", entries, _Profile)]
+    for key, shape in (("chip", _About), ("geometry", _Geometry), ("weights", _Weights)):
+        tables.append((key, entries.get(key), shape))
+    faults = entries.get("faults")
+    tables += [("faults", entry, _Fault) for entry in (faults if isinstance(faults, list) else [])]
+    for place, table, shape in tables:
+        for key in table if isinstance(table, dict) else ():
+            if key not in shape.__struct_fields__:
+                close = get_close_matches(key, shape.__struct_fields__, n=1)
+                mend = f"; did you mean {close[0]}?" if close else ""
+                raise InputError(
+                    f"{path}: {place}: expected keys {', '.join(shape.__struct_fields__)}, "
+                    f"got {key}{mend}"
+                )
+
+
+def _chip(profile: _Profile) -> Chip:
+    quantities = dict(_quantities(profile))
+    for key, quantity in quantities.items():
+        if quantity.status not in STATUSES:
+            raise InputError(
+                f"{key}: expected status {', '.join(STATUSES)}, got {quantity.status!r}")
+        unit = _expected_unit(key)
+        if quantity.unit != unit:
+            raise InputError(f"{key}: expected unit {unit!r}, got {quantity.unit!r}")
+        if key.startswith(("energy.", "timing.")) and quantity.value <= 0:
+            raise InputError(f"{key}: expected a value above 0, got {quantity.value}")
+    geometry = profile.geometry
+    sizes = {key: getattr(geometry, key) for key in ("rows", "columns", "cores")}
+    return Chip(
+        name=profile.chip.name,
+        description=profile.chip.description,
+        faults=tuple(_process(fault) for fault in profile.faults),
+        weight_levels=None if profile.weights is None else _count(profile.weights.levels),
+        quantities=quantities,
+        **{key: None if size is None else _count(size) for key, size in sizes.items()},
+    )
+
+
+def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity]]:
+    """Every number of a profile, by its key."""
+    for key in ("rows", "columns", "cores"):
+        quantity = getattr(profile.geometry, key)
+        if quantity is not None:
+            yield f"geometry.{key}", quantity
+    if profile.weights is not None:
+        yield "weights.levels", profile.weights.levels
+    for number, fault in enumerate(profile.faults, start=1):
+        yield f"faults.{number}.probability", fault.probability
+        if fault.mean_duration is not None:
+            yield f"faults.{number}.mean_duration", fault.mean_duration
+    for place in ("energy", "timing"):
+        for key, quantity in getattr(profile, place).items():
+            yield f"{place}.{key}", quantity
+
+
+def _expected_unit(key: str) -> str:
+    if key.startswith(("energy.", "timing.")):
+        for ending, unit in _UNITS.items():
+            if key.endswith(ending):
+                return unit
+        raise InputError(f"{key}: expected a name that ends in {', '.join(_UNITS)}, its SI unit")
+    return "presentations" if key.endswith("mean_duration") else "1"
+
+
+def _count(quantity: Quantity) -> int:
+    if quantity.value != int(quantity.value):
+        raise InputError(f"geometry: expected whole numbers, got {quantity.value}")
+    return int(quantity.value)
+
+
+def _process(fault: _Fault) -> StuckAtZero:
+    persistence: Persistence
+    if fault.persistence == "intermittent":
+        if fault.mean_duration is None:
+            raise InputError("faults: expected mean_duration for an intermittent fault, got none")
+        persistence = Intermittent(mean_duration=fault.mean_duration.value)
+    elif fault.persistence in ("permanent", "transient"):
+        if fault.mean_duration is not None:
+            raise InputError(
+                "faults: expected mean_duration for intermittent faults only, got one for a "
+                f"{fault.persistence} fault"
+            )
+        persistence = Permanent() if fault.persistence == "permanent" else Transient()
+    else:
+        raise InputError(
+            "faults: expected persistence permanent, transient or intermittent, "
+            f"got {fault.persistence!r}"
+        )
+    return StuckAtZero(
+        fault.site,  # type: ignore[arg-type]
+        probability=fault.probability.value,
+        layers=None if fault.layers is None else tuple(fault.layers),
+        persistence=persistence,
+    )
