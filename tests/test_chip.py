@@ -1,0 +1,116 @@
+import pytest
+
+import neurosim as ns
+from neurosim.chip import STATUSES
+from neurosim.errors import FormatError, InputError
+
+PROFILE = """
+[chip]
+name = "mine"
+description = "my chip"
+
+[geometry]
+rows = { value = 8, unit = "1", source = "data sheet", status = "verified" }
+columns = { value = 4, unit = "1", source = "data sheet", status = "verified" }
+cores = { value = 16, unit = "1", source = "data sheet", status = "verified" }
+
+[weights]
+levels = { value = 16, unit = "1", source = "data sheet", status = "secondary" }
+
+[energy]
+energy_per_spike_j = { value = 1e-12, unit = "J", source = "talk", status = "unverified" }
+
+[[faults]]
+site = "synapse"
+probability = { value = 0.01, unit = "1", source = "guess", status = "assumption" }
+persistence = "intermittent"
+mean_duration = { value = 5, unit = "presentations", source = "guess", status = "assumption" }
+layers = [1]
+"""
+
+
+@pytest.mark.parametrize("name", ns.chip_profiles())
+def test_every_profile_loads_and_states_where_its_numbers_are_from(name):
+    chip = ns.Chip.load(name)
+    assert chip.name == name
+    assert chip.description
+    for quantity in chip.quantities.values():
+        assert quantity.status in STATUSES
+        assert len(quantity.source) > 5
+        assert quantity.unit
+    assert name in str(chip)
+
+
+def test_the_profiles_that_are_promised_are_there():
+    assert {"ideal", "crossbar-256", "truenorth", "loihi"} <= set(ns.chip_profiles())
+    chip = ns.Chip.load("crossbar-256")
+    assert (chip.rows, chip.columns, chip.cores) == (256, 256, 8192)
+    assert ns.Chip.load("ideal").rows is None
+
+
+def test_numbers_from_memory_are_marked_so():
+    # 256 axons and 9 bits are known from memory only.
+    assert ns.Chip.load("truenorth").quantities["geometry.rows"].status == "unverified"
+    assert ns.Chip.load("loihi").quantities["weights.levels"].status == "unverified"
+
+
+def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(PROFILE)
+    chip = ns.Chip.load(path)
+    assert (chip.rows, chip.columns, chip.cores, chip.weight_levels) == (8, 4, 16, 16)
+    assert chip.faults == (ns.StuckAtZero(
+        "synapse", probability=0.01, layers=[1], persistence=ns.Intermittent(mean_duration=5)),)
+    assert chip.quantities["energy.energy_per_spike_j"].value == 1e-12
+    assert "1e-12 J [unverified; talk]" in str(chip)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rows =", "rws =", "geometry: expected keys rows, columns, cores, got rws; did you mean"),
+        ("[geometry]", "[geometri]", "did you mean geometry"),
+        ("persistence =", "persistance =", "did you mean persistence"),
+        ("value = 8", "value = 0", "rows: expected a whole number from 1 on"),
+        ("value = 8", "value = -3", "rows: expected a whole number from 1 on"),
+        ("value = 8", "value = 8.5", "whole numbers, got 8.5"),
+        ("value = 8", 'value = "8"', "geometry.rows.value"),
+        ("value = 16, unit = \"1\", source = \"data sheet\", status = \"secondary\"",
+         "value = 1, unit = \"1\", source = \"data sheet\", status = \"secondary\"",
+         "weight_levels: expected a whole number from 2 on"),
+        ('status = "unverified"', 'status = "sure"', "expected status verified"),
+        ('source = "talk", ', "", "source"),
+        ('source = "talk"', 'source = ""', "source"),
+        ('unit = "J"', 'unit = "pJ"', "expected unit 'J', got 'pJ'"),
+        ("energy_per_spike_j", "energy_per_spike", "expected a name that ends in _j"),
+        ("value = 1e-12", "value = -1e-12", "expected a value above 0"),
+        ("value = 0.01", "value = 1.01", r"probability: expected a number in \[0, 1\]"),
+        ("value = 5, unit", "value = 0.5, unit", "mean_duration: expected at least 1"),
+        ('"intermittent"', '"permanent"', "mean_duration for intermittent faults only"),
+        ('"intermittent"', '"sometimes"', "persistence permanent, transient or intermittent"),
+        ('"synapse"', '"axon"', 'site: expected "neuron" or "synapse"'),
+        ("[chip]", "[chip", "expected TOML"),
+    ],
+)
+def test_wrong_profiles_are_refused_in_one_line(tmp_path, old, new, said):
+    path = tmp_path / "mine.toml"
+    assert old in PROFILE
+    path.write_text(PROFILE.replace(old, new, 1))
+    with pytest.raises((InputError, FormatError), match=said) as raised:
+        ns.Chip.load(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_misspelt_name_gets_a_suggestion(tmp_path):
+    with pytest.raises(InputError, match="did you mean crossbar-256"):
+        ns.Chip.load("crosbar-256")
+    with pytest.raises(FormatError, match="expected a readable chip profile"):
+        ns.Chip.load(tmp_path / "none.toml")
+    with pytest.raises(FormatError, match="expected a readable chip profile"):
+        ns.Chip.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [{"rows": 0}, {"columns": 2.5}, {"cores": True}])
+def test_impossible_sizes_are_refused(size):
+    with pytest.raises(InputError, match=f"{next(iter(size))}: expected a whole number from 1 on"):
+        ns.Chip(name="x", **size)

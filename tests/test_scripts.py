@@ -1,0 +1,38 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim import data
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[s.stem for s in SCRIPTS])
+def test_every_script_explains_itself(script):
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True,
+                          check=True)
+    assert "usage" in done.stdout
+
+
+def test_the_demo_network_can_be_trained_again(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "train_demo_network.py", "--epochs", "1", "-o",
+         tmp_path], capture_output=True, text=True, check=True)
+    assert "all test images (1000)" in done.stdout
+    assert ns.Network.load(tmp_path / "digits.npz").widths == (784, 64, 32, 10)
+    for key in ("inputs", "targets"):
+        with np.load(tmp_path / "digits-test.npz") as new, np.load(data.images_path()) as kept:
+            np.testing.assert_array_equal(new[key], kept[key])
+
+
+def test_the_packaged_network_has_the_accuracy_its_page_states():
+    network = ns.Network.load(data.network_path())
+    with np.load(data.images_path()) as images:
+        right = (network(images["inputs"]).argmax(axis=1) == images["targets"]).mean()
+    page = (data.network_path().parent / "README.md").read_text()
+    assert f"accuracy on the kept test images (200): {right:.4f}" in page
