@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, log_expit
+
+from neurosim.errors import InputError
+from neurosim.layers import Activation, Dense, softmax
+
+SPELLED = ["identity", "relu", "leaky_relu(0.01)", "sigmoid(1)", "sigmoid(4)", "tanh", "softplus"]
+CLOSED = {
+    "identity": lambda z: z,
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky_relu(0.01)": lambda z: np.where(z > 0, z, 0.01 * z),
+    "sigmoid(1)": expit,
+    "sigmoid(4)": lambda z: expit(4 * z),
+    "tanh": np.tanh,
+    "softplus": lambda z: -log_expit(-z),
+}
+EXTREME = np.array([-1e300, -1e4, -700, -40, -1, -1e-8, 1e-8, 1, 40, 700, 1e4, 1e300])
+
+
+@pytest.mark.parametrize("text", SPELLED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_are_their_closed_forms_even_far_out(text, dtype):
+    z = np.concatenate([np.linspace(-5, 5, 101), EXTREME[1:-1] if dtype == np.float32 else EXTREME])
+    z = z.astype(dtype)
+    y = Activation.parse(text)(z)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, CLOSED[text](z.astype(np.float64)), rtol=4 * np.finfo(dtype).eps,
+                               atol=1e-37 if dtype == np.float32 else 1e-300)
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_derivatives_are_those_of_finite_differences(text):
+    activation, h = Activation.parse(text), 1e-5
+    z = np.linspace(-3, 3, 60)  # no kink among them
+    first = (activation(z + h) - activation(z - h)) / (2 * h)
+    np.testing.assert_allclose(activation.derivative(z), first, rtol=1e-8, atol=1e-9)
+    second = (activation.derivative(z + h) - activation.derivative(z - h)) / (2 * h)
+    np.testing.assert_allclose(activation.second_derivative(z), second, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_the_lipschitz_constant_is_the_largest_slope(text):
+    activation = Activation.parse(text)
+    z = np.linspace(-10, 10, 2001)
+    slopes = abs(activation.derivative(z))
+    assert slopes.max() <= activation.lipschitz * (1 + 1e-12)
+    assert slopes.max() >= activation.lipschitz * 0.9999
+
+
+@given(st.one_of(
+    st.sampled_from(["identity", "relu", "tanh", "softplus"]).map(Activation),
+    st.floats(1e-300, 1e300).map(lambda gain: Activation("sigmoid", gain)),
+    st.floats(0, 1).map(lambda slope: Activation("leaky_relu", slope)),
+))
+def test_an_activation_is_read_back_from_how_it_is_written(activation):
+    assert Activation.parse(str(activation)) == activation
+
+
+def test_parameters_have_defaults():
+    assert Activation.parse("sigmoid") == Activation("sigmoid", 1.0)
+    assert Activation.parse(" leaky_relu ( 0.2 ) ") == Activation("leaky_relu", 0.2)
+
+
+@pytest.mark.parametrize(
+    "text", ["swish", "relu(2)", "sigmoid(x)", "sigmoid(0)", "sigmoid(-1)", "leaky_relu(2)", "",
+             "softmax", None, "sigmoid(nan)", "sigmoid(4"])
+def test_what_is_no_activation_is_refused(text):
+    with pytest.raises(InputError, match="activation: expected"):
+        Activation.parse(text)
+
+
+def test_softmax_does_not_overflow():
+    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "said"),
+    [
+        (np.ones(3), [0], r"weight: expected shape \(n_out, n_in\), got \(3,\)"),
+        (np.ones((2, 0)), [0, 0], "weight: expected shape"),
+        (np.ones((2, 3)), [0], r"bias: expected shape \(2,\)"),
+        ([[1, np.nan]], [0], r"weight: expected finite numbers, got nan at \(0, 1\)"),
+        (np.ones((1, 2)), [np.inf], "bias: expected finite numbers, got inf"),
+        ([["a"]], [0], "weight: expected real numbers"),
+        ([[1, 2], [3]], [0, 0], "weight: expected real numbers"),
+    ],
+)
+def test_wrong_weights_are_refused(weight, bias, said):
+    with pytest.raises(InputError, match=said):
+        Dense(weight=weight, bias=bias)
+
+
+def test_a_layer_owns_its_weights():
+    weight = np.ones((2, 3))
+    layer = Dense(weight=weight, bias=[0, 0])
+    weight[:] = 7
+    assert (layer.weight == 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        layer.weight[0, 0] = 2
+
+
+def test_pull_back_is_the_transpose_of_push_forward():
+    rng = np.random.default_rng(0)
+    layer = Dense(weight=rng.normal(size=(4, 6)), bias=np.zeros(4))
+    dy, cotangent = rng.normal(size=(5, 6)), rng.normal(size=(5, 4))
+    np.testing.assert_allclose(
+        (layer.push_forward(dy) * cotangent).sum(axis=1),
+        (dy * layer.pull_back(cotangent)).sum(axis=1))
