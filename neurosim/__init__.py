@@ -46,29 +46,40 @@ _ROOMS = ("errors", "layers", "theory")
 
 __all__ = [*sorted(_HOME), *_ROOMS, "__version__"]
 
-if TYPE_CHECKING:
-    from neurosim import errors, layers, theory
-    from neurosim.analysis import Comparison, Sweep, compare, sweep
-    from neurosim.backends import evaluate
-    from neurosim.campaign import Campaign
-    from neurosim.campaign_file import load_campaign
-    from neurosim.chip import Chip, chip_profiles
-    from neurosim.deployment import Deployment, deploy
-    from neurosim.errors import (
-        CampaignMismatchError,
-        DeploymentError,
-        FormatError,
-        InputError,
-        NeurosimError,
-        TraceError,
-    )
-    from neurosim.faults import FaultSet, Intermittent, Permanent, StuckAtZero, Transient
-    from neurosim.network import Network
-    from neurosim.report import write_report
-    from neurosim.runner import run
-    from neurosim.sampling import PlainMonteCarlo
-    from neurosim.theory import Prediction, predict
-    from neurosim.trace import Trace, join
+if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
+    from neurosim import errors as errors
+    from neurosim import layers as layers
+    from neurosim import theory as theory
+    from neurosim.analysis import Comparison as Comparison
+    from neurosim.analysis import Sweep as Sweep
+    from neurosim.analysis import compare as compare
+    from neurosim.analysis import sweep as sweep
+    from neurosim.backends import evaluate as evaluate
+    from neurosim.campaign import Campaign as Campaign
+    from neurosim.campaign_file import load_campaign as load_campaign
+    from neurosim.chip import Chip as Chip
+    from neurosim.chip import chip_profiles as chip_profiles
+    from neurosim.deployment import Deployment as Deployment
+    from neurosim.deployment import deploy as deploy
+    from neurosim.errors import CampaignMismatchError as CampaignMismatchError
+    from neurosim.errors import DeploymentError as DeploymentError
+    from neurosim.errors import FormatError as FormatError
+    from neurosim.errors import InputError as InputError
+    from neurosim.errors import NeurosimError as NeurosimError
+    from neurosim.errors import TraceError as TraceError
+    from neurosim.faults import FaultSet as FaultSet
+    from neurosim.faults import Intermittent as Intermittent
+    from neurosim.faults import Permanent as Permanent
+    from neurosim.faults import StuckAtZero as StuckAtZero
+    from neurosim.faults import Transient as Transient
+    from neurosim.network import Network as Network
+    from neurosim.report import write_report as write_report
+    from neurosim.runner import run as run
+    from neurosim.sampling import PlainMonteCarlo as PlainMonteCarlo
+    from neurosim.theory import Prediction as Prediction
+    from neurosim.theory import predict as predict
+    from neurosim.trace import Trace as Trace
+    from neurosim.trace import join as join
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -88,7 +88,7 @@ class Campaign:
     """
 
     deployment: Deployment
-    faults: tuple[StuckAtZero, ...] = None  # type: ignore[assignment]
+    faults: Sequence[StuckAtZero] = None  # type: ignore[assignment]
     inputs: Array
     trials: int
     seed: int
@@ -97,9 +97,9 @@ class Campaign:
     plan: PlainMonteCarlo = field(default_factory=PlainMonteCarlo)
     backend: str = "compiled"
     dtype: str = "float32"
-    record: tuple[str, ...] = ()
-    epsilons: tuple[float, ...] = ()
-    replicas: tuple[int, ...] = ()
+    record: Sequence[str] = ()
+    epsilons: Sequence[float] = ()
+    replicas: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.deployment, Deployment):
@@ -107,7 +107,7 @@ class Campaign:
                 "deployment: expected what deploy(network, chip) returns, "
                 f"got {type(self.deployment).__name__}"
             )
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put = partial(object.__setattr__, self)
         put("faults", self._checked_faults())
         put("inputs", frozen(self.network.flatten(self.inputs), np.float64))
         put("trials", _whole("trials", self.trials, 1, 2**62))
@@ -178,7 +178,7 @@ class Campaign:
             if self.network.readout != "softmax":
                 raise InputError(
                     "loss: expected a network with a softmax read-out for cross_entropy, got one "
-                    "without; end its activations with \"softmax\""
+                    'without; end its activations with "softmax"'
                 )
             if (self.target_outputs < 0).any():
                 raise InputError("targets: expected probabilities for cross_entropy, got < 0")
@@ -205,8 +205,9 @@ class Campaign:
             return self.targets
         if self.n_outputs < 2:
             return None
-        one_hot = ((self.targets == 1).sum(axis=1) == 1) & ((self.targets == 0).sum(axis=1)
-                                                           == self.n_outputs - 1)
+        one_hot = ((self.targets == 1).sum(axis=1) == 1) & (
+            (self.targets == 0).sum(axis=1) == self.n_outputs - 1
+        )
         return frozen(self.targets.argmax(axis=1), np.int64) if one_hot.all() else None
 
     @cached_property
@@ -248,7 +249,8 @@ class Campaign:
     def fault_batch(self, first: int, stop: int) -> FaultBatch:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         return draw(
-            self.faults, self.plan, self.deployment.sites, self.n_inputs, self.seed, first, stop)
+            self.faults, self.plan, self.deployment.sites, self.n_inputs, self.seed, first, stop
+        )
 
     def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
         """The same campaign with other fault probabilities, one a process."""
@@ -271,8 +273,11 @@ class Campaign:
             ),
             "placement": _sha(repr(self.deployment.blocks).encode()),
             "inputs": _sha(str(self.inputs.shape).encode(), self.inputs.tobytes()),
-            "targets": "none" if self.targets is None else _sha(
-                str((self.targets.shape, self.targets.dtype)).encode(), self.targets.tobytes()),
+            "targets": "none"
+            if self.targets is None
+            else _sha(
+                str((self.targets.shape, self.targets.dtype)).encode(), self.targets.tobytes()
+            ),
             "histogram_edges": _sha(self.histogram_edges.tobytes()),
             "seed": str(self.seed),
             "loss": str(self.loss).lower(),
@@ -295,11 +300,13 @@ class Campaign:
         return _sha(*(f"{k}={v}\n".encode() for k, v in sorted(self.components.items())))
 
     def __str__(self) -> str:
-        return "\n".join([
-            f"{self.trials} trials x {self.n_inputs} inputs, seed {self.seed}, backend "
-            f"{self.backend} ({self.dtype}), {self.plan}",
-            *(f"  {process}" for process in self.faults),
-        ])
+        return "\n".join(
+            [
+                f"{self.trials} trials x {self.n_inputs} inputs, seed {self.seed}, backend "
+                f"{self.backend} ({self.dtype}), {self.plan}",
+                *(f"  {process}" for process in self.faults),
+            ]
+        )
 
 
 def _sha(*pieces: bytes) -> str:

@@ -15,7 +15,7 @@ from neurosim.campaign import Campaign
 from neurosim.chip import Chip
 from neurosim.deployment import deploy
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import Intermittent, Permanent, Persistence, StuckAtZero, Transient
+from neurosim.faults import StuckAtZero, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
 
@@ -101,7 +101,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     return Campaign(
         deployment=deploy(Network.load(checked.network), Chip.load(checked.chip)),
-        faults=None if checked.faults is None else tuple(map(_process, checked.faults)),
+        faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,
         trials=checked.trials,
@@ -126,28 +126,11 @@ def _suggest(source: str, entries: Mapping[str, Any], shape: type[msgspec.Struct
 
 
 def _process(entry: FaultEntry) -> StuckAtZero:
-    persistence: Persistence
-    if entry.persistence == "intermittent":
-        if entry.mean_duration is None:
-            raise InputError("faults: expected mean_duration for an intermittent fault, got none")
-        persistence = Intermittent(mean_duration=entry.mean_duration)
-    elif entry.persistence in ("permanent", "transient"):
-        persistence = Permanent() if entry.persistence == "permanent" else Transient()
-        if entry.mean_duration is not None:
-            raise InputError(
-                "faults: expected mean_duration for intermittent faults only, got one for a "
-                f"{entry.persistence} fault"
-            )
-    else:
-        raise InputError(
-            "faults: expected persistence permanent, transient or intermittent, "
-            f"got {entry.persistence!r}"
-        )
     return StuckAtZero(
         entry.site,  # type: ignore[arg-type]
         probability=entry.probability,
         layers=None if entry.layers is None else tuple(entry.layers),
-        persistence=persistence,
+        persistence=persistence_of(entry.persistence, entry.mean_duration),
     )
 
 
@@ -163,7 +146,7 @@ def read_arrays(path: str) -> tuple[Array, Array | None]:
                     f"{path}: expected an array named inputs (and targets), "
                     f"got {', '.join(archive) or 'nothing'}"
                 )
-            return archive["inputs"], archive["targets"] if "targets" in archive else None
+            return archive["inputs"], archive.get("targets")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import Intermittent, Permanent, Persistence, StuckAtZero, Transient
+from neurosim.faults import StuckAtZero, persistence_of
 
 __all__ = ["Chip", "Quantity", "chip_profiles"]
 
@@ -212,9 +212,12 @@ def _read(path: Path) -> Chip:
 
 def _refuse_unknown_keys(path: Path, entries: dict[str, Any]) -> None:
     """Name a misspelt key and the nearest right one, which msgspec alone does not."""
-    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("profile", entries, _Profile)]
-    for key, shape in (("chip", _About), ("geometry", _Geometry), ("weights", _Weights)):
-        tables.append((key, entries.get(key), shape))
+    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [
+        ("profile", entries, _Profile),
+        ("chip", entries.get("chip"), _About),
+        ("geometry", entries.get("geometry"), _Geometry),
+        ("weights", entries.get("weights"), _Weights),
+    ]
     faults = entries.get("faults")
     tables += [("faults", entry, _Fault) for entry in (faults if isinstance(faults, list) else [])]
     for place, table, shape in tables:
@@ -233,7 +236,8 @@ def _chip(profile: _Profile) -> Chip:
     for key, quantity in quantities.items():
         if quantity.status not in STATUSES:
             raise InputError(
-                f"{key}: expected status {', '.join(STATUSES)}, got {quantity.status!r}")
+                f"{key}: expected status {', '.join(STATUSES)}, got {quantity.status!r}"
+            )
         unit = _expected_unit(key)
         if quantity.unit != unit:
             raise InputError(f"{key}: expected unit {unit!r}, got {quantity.unit!r}")
@@ -284,26 +288,10 @@ def _count(quantity: Quantity) -> int:
 
 
 def _process(fault: _Fault) -> StuckAtZero:
-    persistence: Persistence
-    if fault.persistence == "intermittent":
-        if fault.mean_duration is None:
-            raise InputError("faults: expected mean_duration for an intermittent fault, got none")
-        persistence = Intermittent(mean_duration=fault.mean_duration.value)
-    elif fault.persistence in ("permanent", "transient"):
-        if fault.mean_duration is not None:
-            raise InputError(
-                "faults: expected mean_duration for intermittent faults only, got one for a "
-                f"{fault.persistence} fault"
-            )
-        persistence = Permanent() if fault.persistence == "permanent" else Transient()
-    else:
-        raise InputError(
-            "faults: expected persistence permanent, transient or intermittent, "
-            f"got {fault.persistence!r}"
-        )
+    duration = None if fault.mean_duration is None else fault.mean_duration.value
     return StuckAtZero(
         fault.site,  # type: ignore[arg-type]
         probability=fault.probability.value,
         layers=None if fault.layers is None else tuple(fault.layers),
-        persistence=persistence,
+        persistence=persistence_of(fault.persistence, duration),
     )

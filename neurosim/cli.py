@@ -48,34 +48,54 @@ def main(debug: bool) -> None:
 
 def _campaign_options(command: F) -> F:
     """CAMPAIGN, the path of a campaign file, and flags that replace its entries."""
-    for decorate in reversed([
-        click.argument("campaign", required=False, type=click.Path(path_type=Path)),
-        click.option("--network", help="Network file (.npz, .onnx)."),
-        click.option("--chip", help="Name of a chip profile, or the path of one."),
-        click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
-        click.option("--targets", help="Class numbers or wanted outputs: .npy."),
-        click.option(
-            "--fault", "faults", multiple=True, metavar="SITE:PROBABILITY[:PERSISTENCE]",
-            help="For instance neuron:1e-3, synapse:1e-4:transient, neuron:0.01:intermittent=5 "
-            "(mean duration in presentations). Default: the faults of the chip."),
-        click.option("--trials", type=int, help="Number of fault sets to draw."),
-        click.option("--seed", type=int, help="Seed of the random numbers."),
-        click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
-        click.option("--backend", help="compiled or reference."),
-        click.option("--dtype", help="float32 or float64."),
-        click.option("--record", multiple=True, help="faults, error or hidden; may be repeated."),
-        click.option("--epsilon", "epsilons", multiple=True, type=float,
-                     help="Count trials with |error| >= this; may be repeated."),
-        click.option("--replicas", multiple=True, type=int,
-                     help="Compare the median of so many chips with each epsilon; repeatable."),
-    ]):
+    for decorate in reversed(
+        [
+            click.argument("campaign", required=False, type=click.Path(path_type=Path)),
+            click.option("--network", help="Network file (.npz, .onnx)."),
+            click.option("--chip", help="Name of a chip profile, or the path of one."),
+            click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
+            click.option("--targets", help="Class numbers or wanted outputs: .npy."),
+            click.option(
+                "--fault",
+                "faults",
+                multiple=True,
+                metavar="SITE:PROBABILITY[:PERSISTENCE]",
+                help="For instance neuron:1e-3, synapse:1e-4:transient, neuron:0.01:intermittent=5 "
+                "(mean duration in presentations). Default: the faults of the chip.",
+            ),
+            click.option("--trials", type=int, help="Number of fault sets to draw."),
+            click.option("--seed", type=int, help="Seed of the random numbers."),
+            click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
+            click.option("--backend", help="compiled or reference."),
+            click.option("--dtype", help="float32 or float64."),
+            click.option(
+                "--record", multiple=True, help="faults, error or hidden; may be repeated."
+            ),
+            click.option(
+                "--epsilon",
+                "epsilons",
+                multiple=True,
+                type=float,
+                help="Count trials with |error| >= this; may be repeated.",
+            ),
+            click.option(
+                "--replicas",
+                multiple=True,
+                type=int,
+                help="Compare the median of so many chips with each epsilon; repeatable.",
+            ),
+        ]
+    ):
         command = decorate(command)
     return command
 
 
 def _campaign(values: dict[str, Any]) -> ns.Campaign:
-    given = {key: list(v) if isinstance(v, tuple) else v
-             for key, v in values.items() if key != "campaign" and v not in (None, ())}
+    given = {
+        key: list(v) if isinstance(v, tuple) else v
+        for key, v in values.items()
+        if key != "campaign" and v not in (None, ())
+    }
     if "faults" in given:
         given["faults"] = [_fault(text) for text in given["faults"]]
     return make_campaign(given, values["campaign"])
@@ -119,8 +139,14 @@ def deploy(network: str, chip: str) -> None:
 
 @main.command()
 @_campaign_options
-@click.option("-o", "--output", "path", required=True, type=click.Path(path_type=Path),
-              help="The trace (HDF5). Run again after an interruption: it continues.")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The trace (HDF5). Run again after an interruption: it continues.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def run(path: Path, quiet: bool, **values: Any) -> None:
     """Draw the trials of a campaign and write their statistics to a trace."""
@@ -169,17 +195,30 @@ def report(trace_path: Path, method: str, folder: Path, **values: Any) -> None:
 
 @main.command()
 @_campaign_options
-@click.option("--probability", "probabilities", multiple=True, type=float, required=True,
-              help="A fault probability for every process; may be repeated.")
+@click.option(
+    "--probability",
+    "probabilities",
+    multiple=True,
+    type=float,
+    required=True,
+    help="A fault probability for every process; may be repeated.",
+)
 @click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path),
-              help="Folder of a report with the curves.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of a report with the curves.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def sweep(probabilities: tuple[float, ...], method: str, folder: Path | None, quiet: bool,
-          **values: Any) -> None:
+def sweep(
+    probabilities: tuple[float, ...], method: str, folder: Path | None, quiet: bool, **values: Any
+) -> None:
     """Run a campaign at several fault probabilities with common random numbers."""
     result = ns.sweep(
-        _campaign(values), probability=probabilities, method=method, progress=not quiet)
+        _campaign(values), probability=probabilities, method=method, progress=not quiet
+    )
     click.echo(str(result))
     if folder is not None:
         click.echo(str(ns.write_report(result, folder)))
@@ -194,8 +233,9 @@ def info(trace: Path) -> None:
 
 
 @main.command()
-@click.option("-o", "--output", "folder", default="demo", show_default=True,
-              type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "folder", default="demo", show_default=True, type=click.Path(path_type=Path)
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def demo(folder: Path, quiet: bool) -> None:
     """Run the whole chain on a small trained network: trace, comparison, report."""
@@ -207,8 +247,15 @@ def demo(folder: Path, quiet: bool) -> None:
     chip = ns.Chip.load("crossbar-256")
     deployment = ns.deploy(network, chip)
     campaign = ns.Campaign(
-        deployment=deployment, inputs=inputs, targets=labels, trials=20_000, seed=42,
-        epsilons=(0.05, 0.1, 0.2, 0.5, 1.0), replicas=(3, 5, 7), loss="squared_error")
+        deployment=deployment,
+        inputs=inputs,
+        targets=labels,
+        trials=20_000,
+        seed=42,
+        epsilons=(0.05, 0.1, 0.2, 0.5, 1.0),
+        replicas=(3, 5, 7),
+        loss="squared_error",
+    )
     click.echo(f"{network}\n\n{deployment}\n\n{campaign}\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -112,10 +112,11 @@ class Deployment:
         n_in, n_out = self.network.widths[layer - 1 : layer + 1]
         out, in_ = np.broadcast_arrays(out, in_)
         for name, numbers, n in (("out", out, n_out), ("in", in_, n_in)):
-            if numbers.size and not (0 <= numbers.min() and numbers.max() < n):
+            if numbers.size and not (numbers.min() >= 0 and numbers.max() < n):
                 raise InputError(
                     f"{name}: expected 0 to {n - 1} in layer {layer}, "
-                    f"got {numbers.min()} to {numbers.max()}")
+                    f"got {numbers.min()} to {numbers.max()}"
+                )
         first = next(block.core for block in self.blocks if block.layer == layer)
         rows, columns = self.chip.rows or n_in, self.chip.columns or n_out
         down, row = np.divmod(in_, rows)
@@ -152,15 +153,15 @@ class Deployment:
         chip, total = self.chip, self.chip.cores
         size = f"{chip.rows or 'any'} x {chip.columns or 'any'}"
         used = f"{self.n_cores} cores" if total is None else f"{self.n_cores} of {total} cores"
-        lines = [
-            f"on {chip.name}: {used} ({size}), mean utilisation {self.utilisation.mean():.1%}"]
+        lines = [f"on {chip.name}: {used} ({size}), mean utilisation {self.utilisation.mean():.1%}"]
         for number, layer in enumerate(self.network.layers, start=1):
             cores = [block.core for block in self.blocks if block.layer == number]
             where = f"core {cores[0]}" if len(cores) == 1 else f"cores {cores[0]}-{cores[-1]}"
             lines.append(
                 f"  layer {number}: {layer.n_in} -> {layer.n_out} {layer.activation}, "
                 f"{layer.n_in * layer.n_out} synapses, {where}, "
-                f"utilisation {self.utilisation[cores].mean():.1%}")
+                f"utilisation {self.utilisation[cores].mean():.1%}"
+            )
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -191,10 +192,16 @@ def deploy(network: Network, chip: Chip) -> Deployment:
         needed.append(-(-layer.n_in // rows) * -(-layer.n_out // columns))
         for out_start in range(0, layer.n_out, columns):
             for in_start in range(0, layer.n_in, rows):
-                blocks.append(Block(
-                    core=len(blocks), layer=number,
-                    out_start=out_start, out_stop=min(out_start + columns, layer.n_out),
-                    in_start=in_start, in_stop=min(in_start + rows, layer.n_in)))
+                blocks.append(
+                    Block(
+                        core=len(blocks),
+                        layer=number,
+                        out_start=out_start,
+                        out_stop=min(out_start + columns, layer.n_out),
+                        in_start=in_start,
+                        in_stop=min(in_start + rows, layer.n_in),
+                    )
+                )
     if chip.cores is not None and len(blocks) > chip.cores:
         largest = int(np.argmax(needed))
         raise DeploymentError(

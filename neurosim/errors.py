@@ -1,6 +1,13 @@
 """The errors a caller may want to catch."""
 
-__all__ = ["CampaignMismatchError", "DeploymentError", "FormatError", "InputError", "NeurosimError", "TraceError"]
+__all__ = [
+    "CampaignMismatchError",
+    "DeploymentError",
+    "FormatError",
+    "InputError",
+    "NeurosimError",
+    "TraceError",
+]
 
 
 class NeurosimError(Exception):

@@ -7,7 +7,7 @@ of the l-th weighted layer; the synapses of layer l are the weights W_l.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ __all__ = [
     "Sites",
     "StuckAtZero",
     "Transient",
+    "persistence_of",
 ]
 
 SiteKind: TypeAlias = Literal["neuron", "synapse"]
@@ -96,6 +97,29 @@ class Intermittent:
 Persistence: TypeAlias = Permanent | Transient | Intermittent
 
 
+def persistence_of(kind: str, mean_duration: float | None) -> Persistence:
+    """The persistence that a file names: permanent, transient, or intermittent with its duration.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or a mean duration is missing or out of place.
+    """
+    if kind not in ("permanent", "transient", "intermittent"):
+        raise InputError(
+            f"persistence: expected permanent, transient or intermittent, got {kind!r}"
+        )
+    if kind == "intermittent":
+        if mean_duration is None:
+            raise InputError("mean_duration: expected one for an intermittent fault, got none")
+        return Intermittent(mean_duration=mean_duration)
+    if mean_duration is not None:
+        raise InputError(
+            f"mean_duration: expected one for intermittent faults only, got one for a {kind} fault"
+        )
+    return Permanent() if kind == "permanent" else Transient()
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
@@ -130,7 +154,7 @@ class StuckAtZero:
 
     site: SiteKind
     probability: float = field(kw_only=True)
-    layers: tuple[int, ...] | None = field(default=None, kw_only=True)
+    layers: Sequence[int] | None = field(default=None, kw_only=True)
     persistence: Persistence = field(default_factory=Permanent, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -139,13 +163,16 @@ class StuckAtZero:
         if not (_is_number(self.probability) and 0 <= self.probability <= 1):
             raise InputError(
                 f"probability: expected a number in [0, 1], got {self.probability!r}"
-                + ("; is it a percentage?" if _is_number(self.probability)
-                   and 1 < self.probability <= 100 else "")
+                + (
+                    "; is it a percentage?"
+                    if _is_number(self.probability) and 1 < self.probability <= 100
+                    else ""
+                )
             )
         object.__setattr__(self, "probability", float(self.probability))
         if self.layers is not None:
             layers = self.layers
-            if isinstance(layers, str) or not isinstance(layers, Iterable) or not all(
+            if not isinstance(layers, Iterable) or not all(
                 isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0
                 for n in layers
             ):
@@ -187,12 +214,18 @@ class StuckAtZero:
                 f"layers: expected {self.site} layers from {first} to {last} of this network of "
                 f"{depth} weighted layers, got {wrong[0]}"
             )
-        return self.layers
+        return tuple(self.layers)
 
     def __str__(self) -> str:
-        where = "every layer" if self.layers is None else (
-            f"layer {self.layers[0]}" if len(self.layers) == 1
-            else f"layers {', '.join(map(str, self.layers))}")
+        where = (
+            "every layer"
+            if self.layers is None
+            else (
+                f"layer {self.layers[0]}"
+                if len(self.layers) == 1
+                else f"layers {', '.join(map(str, self.layers))}"
+            )
+        )
         plural = "neurons" if self.site == "neuron" else "synapses"
         return f"stuck-at-0 {plural} of {where}, p = {self.probability:g}, {self.persistence}"
 
@@ -235,8 +268,11 @@ class Sites:
         """Numbers of synapses, W_l row by row."""
         number = np.asarray(layer, np.int64)
         n_in = np.asarray(self.widths, np.int64)[number - 1]
-        return self.synapse_offsets[number] + np.asarray(out, np.int64) * n_in + np.asarray(
-            in_, np.int64)
+        return (
+            self.synapse_offsets[number]
+            + np.asarray(out, np.int64) * n_in
+            + np.asarray(in_, np.int64)
+        )
 
     def neurons(self, numbers: Array) -> tuple[Array, Array]:
         """(layer, unit) of neuron numbers."""
@@ -258,11 +294,14 @@ SYNAPSE_EVENT = np.dtype(
 )
 
 
-def _event_array(name: str, events: object, dtype: np.dtype[np.void]) -> Array:
+def _event_array(name: str, events: Iterable[Any], dtype: np.dtype[np.void]) -> Array:
     fields = dtype.names or ()
     try:
-        rows = events if isinstance(events, np.ndarray) and events.dtype == dtype else np.array(
-            [tuple(row) for row in events], dtype=dtype)  # type: ignore[attr-defined]
+        rows = (
+            events
+            if isinstance(events, np.ndarray) and events.dtype == dtype
+            else np.array([tuple(row) for row in events], dtype=dtype)
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: expected rows of ({', '.join(fields)}), got {error}") from error
     rows = np.unique(rows)
@@ -326,11 +365,12 @@ class FaultSet:
         """
         if not 0 <= presentation < self.n_presentations:
             raise InputError(
-                f"presentation: expected 0 to {self.n_presentations - 1}, got {presentation}")
+                f"presentation: expected 0 to {self.n_presentations - 1}, got {presentation}"
+            )
         found = []
         for rows in (self.neurons, self.synapses):
             now = rows[(rows["start"] <= presentation) & (presentation < rows["stop"])]
-            columns = [now[name] for name in now.dtype.names[:-2]]
+            columns = [now[name] for name in (now.dtype.names or ())[:-2]]
             found.append(np.unique(np.stack(columns, axis=1), axis=0))
         return found[0], found[1]
 
@@ -340,15 +380,20 @@ class FaultSet:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaultSet):
             return NotImplemented
-        return self.n_presentations == other.n_presentations and np.array_equal(
-            self.neurons, other.neurons) and np.array_equal(self.synapses, other.synapses)
+        return (
+            self.n_presentations == other.n_presentations
+            and np.array_equal(self.neurons, other.neurons)
+            and np.array_equal(self.synapses, other.synapses)
+        )
 
     def __hash__(self) -> int:
         return hash((self.n_presentations, self.neurons.tobytes(), self.synapses.tobytes()))
 
     def __str__(self) -> str:
-        return (f"{len(self.neurons)} neuron and {len(self.synapses)} synapse fault events in "
-                f"{self.n_presentations} presentations")
+        return (
+            f"{len(self.neurons)} neuron and {len(self.synapses)} synapse fault events in "
+            f"{self.n_presentations} presentations"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -376,8 +421,12 @@ class Events:
 def _events(site: Array, rows: Array) -> Events:
     """Events of one trial; overlapping windows of a site, as users may give them, are united."""
     offsets, site, start, stop = merge_windows(
-        1, np.zeros(len(rows), np.int64), site, rows["start"].astype(np.int32),
-        rows["stop"].astype(np.int32))
+        1,
+        np.zeros(len(rows), np.int64),
+        site,
+        rows["start"].astype(np.int32),
+        rows["stop"].astype(np.int32),
+    )
     return Events(offsets=offsets, site=site, start=start, stop=stop)
 
 
@@ -416,22 +465,28 @@ class FaultBatch:
         for name, rows, first in (("neurons", neurons, 0), ("synapses", synapses, 1)):
             for row in rows[(rows["layer"] < first) | (rows["layer"] > depth)]:
                 raise InputError(
-                    f"{name}: expected layers from {first} to {depth}, got {row['layer']}")
-        limits = [("neurons", neurons, "unit", widths[neurons["layer"]]),
-                  ("synapses", synapses, "out", widths[synapses["layer"]]),
-                  ("synapses", synapses, "in", widths[synapses["layer"] - 1])]
+                    f"{name}: expected layers from {first} to {depth}, got {row['layer']}"
+                )
+        limits = [
+            ("neurons", neurons, "unit", widths[neurons["layer"]]),
+            ("synapses", synapses, "out", widths[synapses["layer"]]),
+            ("synapses", synapses, "in", widths[synapses["layer"] - 1]),
+        ]
         for name, rows, column, limit in limits:
-            for row, n in zip(rows[rows[column] >= limit], limit[rows[column] >= limit]):
+            for row, n in zip(
+                rows[rows[column] >= limit], limit[rows[column] >= limit], strict=True
+            ):
                 raise InputError(
                     f"{name}: expected {column} from 0 to {n - 1} in layer {row['layer']}, "
-                    f"got {row[column]}")
+                    f"got {row[column]}"
+                )
         return FaultBatch(
             sites=sites,
             n_presentations=fault_set.n_presentations,
             neurons=_events(sites.neuron_numbers(neurons["layer"], neurons["unit"]), neurons),
             synapses=_events(
-                sites.synapse_numbers(synapses["layer"], synapses["out"], synapses["in"]),
-                synapses),
+                sites.synapse_numbers(synapses["layer"], synapses["out"], synapses["in"]), synapses
+            ),
             counts=np.empty((1, 0), np.int64),
         )
 
@@ -448,10 +503,10 @@ class FaultBatch:
         a, b = self.synapses.offsets[k : k + 2]
         synapses = np.empty(b - a, SYNAPSE_EVENT)
         synapses["layer"], synapses["out"], synapses["in"] = self.sites.synapses(
-            self.synapses.site[a:b])
+            self.synapses.site[a:b]
+        )
         synapses["start"], synapses["stop"] = self.synapses.start[a:b], self.synapses.stop[a:b]
-        return FaultSet(
-            n_presentations=self.n_presentations, neurons=neurons, synapses=synapses)
+        return FaultSet(n_presentations=self.n_presentations, neurons=neurons, synapses=synapses)
 
     def __iter__(self) -> Iterator[FaultSet]:
         return (self[k] for k in range(len(self)))

@@ -102,13 +102,18 @@ class Activation:
         try:
             return Activation(kind, float(written))
         except ValueError as error:
-            raise InputError(f"activation: expected a number in {kind}(...), got {text!r}") from error
+            raise InputError(
+                f"activation: expected a number in {kind}(...), got {text!r}"
+            ) from error
 
     def __str__(self) -> str:
         if _DEFAULT_PARAMETER[self.kind] is None:
             return self.kind
-        return f"{self.kind}({self.parameter:g})" if float(f"{self.parameter:g}") == self.parameter \
+        return (
+            f"{self.kind}({self.parameter:g})"
+            if float(f"{self.parameter:g}") == self.parameter
             else f"{self.kind}({self.parameter!r})"
+        )
 
     @property
     def lipschitz(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise InputError("layers: expected at least one weighted layer, got none")
-        for number, (before, after) in enumerate(zip(self.layers, self.layers[1:]), start=2):
+        for number, (before, after) in enumerate(pairwise(self.layers), start=2):
             if after.n_in != before.n_out:
                 raise InputError(
                     f"layers: expected layer {number} to have {before.n_out} inputs, the number "
@@ -106,7 +107,7 @@ class Network:
         if spelled and spelled[-1] == "softmax":
             readout, spelled[-1] = "softmax", "identity"
         layers = []
-        for number, parts in enumerate(zip(weights, biases, spelled), start=1):
+        for number, parts in enumerate(zip(weights, biases, spelled, strict=True), start=1):
             try:
                 weight, bias, activation = parts
                 layers.append(
@@ -159,8 +160,11 @@ class Network:
         if array.dtype.kind not in "fiub":
             raise InputError(f"inputs: expected real numbers, got dtype {array.dtype}")
         if array.shape[1:] not in (self.input_shape, self.widths[:1]) or array.ndim < 2:
-            hint = "; one input alone needs a first axis of length 1" if (
-                array.shape in (self.input_shape, self.widths[:1])) else ""
+            hint = (
+                "; one input alone needs a first axis of length 1"
+                if (array.shape in (self.input_shape, self.widths[:1]))
+                else ""
+            )
             raise InputError(
                 f"inputs: expected shape (n_inputs, {', '.join(map(str, self.input_shape))}), "
                 f"got {array.shape}{hint}"
@@ -184,7 +188,7 @@ class Network:
 
     def activations(self, y0: Array) -> list[Array]:
         """y_0, y_1, ..., y_L for flattened inputs (n_inputs, n_0), before the read-out."""
-        pairs = zip(self.layers, self.preactivations(y0))
+        pairs = zip(self.layers, self.preactivations(y0), strict=True)
         return [y0, *(layer.activation(z) for layer, z in pairs)]
 
     def read_out(self, y: Array) -> Array:

@@ -63,8 +63,10 @@ class PlainMonteCarlo:
         return self.draw_at
 
     def __str__(self) -> str:
-        return "plain Monte Carlo" if self.draw_at is None else (
-            f"plain Monte Carlo, drawn at {', '.join(f'{p:g}' for p in self.draw_at)} and thinned")
+        if self.draw_at is None:
+            return "plain Monte Carlo"
+        drawn = ", ".join(f"{p:g}" for p in self.draw_at)
+        return f"plain Monte Carlo, drawn at {drawn} and thinned"
 
 
 def draw(
@@ -82,7 +84,8 @@ def draw(
     drawn_at = plan.probabilities(processes)
     for number, (process, probability) in enumerate(zip(processes, drawn_at, strict=True)):
         events = _draw_process(
-            process, probability, sites, n_presentations, seed, number, first, stop)
+            process, probability, sites, n_presentations, seed, number, first, stop
+        )
         found[process.site].append(events)
         counts[:, number] = events.counts(isinstance(process.persistence, Permanent))
     return FaultBatch(
@@ -136,28 +139,41 @@ def _draw_process(
         onset, onset_at = (q / (m * (1 - q)) if q < 1 else 1.0 for q in (p, drawn_at))
         onset_at = min(onset_at, 1.0)
         at, local, start, end = draw_bursts(
-            key, number, first, n_trials, n_sites, n_presentations,
-            drawn_at, keep, onset_at, onset / onset_at if onset_at > 0 else 1.0, float(m),
+            key,
+            number,
+            first,
+            n_trials,
+            n_sites,
+            n_presentations,
+            drawn_at,
+            keep,
+            onset_at,
+            onset / onset_at if onset_at > 0 else 1.0,
+            float(m),
         )
     else:
         at, cell = draw_cells(
-            key, number, first, n_trials, n_sites * n_presentations, drawn_at, keep)
+            key, number, first, n_trials, n_sites * n_presentations, drawn_at, keep
+        )
         local, start = cell // n_presentations, (cell % n_presentations).astype(np.int32)
         end = start + np.int32(1)
     before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     shift = offsets[layers] - before
     if (shift == shift[0]).all():
         return _Drawn(at, local + shift[0], start, end)
-    return _Drawn(
-        at, local + shift[np.searchsorted(before, local, side="right") - 1], start, end)
+    return _Drawn(at, local + shift[np.searchsorted(before, local, side="right") - 1], start, end)
 
 
 def _union(parts: list[_Drawn], n_trials: int) -> Events:
     """Merge processes: a site that two of them hit at once is dead once."""
     if not parts:
         nothing = np.empty(0, np.int64)
-        return Events(offsets=np.zeros(n_trials + 1, np.int64), site=nothing,
-                      start=nothing.astype(np.int32), stop=nothing.astype(np.int32))
+        return Events(
+            offsets=np.zeros(n_trials + 1, np.int64),
+            site=nothing,
+            start=nothing.astype(np.int32),
+            stop=nothing.astype(np.int32),
+        )
     if len(parts) == 1:
         one = parts[0]
         return Events(offsets=one.offsets, site=one.site, start=one.start, stop=one.stop)
@@ -167,5 +183,6 @@ def _union(parts: list[_Drawn], n_trials: int) -> Events:
     stop = np.concatenate([p.stop for p in parts])
     order = np.lexsort((stop, start, site, trial))
     offsets, site, start, stop = merge_windows(
-        n_trials, trial[order], site[order], start[order], stop[order])
+        n_trials, trial[order], site[order], start[order], stop[order]
+    )
     return Events(offsets=offsets, site=site, start=start, stop=stop)

@@ -43,8 +43,7 @@ class Moments:
         shape = values.shape[1:]
         parts = central_moments(np.ascontiguousarray(values.reshape(len(values), -1)))
         mean, m2, m3, m4, low, high = (part.reshape(shape) for part in parts)
-        return Moments(
-            count=len(values), mean=mean, m2=m2, m3=m3, m4=m4, minimum=low, maximum=high)
+        return Moments(count=len(values), mean=mean, m2=m2, m3=m3, m4=m4, minimum=low, maximum=high)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both together (Pébay, SAND2008-6212, eqs. 2.1, 3.1)."""
@@ -55,9 +54,13 @@ class Moments:
             count=n,
             mean=self.mean + d * (b / n),
             m2=self.m2 + other.m2 + d**2 * (a * b / n),
-            m3=self.m3 + other.m3 + d**3 * (a * b * (a - b) / n**2)
+            m3=self.m3
+            + other.m3
+            + d**3 * (a * b * (a - b) / n**2)
             + 3 * d * (a * other.m2 - b * self.m2) / n,
-            m4=self.m4 + other.m4 + d**4 * (a * b * (a * a - a * b + b * b) / n**3)
+            m4=self.m4
+            + other.m4
+            + d**4 * (a * b * (a * a - a * b + b * b) / n**3)
             + 6 * d**2 * (a * a * other.m2 + b * b * self.m2) / n**2
             + 4 * d * (a * other.m3 - b * self.m3) / n,
             minimum=np.minimum(self.minimum, other.minimum),
@@ -153,10 +156,15 @@ class Statistics:
         """
         if self.stop != after.first:
             raise InputError(
-                f"statistics: expected trials from {self.stop} on, got {after.first} on")
+                f"statistics: expected trials from {self.stop} on, got {after.first} on"
+            )
         both = _between(self, after)
-        merged: dict[str, Any] = {"first": self.first, "stop": after.stop,
-                                  "replicas": self.replicas, "epsilons": self.epsilons}
+        merged: dict[str, Any] = {
+            "first": self.first,
+            "stop": after.stop,
+            "replicas": self.replicas,
+            "epsilons": self.epsilons,
+        }
         for name in _MOMENT_FIELDS:
             mine, theirs = getattr(self, name), getattr(after, name)
             merged[name] = None if mine is None else mine.merge(theirs)
@@ -165,10 +173,13 @@ class Statistics:
         for name, extra in both.items():
             merged[name] = getattr(self, name) + getattr(after, name) + extra
         keep = max(self.replicas, default=1) - 1
-        merged["head"] = np.concatenate([self.head, after.head])[:keep] if (
-            self.stop - self.first < keep) else self.head
+        merged["head"] = (
+            np.concatenate([self.head, after.head])[:keep]
+            if (self.stop - self.first < keep)
+            else self.head
+        )
         tail = np.concatenate([self.tail, after.tail])
-        merged["tail"] = tail[len(tail) - min(keep, len(tail)):]
+        merged["tail"] = tail[len(tail) - min(keep, len(tail)) :]
         return Statistics(**merged)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -193,8 +204,11 @@ class Statistics:
         for item in fields(Statistics):
             name = item.name
             if name in _MOMENT_FIELDS:
-                parts = {part.name: flat[f"{name}_{part.name}"] for part in fields(Moments)
-                         if f"{name}_{part.name}" in flat}
+                parts: dict[str, Any] = {
+                    part.name: flat[f"{name}_{part.name}"]
+                    for part in fields(Moments)
+                    if f"{name}_{part.name}" in flat
+                }
                 if parts:
                     parts["count"] = int(parts["count"])
                 values[name] = Moments(**parts) if parts else None
@@ -206,8 +220,11 @@ class Statistics:
 
 
 def loss_values(kind: str, outputs: Array, target_outputs: Array) -> Array:
-    """Loss of each example from outputs (..., n_outputs): squared and absolute errors are means
-    over outputs, cross-entropy is -sum y* log y of softmax outputs."""
+    """Loss of each example from outputs (..., n_outputs).
+
+    Squared and absolute errors are means over outputs, cross-entropy is -sum y* log y of softmax
+    outputs.
+    """
     if kind == "squared_error":
         return ((outputs - target_outputs) ** 2).mean(axis=-1)
     if kind == "absolute_error":
@@ -240,7 +257,8 @@ def summarise(campaign: Campaign, golden: Array, errors: Array, first: int) -> S
         wanted = campaign.target_outputs
         loss = Moments.of(
             loss_values(campaign.loss, outputs.astype(np.float64), wanted)
-            - loss_values(campaign.loss, golden.astype(np.float64), wanted))
+            - loss_values(campaign.loss, golden.astype(np.float64), wanted)
+        )
     accuracy = None
     if campaign.labels is not None:
         accuracy = Moments.of((winners == campaign.labels).mean(axis=1))
@@ -255,8 +273,7 @@ def summarise(campaign: Campaign, golden: Array, errors: Array, first: int) -> S
         input_mean=Moments.of(errors.mean(axis=1, dtype=np.float64)),
         input_variance=Moments.of(errors.var(axis=1, dtype=np.float64)),
         accuracy=accuracy,
-        histogram=fill_histogram(flat, campaign.histogram_edges).reshape(
-            n_inputs, n_outputs, -1),
+        histogram=fill_histogram(flat, campaign.histogram_edges).reshape(n_inputs, n_outputs, -1),
         exceedances=each.reshape(-1, n_inputs, n_outputs),
         exceedances_any=some,
         class_changes=(winners != golden.argmax(axis=-1)).sum(axis=0),
@@ -264,9 +281,9 @@ def summarise(campaign: Campaign, golden: Array, errors: Array, first: int) -> S
         median_exceedances=np.stack([m[1] for m in medians]) if medians else none,
         median_exceedances_any=np.stack([m[2] for m in medians]) if medians else none[..., 0],
         head=errors[:keep].copy(),
-        tail=errors[n_trials - min(keep, n_trials):].copy(),
-        replicas=campaign.replicas,
-        epsilons=campaign.epsilons,
+        tail=errors[n_trials - min(keep, n_trials) :].copy(),
+        replicas=tuple(campaign.replicas),
+        epsilons=tuple(campaign.epsilons),
     )
 
 
@@ -296,9 +313,9 @@ def _between(before: Statistics, after: Statistics) -> dict[str, Array]:
         behind = border % r  # trials of the straddling group in the range before
         ahead = r - behind
         if behind and behind <= border - before.first and ahead <= after.stop - border:
-            group = np.concatenate(
-                [before.tail[len(before.tail) - behind :], after.head[:ahead]])
+            group = np.concatenate([before.tail[len(before.tail) - behind :], after.head[:ahead]])
             groups[number] = 1
             each[number], some[number] = _exceed(
-                np.median(group, axis=0)[None], np.array(before.epsilons))
+                np.median(group, axis=0)[None], np.array(before.epsilons)
+            )
     return {"median_groups": groups, "median_exceedances": each, "median_exceedances_any": some}

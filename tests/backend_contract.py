@@ -1,5 +1,7 @@
 """What every backend must keep; inherit `BackendContract` and say how to make the backend."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -18,12 +20,13 @@ from neurosim.network import Network
 from neurosim.sampling import PlainMonteCarlo, draw
 
 
-
 def settings(max_examples):
     """The tests are inherited: each runs for several backends, which hypothesis would warn of."""
     return hypothesis_settings(
-        max_examples=max_examples, deadline=None,
-        suppress_health_check=[HealthCheck.differing_executors])
+        max_examples=max_examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
 
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus"]
@@ -40,8 +43,7 @@ def networks(draw_one, activations=ACTIVATIONS, max_depth=4, max_width=20):
         chosen[-1] = "softmax"
     scale = draw_one(st.sampled_from([0.3, 1.0, 3.0]))
     network = Network.dense(
-        weights=[scale * rng.normal(size=(b, a)) / np.sqrt(a)
-                 for a, b in zip(widths, widths[1:], strict=False)],
+        weights=[scale * rng.normal(size=(b, a)) / np.sqrt(a) for a, b in pairwise(widths)],
         biases=[rng.normal(size=n) for n in widths[1:]],
         activations=chosen,
     )
@@ -86,7 +88,8 @@ class BackendContract:
         network, inputs = case
         golden = self.make(network, inputs).golden
         np.testing.assert_allclose(
-            golden, network(inputs), rtol=self.tolerance, atol=self.tolerance)
+            golden, network(inputs), rtol=self.tolerance, atol=self.tolerance
+        )
 
     @given(case=networks())
     @settings(max_examples=15)
@@ -106,7 +109,8 @@ class BackendContract:
         np.testing.assert_allclose(
             backend.golden + backend.errors(one(network, inputs, neurons=dead))[0],
             np.broadcast_to(silent, (len(inputs), len(silent))),
-            rtol=self.tolerance, atol=self.tolerance,
+            rtol=self.tolerance,
+            atol=self.tolerance,
         )
 
     @given(case=networks(max_depth=3))
@@ -119,8 +123,11 @@ class BackendContract:
             neuron = backend.errors(one(network, inputs, neurons=[(layer, 0, *always)]))
             fan_out = [(layer + 1, i, 0, *always) for i in range(network.widths[layer + 1])]
             np.testing.assert_allclose(
-                neuron, backend.errors(one(network, inputs, synapses=fan_out)),
-                rtol=1e3 * self.tolerance, atol=self.tolerance)
+                neuron,
+                backend.errors(one(network, inputs, synapses=fan_out)),
+                rtol=1e3 * self.tolerance,
+                atol=self.tolerance,
+            )
 
     @given(case=networks(), faults=processes)
     @settings(max_examples=40)
@@ -130,8 +137,11 @@ class BackendContract:
         errors = self.make(network, inputs).errors(batch)
         for t, fault_set in enumerate(batch):
             np.testing.assert_allclose(
-                errors[t], forced(network, inputs, fault_set),
-                rtol=self.tolerance, atol=self.tolerance)
+                errors[t],
+                forced(network, inputs, fault_set),
+                rtol=self.tolerance,
+                atol=self.tolerance,
+            )
 
     @given(case=networks(), faults=processes, order=st.permutations(range(6)))
     @settings(max_examples=15)
@@ -143,7 +153,8 @@ class BackendContract:
         for t in order:
             alone = backend.errors(FaultBatch.of(batch[t], batch.sites))
             np.testing.assert_allclose(
-                alone[0], together[t], rtol=self.tolerance, atol=self.tolerance)
+                alone[0], together[t], rtol=self.tolerance, atol=self.tolerance
+            )
 
     @given(case=networks(), faults=processes)
     @settings(max_examples=15)
@@ -153,13 +164,17 @@ class BackendContract:
         batch = batch_for(network, inputs, faults)
         errors, hidden = backend.errors_and_hidden(batch)
         np.testing.assert_allclose(
-            errors, backend.errors(batch), rtol=self.tolerance, atol=self.tolerance)
+            errors, backend.errors(batch), rtol=self.tolerance, atol=self.tolerance
+        )
         assert [h.shape[2] for h in hidden] == list(network.widths[1:-1])
         for t, fault_set in enumerate(batch):
             for layer, change in enumerate(hidden, start=1):
                 np.testing.assert_allclose(
-                    change[t], forced(network, inputs, fault_set, layer),
-                    rtol=self.tolerance, atol=self.tolerance)
+                    change[t],
+                    forced(network, inputs, fault_set, layer),
+                    rtol=self.tolerance,
+                    atol=self.tolerance,
+                )
 
 
 def forced(network, inputs, fault_set, layer=None):

@@ -17,16 +17,21 @@ HEAVY = ("h5py", "brian2", "matplotlib", "onnx", "torch", "dask", "numba", "scip
 
 def test_import_contracts_hold():
     done = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT,
-        capture_output=True, text=True, check=False)
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("statement", ["import neurosim", "import neurosim; dir(neurosim)"])
 def test_import_loads_nothing_heavy(statement):
     program = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -36,8 +41,9 @@ def test_help_loads_no_heavy_optional_library():
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
         f"print([m for m in {HEAVY[:6]!r} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -54,8 +60,11 @@ def test_unknown_names_are_attribute_errors():
 
 def test_public_names_survive_the_import_of_every_module():
     before = {name: getattr(ns, name) for name in ns.__all__}
-    modules = [m.name for m in pkgutil.walk_packages(ns.__path__, "neurosim.")
-               if "hw_profiles" not in m.name]
+    modules = [
+        m.name
+        for m in pkgutil.walk_packages(ns.__path__, "neurosim.")
+        if "hw_profiles" not in m.name
+    ]
     for module in modules:
         importlib.import_module(module)
     for name, value in before.items():
@@ -75,8 +84,9 @@ def test_every_module_says_what_it_offers():
 
 
 def tracked(*patterns):
-    done = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["git", "ls-files", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).is_file()]
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from backend_contract import ACTIVATIONS, BackendContract, batch_for, networks, one, processes
@@ -39,7 +41,8 @@ def test_small_errors_keep_their_relative_accuracy(activation):
     weights = [rng.normal(size=(30, 20)) / 4, rng.normal(size=(1, 30)) / 5]
     weights[0][:, 0] *= 1e-6
     network = ns.Network.dense(
-        weights=weights, biases=[rng.normal(size=30), [0.3]], activations=[activation, "identity"])
+        weights=weights, biases=[rng.normal(size=30), [0.3]], activations=[activation, "identity"]
+    )
     inputs = rng.normal(size=(5, 20))
     batch = one(network, inputs, neurons=[(0, 0, 0, 5)])
     exact = make_backend("reference", network, inputs, "float64").errors(batch)
@@ -54,8 +57,7 @@ def test_wide_layers_take_every_path_of_the_compiled_backend():
     rng = np.random.default_rng(5)
     widths = [60, 70, 50, 40, 5]
     network = ns.Network.dense(
-        weights=[rng.normal(size=(b, a)) / np.sqrt(a)
-                 for a, b in zip(widths, widths[1:], strict=False)],
+        weights=[rng.normal(size=(b, a)) / np.sqrt(a) for a, b in pairwise(widths)],
         biases=[rng.normal(size=n) for n in widths[1:]],
         activations=["relu", "sigmoid(4)", "tanh", "softmax"],
     )
@@ -65,8 +67,9 @@ def test_wide_layers_take_every_path_of_the_compiled_backend():
         faults = [
             ns.StuckAtZero("neuron", probability=p, persistence=ns.Transient()),
             ns.StuckAtZero("synapse", probability=p),
-            ns.StuckAtZero("synapse", probability=p, layers=[3],
-                           persistence=ns.Intermittent(mean_duration=2)),
+            ns.StuckAtZero(
+                "synapse", probability=p, layers=[3], persistence=ns.Intermittent(mean_duration=2)
+            ),
         ]
         batch = batch_for(network, inputs, faults, n_trials=15)
         reference = make_backend("reference", network, inputs, "float64").errors(batch)
@@ -80,8 +83,7 @@ def test_wide_layers_take_every_path_of_the_compiled_backend():
 def test_extreme_logits_stay_finite(case, faults):
     network, inputs = case
     last = network.layers[-1]
-    layers = (*network.layers[:-1],
-              ns.layers.Dense(weight=last.weight * 1e3, bias=last.bias * 1e3))
+    layers = (*network.layers[:-1], ns.layers.Dense(weight=last.weight * 1e3, bias=last.bias * 1e3))
     network = ns.Network(layers=layers, readout="softmax")
     batch = batch_for(network, inputs, faults)
     exact = make_backend("reference", network, inputs, "float64").errors(batch)
@@ -91,7 +93,8 @@ def test_extreme_logits_stay_finite(case, faults):
 
 def test_evaluate_gives_the_error_of_a_chosen_fault_set():
     network = ns.Network.dense(
-        weights=[np.eye(2), [[1, 2]]], biases=[[0, 0], [5]], activations=["relu", "identity"])
+        weights=[np.eye(2), [[1, 2]]], biases=[[0, 0], [5]], activations=["relu", "identity"]
+    )
     deployment = ns.deploy(network, ns.Chip.load("ideal"))
     faults = ns.FaultSet(n_presentations=2, neurons=[(1, 1, 1, 2)], synapses=[(2, 0, 0, 0, 1)])
     assert ns.evaluate(deployment, faults, [[3, 4], [3, 4]]).tolist() == [[-3], [-8]]

@@ -7,14 +7,23 @@ import neurosim as ns
 from neurosim.errors import InputError
 
 NETWORK = ns.Network.dense(
-    weights=[np.ones((4, 6)), np.ones((3, 4))], biases=[np.zeros(4), np.zeros(3)],
-    activations=["tanh", "softmax"], input_shape=(2, 3))
+    weights=[np.ones((4, 6)), np.ones((3, 4))],
+    biases=[np.zeros(4), np.zeros(3)],
+    activations=["tanh", "softmax"],
+    input_shape=(2, 3),
+)
 FAULTS = [ns.StuckAtZero("neuron", probability=0.1)]
 
 
 def make(**changes):
-    values = {"deployment": ns.deploy(NETWORK, ns.Chip.load("ideal")), "faults": FAULTS,
-              "inputs": np.ones((5, 2, 3)), "trials": 100, "seed": 42, **changes}
+    values = {
+        "deployment": ns.deploy(NETWORK, ns.Chip.load("ideal")),
+        "faults": FAULTS,
+        "inputs": np.ones((5, 2, 3)),
+        "trials": 100,
+        "seed": 42,
+        **changes,
+    }
     return ns.Campaign(**values)
 
 
@@ -105,8 +114,12 @@ def test_trials_are_not_in_the_fingerprint():
 def test_fault_sets_are_a_pure_function_of_seed_and_trial():
     campaign = make(faults=[ns.StuckAtZero("synapse", probability=0.3)])
     assert campaign.fault_set(7) == make(
-        faults=[ns.StuckAtZero("synapse", probability=0.3)], trials=8, backend="reference",
-        record=("faults",), epsilons=(1,)).fault_set(7)
+        faults=[ns.StuckAtZero("synapse", probability=0.3)],
+        trials=8,
+        backend="reference",
+        record=("faults",),
+        epsilons=(1,),
+    ).fault_set(7)
     assert campaign.fault_set(7) == campaign.fault_batch(3, 20)[4]
     assert campaign.fault_set(7) != campaign.fault_set(8)
     with pytest.raises(InputError, match="k: expected a whole number from 0"):

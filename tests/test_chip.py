@@ -59,8 +59,11 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
     path.write_text(PROFILE)
     chip = ns.Chip.load(path)
     assert (chip.rows, chip.columns, chip.cores, chip.weight_levels) == (8, 4, 16, 16)
-    assert chip.faults == (ns.StuckAtZero(
-        "synapse", probability=0.01, layers=[1], persistence=ns.Intermittent(mean_duration=5)),)
+    assert chip.faults == (
+        ns.StuckAtZero(
+            "synapse", probability=0.01, layers=[1], persistence=ns.Intermittent(mean_duration=5)
+        ),
+    )
     assert chip.quantities["energy.energy_per_spike_j"].value == 1e-12
     assert "1e-12 J [unverified; talk]" in str(chip)
 
@@ -75,9 +78,11 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
         ("value = 8", "value = -3", "rows: expected a whole number from 1 on"),
         ("value = 8", "value = 8.5", "whole numbers, got 8.5"),
         ("value = 8", 'value = "8"', "geometry.rows.value"),
-        ("value = 16, unit = \"1\", source = \"data sheet\", status = \"secondary\"",
-         "value = 1, unit = \"1\", source = \"data sheet\", status = \"secondary\"",
-         "weight_levels: expected a whole number from 2 on"),
+        (
+            'value = 16, unit = "1", source = "data sheet", status = "secondary"',
+            'value = 1, unit = "1", source = "data sheet", status = "secondary"',
+            "weight_levels: expected a whole number from 2 on",
+        ),
         ('status = "unverified"', 'status = "sure"', "expected status verified"),
         ('source = "talk", ', "", "source"),
         ('source = "talk"', 'source = ""', "source"),

@@ -32,7 +32,8 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     ns.Network.dense(
         weights=[rng.normal(size=(8, 6)), rng.normal(size=(3, 8))],
-        biases=[np.zeros(8), np.zeros(3)], activations=["sigmoid(4)", "identity"],
+        biases=[np.zeros(8), np.zeros(3)],
+        activations=["sigmoid(4)", "identity"],
     ).save(tmp_path / "net.npz")
     np.save(tmp_path / "inputs.npy", rng.normal(size=(4, 6)))
     np.save(tmp_path / "labels.npy", np.array([0, 1, 2, 0]))
@@ -68,9 +69,25 @@ def test_a_campaign_runs_compares_and_reports(folder):
 
 
 def test_flags_do_without_a_campaign_file_and_replace_its_entries(folder):
-    call("run", "--network", folder / "net.npz", "--chip", "ideal", "--inputs",
-         folder / "inputs.npy", "--fault", "synapse:0.01:transient", "--fault",
-         "neuron:0.1:intermittent=3", "--trials", 50, "--seed", 3, "-o", folder / "flags.h5")
+    call(
+        "run",
+        "--network",
+        folder / "net.npz",
+        "--chip",
+        "ideal",
+        "--inputs",
+        folder / "inputs.npy",
+        "--fault",
+        "synapse:0.01:transient",
+        "--fault",
+        "neuron:0.1:intermittent=3",
+        "--trials",
+        50,
+        "--seed",
+        3,
+        "-o",
+        folder / "flags.h5",
+    )
     with ns.Trace(folder / "flags.h5") as trace:
         assert trace.completed == 50
     call("run", folder / "campaign.toml", "--trials", 20, "-o", folder / "fewer.h5")
@@ -90,8 +107,16 @@ def test_a_wrong_prediction_has_exit_code_1(folder):
 
 
 def test_sweep_prints_each_probability(folder):
-    output = call("sweep", folder / "campaign.toml", "--probability", 0.01, "--probability", 0.1,
-                  "-o", folder / "report")
+    output = call(
+        "sweep",
+        folder / "campaign.toml",
+        "--probability",
+        0.01,
+        "--probability",
+        0.1,
+        "-o",
+        folder / "report",
+    )
     assert "0.01" in output
     assert (folder / "report" / "index.html").is_file()
 
@@ -177,26 +202,45 @@ def test_a_trace_of_another_campaign_is_left_alone(folder):
 
 def test_an_output_below_a_file_is_refused(folder):
     assert "inputs.npy" in refused(
-        "run", folder / "campaign.toml", "-o", folder / "inputs.npy" / "out.h5")
+        "run", folder / "campaign.toml", "-o", folder / "inputs.npy" / "out.h5"
+    )
     assert "inputs.npy" in refused("demo", "-o", folder / "inputs.npy")
     call("run", folder / "campaign.toml", "-o", folder / "out.h5")
     assert "inputs.npy" in refused(
-        "report", folder / "campaign.toml", "--trace", folder / "out.h5", "-o",
-        folder / "inputs.npy" / "report")
+        "report",
+        folder / "campaign.toml",
+        "--trace",
+        folder / "out.h5",
+        "-o",
+        folder / "inputs.npy" / "report",
+    )
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(folder):
-    arguments = ["run", str(folder / "campaign.toml"), "--record", "error", "--trials", "100000",
-                 "-o", str(folder / "out.h5"), "--quiet"]
+    arguments = [
+        "run",
+        str(folder / "campaign.toml"),
+        "--record",
+        "error",
+        "--trials",
+        "100000",
+        "-o",
+        str(folder / "out.h5"),
+        "--quiet",
+    ]
     limit = 200_000
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     done = subprocess.run(
-        [sys.executable, "-m", "neurosim.cli", *arguments], capture_output=True, text=True,
-        preexec_fn=small_files, env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")},
-        check=False)
+        [sys.executable, "-m", "neurosim.cli", *arguments],
+        capture_output=True,
+        text=True,
+        preexec_fn=small_files,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")},
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from backend_contract import networks
@@ -36,21 +38,30 @@ def test_every_synapse_sits_on_exactly_one_place_of_its_own(case, rows, columns)
 def test_evaluation_block_by_block_is_the_plain_product(case, rows, columns):
     network, inputs = case
     deployment = ns.deploy(network, ns.Chip(name="c", rows=rows, columns=columns))
-    np.testing.assert_allclose(deployment.by_blocks(inputs), network(inputs), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        deployment.by_blocks(inputs), network(inputs), rtol=1e-10, atol=1e-12
+    )
 
 
 def big(*widths):
     return ns.Network.dense(
-        weights=[np.zeros((b, a)) for a, b in zip(widths, widths[1:], strict=False)],
-        biases=[np.zeros(n) for n in widths[1:]], activations=["relu"] * (len(widths) - 1))
+        weights=[np.zeros((b, a)) for a, b in pairwise(widths)],
+        biases=[np.zeros(n) for n in widths[1:]],
+        activations=["relu"] * (len(widths) - 1),
+    )
 
 
 def test_what_does_not_fit_is_refused_with_what_is_short():
-    with pytest.raises(DeploymentError, match=r"at most 5 cores of 256 x 256, got one that needs "
-                       r"10: 5 short; layer 1 alone takes 8"):
+    with pytest.raises(
+        DeploymentError,
+        match=r"at most 5 cores of 256 x 256, got one that needs "
+        r"10: 5 short; layer 1 alone takes 8",
+    ):
         ns.deploy(big(784, 500, 10), ns.Chip(name="c", rows=256, columns=256, cores=5))
-    assert ns.deploy(
-        big(784, 500, 10), ns.Chip(name="c", rows=256, columns=256, cores=10)).n_cores == 10
+    assert (
+        ns.deploy(big(784, 500, 10), ns.Chip(name="c", rows=256, columns=256, cores=10)).n_cores
+        == 10
+    )
 
 
 def test_a_deployment_prints_cores_utilisation_and_one_line_a_layer():

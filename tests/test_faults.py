@@ -85,7 +85,8 @@ def test_site_numbers_and_places_are_inverse():
 
 def test_masks_follow_the_windows():
     faults = FaultSet(
-        n_presentations=4, neurons=[(1, 2, 1, 3), (0, 0, 0, 4)], synapses=[(1, 0, 1, 3, 4)])
+        n_presentations=4, neurons=[(1, 2, 1, 3), (0, 0, 0, 4)], synapses=[(1, 0, 1, 3, 4)]
+    )
     assert [m.tolist() for m in faults.masks(0)] == [[[0, 0]], []]
     assert [m.tolist() for m in faults.masks(2)] == [[[0, 0], [1, 2]], []]
     assert [m.tolist() for m in faults.masks(3)] == [[[0, 0]], [[1, 0, 1]]]
@@ -134,8 +135,11 @@ def test_overlapping_windows_given_by_a_user_are_united():
 
 
 def test_processes_read_aloud_well():
-    process = StuckAtZero("synapse", probability=1e-4, layers=[1, 2],
-                          persistence=Intermittent(mean_duration=5))
-    assert str(process) == ("stuck-at-0 synapses of layers 1, 2, p = 0.0001, "
-                            "intermittent, mean duration 5 presentations")
+    process = StuckAtZero(
+        "synapse", probability=1e-4, layers=[1, 2], persistence=Intermittent(mean_duration=5)
+    )
+    assert str(process) == (
+        "stuck-at-0 synapses of layers 1, 2, p = 0.0001, "
+        "intermittent, mean duration 5 presentations"
+    )
     assert "transient" in str(StuckAtZero("neuron", probability=0.1, persistence=Transient()))

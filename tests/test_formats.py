@@ -11,19 +11,26 @@ from onnx import TensorProto, helper, numpy_helper
 import neurosim as ns
 from neurosim.errors import FormatError, InputError
 
-ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh", "Softplus": "softplus", "Sigmoid": "sigmoid(1)",
-               "LeakyRelu": "leaky_relu(0.01)"}
+ACTIVATIONS = {
+    "Relu": "relu",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Sigmoid": "sigmoid(1)",
+    "LeakyRelu": "leaky_relu(0.01)",
+}
 
 
 def build(path, nodes, constants, n_in, outputs=("y",), opset=17, input_shape=None):
     """Write a graph from x to outputs; constants are initializers."""
     shape = ["N", *(input_shape or (n_in,))]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.save(model, path)
     return path
 
@@ -34,7 +41,8 @@ def same_as_onnxruntime(path, inputs):
     network = ns.Network.load(path)
     ours = network(inputs.astype(np.float32))
     np.testing.assert_allclose(
-        ours, expected, rtol=1e-6, atol=1e-6 * max(1e-3, abs(expected).max()))
+        ours, expected, rtol=1e-6, atol=1e-6 * max(1e-3, abs(expected).max())
+    )
     return network
 
 
@@ -53,34 +61,40 @@ def test_golden_outputs_are_those_of_onnxruntime(tmp_path_factory, style, data):
     if style == "sklearn":
         nodes.append(helper.make_node("Cast", ["x"], ["cast"], to=TensorProto.FLOAT))
         at = "cast"
-    for l, kind in enumerate(kinds):
-        weight = (rng.normal(size=(widths[l + 1], widths[l])) / np.sqrt(widths[l])).astype("f4")
-        bias = rng.normal(size=widths[l + 1]).astype("f4")
+    for k, kind in enumerate(kinds):
+        weight = (rng.normal(size=(widths[k + 1], widths[k])) / np.sqrt(widths[k])).astype("f4")
+        bias = rng.normal(size=widths[k + 1]).astype("f4")
         if style == "torch":
-            constants |= {f"w{l}": weight, f"b{l}": bias}
-            nodes.append(helper.make_node("Gemm", [at, f"w{l}", f"b{l}"], [f"z{l}"], transB=1))
+            constants |= {f"w{k}": weight, f"b{k}": bias}
+            nodes.append(helper.make_node("Gemm", [at, f"w{k}", f"b{k}"], [f"z{k}"], transB=1))
         else:
-            constants |= {f"w{l}": weight.T.copy(), f"b{l}": bias[None] if style == "sklearn" else bias}
-            nodes.append(helper.make_node("MatMul", [at, f"w{l}"], [f"m{l}"]))
-            add = [f"m{l}", f"b{l}"] if style == "keras" else [f"b{l}", f"m{l}"]
-            nodes.append(helper.make_node("Add", add, [f"z{l}"]))
-        at = f"z{l}"
+            constants |= {
+                f"w{k}": weight.T.copy(),
+                f"b{k}": bias[None] if style == "sklearn" else bias,
+            }
+            nodes.append(helper.make_node("MatMul", [at, f"w{k}"], [f"m{k}"]))
+            add = [f"m{k}", f"b{k}"] if style == "keras" else [f"b{k}", f"m{k}"]
+            nodes.append(helper.make_node("Add", add, [f"z{k}"]))
+        at = f"z{k}"
         if kind:
-            nodes.append(helper.make_node(kind, [at], [f"y{l}"]))
-            at = f"y{l}"
+            nodes.append(helper.make_node(kind, [at], [f"y{k}"]))
+            at = f"y{k}"
     nodes.append(helper.make_node("Identity", [at], ["y"]))
     path = build(tmp_path_factory.mktemp("onnx") / "net.onnx", nodes, constants, widths[0])
     network = same_as_onnxruntime(path, rng.normal(size=(5, widths[0])))
     assert network.widths == tuple(widths)
     assert network.readout == ("softmax" if softmax else None)
     assert [str(layer.activation) for layer in network.layers] == [
-        ACTIVATIONS.get(kind, "identity") for kind in kinds]
+        ACTIVATIONS.get(kind, "identity") for kind in kinds
+    ]
 
 
 def dense(n_out=3, n_in=4, seed=0):
     rng = np.random.default_rng(seed)
-    return {"w": rng.normal(size=(n_out, n_in)).astype("f4"),
-            "b": rng.normal(size=n_out).astype("f4")}
+    return {
+        "w": rng.normal(size=(n_out, n_in)).astype("f4"),
+        "b": rng.normal(size=n_out).astype("f4"),
+    }
 
 
 INPUTS = np.random.default_rng(9).normal(size=(6, 4))
@@ -113,25 +127,32 @@ def test_scalers_are_folded_into_the_next_layer(tmp_path):
         helper.make_node("Sub", ["one", "n"], ["y"]),
     ]
     constants = {
-        **dense(), "mean": np.float32([1, 2, 3, 4]), "sd": np.float32([1, 2, 4, 0.5]),
-        "half": np.float32([[0.5, 2, 1]]), "v": np.eye(3, 2, dtype="f4"),
-        "signs": np.float32([-1, 3]), "one": np.float32(1),
+        **dense(),
+        "mean": np.float32([1, 2, 3, 4]),
+        "sd": np.float32([1, 2, 4, 0.5]),
+        "half": np.float32([[0.5, 2, 1]]),
+        "v": np.eye(3, 2, dtype="f4"),
+        "signs": np.float32([-1, 3]),
+        "one": np.float32(1),
     }
     network = same_as_onnxruntime(build(tmp_path / "n.onnx", nodes, constants, 4), INPUTS)
     assert network.widths == (4, 3, 2)
 
 
 def test_linear_layers_in_a_row_stay_layers(tmp_path):
-    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["z"], transB=1),
-             helper.make_node("MatMul", ["z", "v"], ["y"])]
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["z"], transB=1),
+        helper.make_node("MatMul", ["z", "v"], ["y"]),
+    ]
     path = build(tmp_path / "n.onnx", nodes, {**dense(), "v": np.ones((3, 2), "f4")}, 4)
     assert same_as_onnxruntime(path, INPUTS).widths == (4, 3, 2)
 
 
 def test_images_keep_their_shape_and_constants_may_be_nodes(tmp_path):
     nodes = [
-        helper.make_node("Constant", [], ["shape"],
-                         value=numpy_helper.from_array(np.array([-1, 4]))),
+        helper.make_node(
+            "Constant", [], ["shape"], value=numpy_helper.from_array(np.array([-1, 4]))
+        ),
         helper.make_node("Constant", [], ["wt"], value=numpy_helper.from_array(dense()["w"])),
         helper.make_node("Transpose", ["wt"], ["w"], perm=[1, 0]),
         helper.make_node("Reshape", ["x", "shape"], ["f"]),
@@ -149,12 +170,18 @@ def test_the_label_branch_of_a_classifier_is_left_out(tmp_path):
         helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1),
     ]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
-        [helper.make_tensor_value_info("label", TensorProto.INT64, None),
-         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in dense().items()])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]),
-              tmp_path / "n.onnx")
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, None),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(v, k) for k, v in dense().items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "n.onnx"
+    )
     assert ns.Network.load(tmp_path / "n.onnx").readout == "softmax"
 
 
@@ -167,12 +194,20 @@ def gemm(*more):
     [
         (gemm(helper.make_node("Elu", ["z"], ["y"], name="my elu")), r"'my elu' \(Elu\): expected"),
         (gemm(helper.make_node("Add", ["z", "z"], ["y"])), r"\(Add\): expected one computed input"),
-        (gemm(helper.make_node("Relu", ["z"], ["r"]), helper.make_node("Tanh", ["r"], ["y"])),
-         r"\(Tanh\): expected a MatMul or Gemm before every activation"),
-        (gemm(helper.make_node("Softmax", ["z"], ["s"]), helper.make_node("Relu", ["s"], ["y"])),
-         r"\(Relu\): expected Softmax as the last step"),
-        (gemm(helper.make_node("Relu", ["z"], ["r"]), helper.make_node("Add", ["r", "b"], ["y"])),
-         "an affine step after it"),
+        (
+            gemm(helper.make_node("Relu", ["z"], ["r"]), helper.make_node("Tanh", ["r"], ["y"])),
+            r"\(Tanh\): expected a MatMul or Gemm before every activation",
+        ),
+        (
+            gemm(helper.make_node("Softmax", ["z"], ["s"]), helper.make_node("Relu", ["s"], ["y"])),
+            r"\(Relu\): expected Softmax as the last step",
+        ),
+        (
+            gemm(
+                helper.make_node("Relu", ["z"], ["r"]), helper.make_node("Add", ["r", "b"], ["y"])
+            ),
+            "an affine step after it",
+        ),
         ([helper.make_node("Relu", ["x"], ["y"])], r"\(Relu\): expected a MatMul or Gemm before"),
         ([helper.make_node("MatMul", ["w", "x"], ["y"])], "weight as the second factor"),
         ([helper.make_node("Gemm", ["x", "w", "b"], ["y"], transA=1, transB=1)], "transA = 0"),
@@ -196,8 +231,9 @@ def test_non_finite_weights_are_named(tmp_path):
 
 def test_external_data_outside_the_folder_is_refused(tmp_path):
     (tmp_path / "inside").mkdir()
-    path = build(tmp_path / "inside" / "n.onnx", gemm(helper.make_node("Relu", ["z"], ["y"])),
-                 dense(), 4)
+    path = build(
+        tmp_path / "inside" / "n.onnx", gemm(helper.make_node("Relu", ["z"], ["y"])), dense(), 4
+    )
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert ns.Network.load(path).widths == (4, 3)
@@ -222,8 +258,11 @@ def test_foreign_bytes_are_refused(tmp_path, name, content):
 def network(**extra):
     rng = np.random.default_rng(0)
     return ns.Network.dense(
-        weights=[rng.normal(size=(5, 6)), rng.normal(size=(2, 5))], biases=[np.ones(5), np.ones(2)],
-        activations=["sigmoid(4)", "softmax"], **extra)
+        weights=[rng.normal(size=(5, 6)), rng.normal(size=(2, 5))],
+        biases=[np.ones(5), np.ones(2)],
+        activations=["sigmoid(4)", "softmax"],
+        **extra,
+    )
 
 
 @pytest.mark.parametrize("name", ["n.onnx", "n.npz"])
@@ -280,8 +319,12 @@ def test_a_missing_bias_is_zero(tmp_path):
 
 def test_paths_that_hold_no_network_are_refused(tmp_path):
     (tmp_path / "f.npz").mkdir()
-    for name, said in (("none.npz", "nothing there"), ("f.npz", "a folder"),
-                       ("n.txt", "ending in .npz, .onnx"), ("n", "no ending")):
+    for name, said in (
+        ("none.npz", "nothing there"),
+        ("f.npz", "a folder"),
+        ("n.txt", "ending in .npz, .onnx"),
+        ("n", "no ending"),
+    ):
         with pytest.raises(FormatError, match=said):
             ns.Network.load(tmp_path / name)
     with pytest.raises(FormatError, match="a place to write to"):

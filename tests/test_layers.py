@@ -27,8 +27,12 @@ def test_activations_are_their_closed_forms_even_far_out(text, dtype):
     z = z.astype(dtype)
     y = Activation.parse(text)(z)
     assert y.dtype == dtype
-    np.testing.assert_allclose(y, CLOSED[text](z.astype(np.float64)), rtol=4 * np.finfo(dtype).eps,
-                               atol=1e-37 if dtype == np.float32 else 1e-300)
+    np.testing.assert_allclose(
+        y,
+        CLOSED[text](z.astype(np.float64)),
+        rtol=4 * np.finfo(dtype).eps,
+        atol=1e-37 if dtype == np.float32 else 1e-300,
+    )
 
 
 @pytest.mark.parametrize("text", SPELLED)
@@ -50,11 +54,13 @@ def test_the_lipschitz_constant_is_the_largest_slope(text):
     assert slopes.max() >= activation.lipschitz * 0.9999
 
 
-@given(st.one_of(
-    st.sampled_from(["identity", "relu", "tanh", "softplus"]).map(Activation),
-    st.floats(1e-300, 1e300).map(lambda gain: Activation("sigmoid", gain)),
-    st.floats(0, 1).map(lambda slope: Activation("leaky_relu", slope)),
-))
+@given(
+    st.one_of(
+        st.sampled_from(["identity", "relu", "tanh", "softplus"]).map(Activation),
+        st.floats(1e-300, 1e300).map(lambda gain: Activation("sigmoid", gain)),
+        st.floats(0, 1).map(lambda slope: Activation("leaky_relu", slope)),
+    )
+)
 def test_an_activation_is_read_back_from_how_it_is_written(activation):
     assert Activation.parse(str(activation)) == activation
 
@@ -65,8 +71,21 @@ def test_parameters_have_defaults():
 
 
 @pytest.mark.parametrize(
-    "text", ["swish", "relu(2)", "sigmoid(x)", "sigmoid(0)", "sigmoid(-1)", "leaky_relu(2)", "",
-             "softmax", None, "sigmoid(nan)", "sigmoid(4"])
+    "text",
+    [
+        "swish",
+        "relu(2)",
+        "sigmoid(x)",
+        "sigmoid(0)",
+        "sigmoid(-1)",
+        "leaky_relu(2)",
+        "",
+        "softmax",
+        None,
+        "sigmoid(nan)",
+        "sigmoid(4",
+    ],
+)
 def test_what_is_no_activation_is_refused(text):
     with pytest.raises(InputError, match="activation: expected"):
         Activation.parse(text)
@@ -108,4 +127,5 @@ def test_pull_back_is_the_transpose_of_push_forward():
     dy, cotangent = rng.normal(size=(5, 6)), rng.normal(size=(5, 4))
     np.testing.assert_allclose(
         (layer.push_forward(dy) * cotangent).sum(axis=1),
-        (dy * layer.pull_back(cotangent)).sum(axis=1))
+        (dy * layer.pull_back(cotangent)).sum(axis=1),
+    )

@@ -17,8 +17,10 @@ def test_golden_outputs_are_sums_of_products(case):
     for x, golden in zip(inputs, network(inputs), strict=True):
         y = list(x)
         for layer in network.layers:
-            z = [math.fsum(w * v for w, v in zip(row, y, strict=True)) + b
-                 for row, b in zip(layer.weight, layer.bias, strict=True)]
+            z = [
+                math.fsum(w * v for w, v in zip(row, y, strict=True)) + b
+                for row, b in zip(layer.weight, layer.bias, strict=True)
+            ]
             y = list(layer.activation(np.array(z)))
         if network.readout == "softmax":
             e = [math.exp(v - max(y)) for v in y]
@@ -27,8 +29,12 @@ def test_golden_outputs_are_sums_of_products(case):
 
 
 def make(**changes):
-    values = {"weights": [np.ones((4, 6)), np.ones((3, 4))], "biases": [np.zeros(4), np.zeros(3)],
-              "activations": ["relu", "identity"], **changes}
+    values = {
+        "weights": [np.ones((4, 6)), np.ones((3, 4))],
+        "biases": [np.zeros(4), np.zeros(3)],
+        "activations": ["relu", "identity"],
+        **changes,
+    }
     return ns.Network.dense(**values)
 
 
@@ -36,8 +42,10 @@ def make(**changes):
     ("changes", "said"),
     [
         ({"biases": [np.zeros(4)]}, "expected one of each a layer, got 2, 1 and 2"),
-        ({"weights": [np.ones((4, 6)), np.ones((4, 3))], "biases": [np.zeros(4)] * 2},
-         "expected layer 2 to have 4 inputs.*is one transposed"),
+        (
+            {"weights": [np.ones((4, 6)), np.ones((4, 3))], "biases": [np.zeros(4)] * 2},
+            "expected layer 2 to have 4 inputs.*is one transposed",
+        ),
         ({"activations": ["softmax", "relu"]}, "layer 1: activation: expected one of"),
         ({"biases": [np.zeros(4), np.zeros(4)]}, "layer 2: bias: expected shape"),
         ({"input_shape": (2, 2)}, "input_shape: expected 6 values in all"),
@@ -70,6 +78,7 @@ def test_whole_numbers_and_booleans_are_inputs():
 
 def test_a_network_prints_its_chain():
     assert str(make(activations=["sigmoid(4)", "softmax"])) == (
-        "Network 6 -> 4 sigmoid(4) -> 3 identity -> softmax")
+        "Network 6 -> 4 sigmoid(4) -> 3 identity -> softmax"
+    )
     assert make().widths == (6, 4, 3)
     assert make().depth == 2

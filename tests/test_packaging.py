@@ -18,8 +18,13 @@ PROGRAM = (
 def run(*command, cwd, **environment):
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False,
-        env={**inherited, **environment})
+        [str(c) for c in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**inherited, **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -34,8 +39,9 @@ def wheel(tmp_path_factory):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for name in ("neurosim", "hw_profiles", "tests"):
         run("cp", "-r", ROOT / name, source, cwd=folder)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, source,
-        cwd=folder)
+    run(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, source, cwd=folder
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -50,8 +56,20 @@ def test_an_editable_install_finds_its_profiles(tmp_path):
     source.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "neurosim", "hw_profiles"):
         run("cp", "-r", ROOT / name, source, cwd=tmp_path)
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
-        "--target", target, "--editable", source, cwd=tmp_path)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        target,
+        "--editable",
+        source,
+        cwd=tmp_path,
+    )
     # A .pth file or import hook is only honoured in a site folder.
     program = f"import site; site.addsitedir({str(target)!r}); {PROGRAM}"
     code = (
@@ -64,16 +82,30 @@ def test_an_editable_install_finds_its_profiles(tmp_path):
 
 
 def test_an_installed_wheel_finds_its_profiles(tmp_path, wheel):
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target",
-        tmp_path / "site", wheel, cwd=tmp_path)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        tmp_path / "site",
+        wheel,
+        cwd=tmp_path,
+    )
     out = run(sys.executable, "-c", PROGRAM, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert out.split() == [str(tmp_path / "site" / "neurosim" / "__init__.py"), "256", "3"]
 
 
 def test_the_wheel_holds_what_it_should(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("neurosim/hw_profiles/crossbar-256.toml", "neurosim/data/digits.npz",
-                   "neurosim/data/digits-test.npz", "neurosim/py.typed"):
+    for wanted in (
+        "neurosim/hw_profiles/crossbar-256.toml",
+        "neurosim/data/digits.npz",
+        "neurosim/data/digits-test.npz",
+        "neurosim/py.typed",
+    ):
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests", "scripts", "docs"))]
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "neurosim").rglob("*.py")}

@@ -38,7 +38,8 @@ def test_philox_gives_the_published_known_answers(counter, key, expected):
 def test_uniforms_are_uniform_and_in_range():
     block = np.arange(4000, dtype=np.uint64)
     one, two = np.array(
-        [uniforms(b, np.uint64(0), np.uint64(7), np.uint64(2**63 + 5)) for b in block]).T
+        [uniforms(b, np.uint64(0), np.uint64(7), np.uint64(2**63 + 5)) for b in block]
+    ).T
     assert (one > 0).all()
     assert (one <= 1).all()
     assert (two >= 0).all()
@@ -78,7 +79,8 @@ def test_probability_0_fails_nothing_and_1_everything(site, persistence):
     n_sites = 90 if site == "neuron" else 2400
     for probability in (0, 1):
         batch, counts = counts_of(
-            StuckAtZero(site, probability=probability, persistence=persistence), 3, n_inputs=2)
+            StuckAtZero(site, probability=probability, persistence=persistence), 3, n_inputs=2
+        )
         expected = n_sites * (1 if isinstance(persistence, Permanent) else 2) * probability
         assert (counts == expected).all()
         for fault_set in batch:
@@ -91,9 +93,12 @@ def test_the_number_of_faults_of_a_trial_is_binomial_not_rounded():
     observed = np.bincount(counts, minlength=31)[:31]
     expected = stats.binom.pmf(np.arange(31), 90, 0.1) * len(counts)
     keep = expected > 5
-    assert stats.chisquare(
-        observed[keep], expected[keep] * observed[keep].sum() / expected[keep].sum()
-    ).pvalue > ALARM
+    assert (
+        stats.chisquare(
+            observed[keep], expected[keep] * observed[keep].sum() / expected[keep].sum()
+        ).pvalue
+        > ALARM
+    )
 
 
 def test_every_site_fails_equally_often_and_independently():
@@ -134,8 +139,10 @@ def test_tiny_probabilities_on_a_billion_cells_are_exact():
 def test_a_fault_set_does_not_depend_on_the_batch_it_is_drawn_in(
     seed, first, site, persistence, probability
 ):
-    processes = [StuckAtZero(site, probability=probability, persistence=persistence),
-                 StuckAtZero("neuron", probability=0.3, layers=[1])]
+    processes = [
+        StuckAtZero(site, probability=probability, persistence=persistence),
+        StuckAtZero("neuron", probability=0.3, layers=[1]),
+    ]
     sites = Sites((6, 5, 2))
     batch = draw(processes, PLAIN, sites, 3, seed, first, first + 5)
     for k in range(5):
@@ -160,7 +167,8 @@ def test_seeds_trials_and_processes_have_streams_of_their_own():
 def test_transient_faults_are_independent_between_presentations():
     n_trials, p = 4_000, 0.1
     batch, counts = counts_of(
-        StuckAtZero("neuron", probability=p, persistence=Transient()), n_trials, n_inputs=5)
+        StuckAtZero("neuron", probability=p, persistence=Transient()), n_trials, n_inputs=5
+    )
     assert_binomial(counts.sum(), n_trials * 90 * 5, p)
     dead = windows(batch, 90, 5)
     assert_binomial((dead[..., :-1] & dead[..., 1:]).sum(), dead[..., 1:].size, p * p)
@@ -215,8 +223,14 @@ def test_thinned_sets_are_nested_and_keep_their_law(low, persistence, seed):
         batch = draw([process], plan, sites, 4, seed, 0, n_trials)
         drawn[p] = windows(batch, 50, 4)
         # A loose check at each example; the sharp one is below.
-        assert abs(batch.counts.sum() / (drawn[p].size if not isinstance(persistence, Permanent)
-                                         else n_trials * 50) - p) < 0.12
+        assert (
+            abs(
+                batch.counts.sum()
+                / (drawn[p].size if not isinstance(persistence, Permanent) else n_trials * 50)
+                - p
+            )
+            < 0.12
+        )
     if not isinstance(persistence, Intermittent):
         assert (drawn[low] <= drawn[0.6]).all()
 

@@ -14,15 +14,26 @@ SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[s.stem for s in SCRIPTS])
 def test_every_script_explains_itself(script):
-    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, check=True
+    )
     assert "usage" in done.stdout
 
 
 def test_the_demo_network_can_be_trained_again(tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "train_demo_network.py", "--epochs", "1", "-o",
-         tmp_path], capture_output=True, text=True, check=True)
+        [
+            sys.executable,
+            ROOT / "scripts" / "train_demo_network.py",
+            "--epochs",
+            "1",
+            "-o",
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "all test images (1000)" in done.stdout
     assert ns.Network.load(tmp_path / "digits.npz").widths == (784, 64, 32, 10)
     for key in ("inputs", "targets"):

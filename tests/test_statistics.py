@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,26 +15,33 @@ EPSILONS, REPLICAS = (0.05, 0.5, 2.0), (1, 3, 4, 7)
 
 def campaign_of(n_inputs=2, n_outputs=3, **settings):
     network = ns.Network.dense(
-        weights=[np.ones((n_outputs, 2))], biases=[np.zeros(n_outputs)], activations=["identity"])
+        weights=[np.ones((n_outputs, 2))], biases=[np.zeros(n_outputs)], activations=["identity"]
+    )
     values = {"epsilons": EPSILONS, "replicas": REPLICAS, **settings}
     return ns.Campaign(
         deployment=ns.deploy(network, ns.Chip.load("ideal")),
         faults=[ns.StuckAtZero("neuron", probability=0.1)],
-        inputs=np.ones((n_inputs, 2)), trials=10, seed=0, **values)
+        inputs=np.ones((n_inputs, 2)),
+        trials=10,
+        seed=0,
+        **values,
+    )
 
 
 def errors_of(n_trials, seed=0, n_inputs=2, n_outputs=3):
     rng = np.random.default_rng(seed)
     errors = rng.normal(size=(n_trials, n_inputs, n_outputs)) * 10.0 ** rng.integers(
-        -9, 4, (n_trials, n_inputs, n_outputs))
+        -9, 4, (n_trials, n_inputs, n_outputs)
+    )
     errors[rng.random(errors.shape) < 0.4] = 0
     return errors.astype(np.float32)
 
 
 def folded(campaign, golden, errors, cuts, first=0):
     edges = [0, *cuts, len(errors)]
-    parts = [summarise(campaign, golden, errors[a:b], first + a)
-             for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    parts = [
+        summarise(campaign, golden, errors[a:b], first + a) for a, b in pairwise(edges) if b > a
+    ]
     total = parts[0]
     for part in parts[1:]:
         total = total.merge(part)
@@ -49,12 +58,14 @@ def check(result, campaign, golden, errors, first=0):
         for power, ours in ((3, result.errors.third_moment), (4, result.errors.fourth_moment)):
             scale = (np.abs(exact - exact.mean(axis=0)) ** power).mean(axis=0)
             np.testing.assert_allclose(
-                ours, stats.moment(exact, power, axis=0), rtol=1e-9, atol=1e-10 * scale.max())
+                ours, stats.moment(exact, power, axis=0), rtol=1e-9, atol=1e-10 * scale.max()
+            )
     assert (result.errors.minimum == exact.min(axis=0)).all()
     assert (result.errors.maximum == exact.max(axis=0)).all()
     np.testing.assert_allclose(result.input_mean.mean, exact.mean(axis=(0, 1)), rtol=1e-9)
     np.testing.assert_allclose(
-        result.input_variance.mean, exact.var(axis=1).mean(axis=0), rtol=1e-9)
+        result.input_variance.mean, exact.var(axis=1).mean(axis=0), rtol=1e-9
+    )
     for e, epsilon in enumerate(EPSILONS):
         assert (result.exceedances[e] == (abs(exact) >= epsilon).sum(axis=0)).all()
         assert (result.exceedances_any[e] == (abs(exact).max(axis=2) >= epsilon).sum(axis=0)).all()
@@ -62,10 +73,10 @@ def check(result, campaign, golden, errors, first=0):
     outputs = errors + golden
     assert (result.class_changes == (outputs.argmax(2) != golden.argmax(1)).sum(axis=0)).all()
     for r, replicas in enumerate(REPLICAS):
-        starts = [g for g in range(-(-first // replicas) * replicas, first + n - replicas + 1,
-                                   replicas)]
-        medians = np.array([np.median(errors[g - first : g - first + replicas], axis=0)
-                            for g in starts]).reshape(len(starts), *errors.shape[1:])
+        starts = list(range(-(-first // replicas) * replicas, first + n - replicas + 1, replicas))
+        medians = np.array(
+            [np.median(errors[g - first : g - first + replicas], axis=0) for g in starts]
+        ).reshape(len(starts), *errors.shape[1:])
         assert result.median_groups[r] == len(starts)
         for e, epsilon in enumerate(EPSILONS):
             hit = abs(medians.astype(np.float64)) >= epsilon
@@ -149,17 +160,23 @@ def test_accuracy_and_losses_are_followed():
 def test_cross_entropy_of_a_lost_class_is_infinite_without_a_warning():
     assert loss_values("cross_entropy", np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])) == np.inf
     assert loss_values("cross_entropy", np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])) == (
-        pytest.approx(np.log(2)))
+        pytest.approx(np.log(2))
+    )
 
 
 def test_storage_form_round_trips():
-    for extra in ({}, {"targets": [0, 1], "loss": "absolute_error"},
-                  {"epsilons": (), "replicas": ()}):
-        before = summarise(
-            campaign_of(**extra), np.zeros((2, 3), np.float32), errors_of(20), 0)
+    for extra in (
+        {},
+        {"targets": [0, 1], "loss": "absolute_error"},
+        {"epsilons": (), "replicas": ()},
+    ):
+        before = summarise(campaign_of(**extra), np.zeros((2, 3), np.float32), errors_of(20), 0)
         after = Statistics.from_arrays(before.to_arrays())
         assert after.to_arrays().keys() == before.to_arrays().keys()
         for name, array in before.to_arrays().items():
             np.testing.assert_array_equal(after.to_arrays()[name], array)
         assert (after.replicas, after.epsilons, after.loss is None) == (
-            before.replicas, before.epsilons, before.loss is None)
+            before.replicas,
+            before.epsilons,
+            before.loss is None,
+        )

@@ -4,6 +4,7 @@ A backend is made for one network and its inputs and has `golden` (n_inputs, n_o
 `errors(batch)` and `errors_and_hidden(batch)`.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy.typing as npt
@@ -36,7 +37,10 @@ class Backend(Protocol):
 
 def make_backend(name: str, network: Network, inputs: Array, dtype: str) -> Backend:
     """The backend of that name for a network and flattened inputs (n_inputs, n_0)."""
-    kinds = {"compiled": CompiledBackend, "reference": ReferenceBackend}
+    kinds: dict[str, Callable[[Network, Array, str], Backend]] = {
+        "compiled": CompiledBackend,
+        "reference": ReferenceBackend,
+    }
     if name not in kinds:
         raise InputError(f"backend: expected one of {', '.join(kinds)}, got {name!r}")
     return kinds[name](network, inputs, dtype)

@@ -5,9 +5,12 @@ failed, and never forms faulty outputs: small errors keep their relative accurac
 explains the algorithm.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
-from neurosim.faults import FaultBatch
+from neurosim.faults import Events, FaultBatch
 from neurosim.kernels import activations as codes
 from neurosim.kernels.lost_synapses import finish_trials
 from neurosim.kernels.propagation import advance, dead_inputs, layer_events, plan
@@ -24,6 +27,9 @@ _CODES = {
     "tanh": codes.TANH,
     "softplus": codes.SOFTPLUS,
 }
+
+# Events of one layer, as kernels.propagation describes them.
+_LayerEvents: TypeAlias = tuple[Array, Array, Array, Array]
 
 # Values of one layer that the pairs of a block may need: they should stay in the cache.
 _BLOCK_VALUES = 2**21
@@ -45,7 +51,8 @@ class CompiledBackend:
         y0 = inputs.astype(np.float64, copy=False)
         preactivations = network.preactivations(y0)
         outputs = [y0] + [
-            layer.activation(z) for layer, z in zip(network.layers, preactivations, strict=True)]
+            layer.activation(z) for layer, z in zip(network.layers, preactivations, strict=True)
+        ]
         self._logits = outputs[-1]
         self.golden = network.read_out(outputs[-1]).astype(self._dtype)
         self._outputs = [np.ascontiguousarray(y, self._dtype) for y in outputs]
@@ -58,7 +65,8 @@ class CompiledBackend:
         # Feature-major copies, for faults that all inputs of a trial share.
         self._outputs_t = [np.ascontiguousarray(y.T) for y in self._outputs]
         self._caches_t = [
-            tuple(np.ascontiguousarray(c.T) for c in caches) for caches in self._caches]
+            tuple(np.ascontiguousarray(c.T) for c in caches) for caches in self._caches
+        ]
         # Blocks depend on the network and the inputs alone: the shapes that BLAS sees, and with
         # them the last bits of results, are the same whoever computes a trial.
         self._block = max(1, _BLOCK_VALUES // (len(y0) * max(network.widths)))
@@ -76,7 +84,7 @@ class CompiledBackend:
         widths, depth = self._network.widths, self._network.depth
         wanted = range(1, depth + 1) if hidden else range(depth, depth + 1)
         n_inputs = len(self.golden)
-        results = [np.zeros((len(batch), n_inputs, widths[l]), self._dtype) for l in wanted]
+        results = [np.zeros((len(batch), n_inputs, widths[n]), self._dtype) for n in wanted]
         for first in range(0, len(batch), self._block):
             stop = min(first + self._block, len(batch))
             self._run_block(batch, first, stop, [r[first:stop] for r in results], wanted)
@@ -95,24 +103,51 @@ class CompiledBackend:
             dead_synapses, dead_neurons = synapses(number), neurons(number)
             if number == depth - 1 and number not in wanted:
                 finished = self._finish_trials(
-                    changes[0], (dead_synapses, dead_neurons), (synapses(depth), neurons(depth)),
-                    results[-1])
-            if not (len(changes[0]) or any(
-                    len(numbers) for events in (dead_synapses, dead_neurons)
-                    for numbers in (events[1], events[3]))):
+                    changes[0],
+                    (dead_synapses, dead_neurons),
+                    (synapses(depth), neurons(depth)),
+                    results[-1],
+                )
+            if not (
+                len(changes[0])
+                or any(
+                    len(numbers)
+                    for events in (dead_synapses, dead_neurons)
+                    for numbers in (events[1], events[3])
+                )
+            ):
                 continue
             weight_t = self._weights_t[number - 1]
-            planned = plan(n_trials, n_inputs, layer.n_out, changes, dead_synapses, dead_neurons,
-                           finished, number == depth)
+            planned = plan(
+                n_trials,
+                n_inputs,
+                layer.n_out,
+                changes,
+                dead_synapses,
+                dead_neurons,
+                finished,
+                number == depth,
+            )
             new_rows = np.empty((planned[3], layer.n_out), self._dtype)
             if len(rows):
                 np.matmul(rows, weight_t, out=new_rows[: len(rows)])
             changes = advance(
-                n_inputs, self._weights[number - 1], weight_t,
-                _CODES[layer.activation.kind], layer.activation.parameter,
-                *self._caches[number - 1], self._outputs[number - 1],
-                self._outputs_t[number - 1], self._outputs[number],
-                changes, rows, dead_synapses, dead_neurons, planned, new_rows)
+                n_inputs,
+                self._weights[number - 1],
+                weight_t,
+                _CODES[layer.activation.kind],
+                layer.activation.parameter,
+                *self._caches[number - 1],
+                self._outputs[number - 1],
+                self._outputs_t[number - 1],
+                self._outputs[number],
+                changes,
+                rows,
+                dead_synapses,
+                dead_neurons,
+                planned,
+                new_rows,
+            )
             rows = new_rows
             if number in wanted:
                 flat = results[number - wanted.start].reshape(n_trials * n_inputs, -1)
@@ -122,20 +157,33 @@ class CompiledBackend:
         if network.readout == "softmax":
             self._soften(results[-1])
 
-    def _finish_trials(self, changed, hidden, last, errors):  # type: ignore[no-untyped-def]
-        """Finish trials whose first change are synapses of the last hidden layer that died for
-        good: all their inputs lose the same, which is faster done at once. Returns which."""
-        (dead_synapses, dead_neurons), depth = hidden, self._network.depth
-        finished = np.diff(dead_synapses[0]) > 0
+    def _finish_trials(
+        self,
+        changed: Array,
+        hidden: tuple[_LayerEvents, _LayerEvents],
+        last: tuple[_LayerEvents, _LayerEvents],
+        errors: Array,
+    ) -> Array:
+        """Finish the trials whose first change are lasting dead synapses of layer L - 1.
+
+        All their inputs lose the same, which is faster done at once. hidden and last: events of
+        synapses and of neurons of the two layers; returns which trials were finished.
+        """
+        depth = self._network.depth
+        finished = np.diff(hidden[0][0]) > 0
         finished[changed // len(self.golden)] = False
         if any(len(events[3]) for events in (*hidden, *last)):
             finished[:] = False
         if finished.any():
             about = [
-                (*events, self._weights[number - 1],
-                 _CODES[self._network.layers[number - 1].activation.kind],
-                 self._network.layers[number - 1].activation.parameter,
-                 *self._caches_t[number - 1], self._outputs_t[number])
+                (
+                    *events,
+                    self._weights[number - 1],
+                    _CODES[self._network.layers[number - 1].activation.kind],
+                    self._network.layers[number - 1].activation.parameter,
+                    *self._caches_t[number - 1],
+                    self._outputs_t[number],
+                )
                 for number, events in ((depth - 1, hidden), (depth, last))
             ]
             finish_trials(finished, self._outputs_t[depth - 2], about[0], about[1], errors)
@@ -154,7 +202,8 @@ class CompiledBackend:
         e, minus = np.exp(below), np.expm1(below)
         total = (p * e).sum(axis=1, keepdims=True)
         difference = np.where(
-            total < 0.5, e - total, minus - (p * minus).sum(axis=1, keepdims=True))
+            total < 0.5, e - total, minus - (p * minus).sum(axis=1, keepdims=True)
+        )
         # Where all golden mass sits on logits that fell out of range, T is 0: subtract outputs.
         lost = total[:, 0] < np.finfo(np.float64).tiny
         total[lost] = 1
@@ -165,18 +214,26 @@ class CompiledBackend:
         errors[changed] = result
 
 
-def _select(events, site_offsets, first, stop, n_inputs):  # type: ignore[no-untyped-def]
+def _select(
+    events: Events, site_offsets: Array, first: int, stop: int, n_inputs: int
+) -> Callable[[int], _LayerEvents]:
     """Events of the trials of a block, by layer, as `layer_events` returns them."""
     offsets = events.offsets[first : stop + 1]
     nothing = np.empty(0, np.int64)
     none = (np.zeros(stop - first + 1, np.int64), nothing, nothing, nothing)
 
-    def of_layer(layer: int):  # type: ignore[no-untyped-def]
+    def of_layer(layer: int) -> _LayerEvents:
         if offsets[0] == offsets[-1]:
             return none
         return layer_events(
-            offsets, events.site, events.start, events.stop,
-            site_offsets[layer], site_offsets[layer + 1], n_inputs)
+            offsets,
+            events.site,
+            events.start,
+            events.stop,
+            site_offsets[layer],
+            site_offsets[layer + 1],
+            n_inputs,
+        )
 
     return of_layer
 

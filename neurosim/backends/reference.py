@@ -40,8 +40,8 @@ class ReferenceBackend:
             for x in range(len(self._inputs)):
                 layers = self._forward(x, fault_set)
                 errors[t, x] = self._network.read_out(layers[-1]) - self.golden[x]
-                for l, faulty in enumerate(layers[:-1]):
-                    hidden[l][t, x] = faulty - self._golden_layers[x][l]
+                for number, faulty in enumerate(layers[:-1]):
+                    hidden[number][t, x] = faulty - self._golden_layers[x][number]
         return errors, hidden
 
     def _forward(self, x: int, fault_set: FaultSet) -> list[Array]:

@@ -28,8 +28,11 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
             "is the file truncated?"
         ) from error
     depth = sum(key.startswith("weight_") for key in arrays)
-    names = [f"{part}_{number}" for number in range(1, depth + 1)
-             for part in ("weight", "bias", "activation")]
+    names = [
+        f"{part}_{number}"
+        for number in range(1, depth + 1)
+        for part in ("weight", "bias", "activation")
+    ]
     known = [*names, "input_shape"]
     for key in arrays:
         if key not in known:
@@ -37,7 +40,8 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
             mend = f"; did you mean {close[0]}?" if close else ""
             raise FormatError(
                 f"{path}: expected keys weight_1, bias_1, activation_1, weight_2, ... without "
-                f"gaps, and input_shape, got {key}{mend}")
+                f"gaps, and input_shape, got {key}{mend}"
+            )
     missing = [key for key in names if key not in arrays and not key.startswith("bias")]
     if missing or not depth:
         raise FormatError(f"{path}: expected key {(missing or ['weight_1'])[0]}, got none")
@@ -48,9 +52,13 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
         if spelled == "softmax" and number == depth:
             readout, spelled = "softmax", "identity"
         try:
-            layers.append(Dense(
-                weight=weight, bias=arrays.get(f"bias_{number}", np.zeros(len(weight))),
-                activation=Activation.parse(spelled)))
+            layers.append(
+                Dense(
+                    weight=weight,
+                    bias=arrays.get(f"bias_{number}", np.zeros(len(weight))),
+                    activation=Activation.parse(spelled),
+                )
+            )
         except InputError as error:
             raise InputError(f"{path}: layer {number}: {error}") from error
     shape = tuple(int(n) for n in np.atleast_1d(arrays.get("input_shape", [])))
@@ -78,7 +86,8 @@ def write_npz(
     if readout == "softmax" and layers[-1].activation.kind != "identity":
         raise FormatError(
             f"{path}: expected an identity before the softmax read-out, got "
-            f"{layers[-1].activation}; .npz holds one activation a layer")
+            f"{layers[-1].activation}; .npz holds one activation a layer"
+        )
     temporary = None
     try:
         with NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:

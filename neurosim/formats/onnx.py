@@ -1,4 +1,4 @@
-"""Dense networks from ONNX graphs, as torch, Keras (tf2onnx) and scikit-learn (skl2onnx) export them.
+"""Dense networks from ONNX graphs as torch, Keras (tf2onnx), scikit-learn (skl2onnx) export them.
 
 The graph is read as a chain: affine steps are gathered (in float64) until an activation closes a
 layer. What is no chain of such steps is an error that names the node.
@@ -23,14 +23,29 @@ except ImportError as error:
 
 __all__ = ["read_onnx"]
 
-_ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh", "Softplus": "softplus", "Sigmoid": "sigmoid",
-                "LeakyRelu": "leaky_relu"}
+_ACTIVATIONS = {
+    "Relu": "relu",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Sigmoid": "sigmoid",
+    "LeakyRelu": "leaky_relu",
+}
 _PASSED = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
-_READ = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", *_ACTIVATIONS, "Softmax", *_PASSED,
-         "Constant")
+_READ = (
+    "MatMul",
+    "Gemm",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    *_ACTIVATIONS,
+    "Softmax",
+    *_PASSED,
+    "Constant",
+)
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """Why a node has no place in a network; the caller adds which node it is."""
 
 
@@ -52,16 +67,25 @@ class _Chain:
     @property
     def bare(self) -> bool:
         """Whether the affine step does nothing."""
-        return self.matrix is None and self.gain == 1 and not np.any(self.shift) and bool(
-            np.all(np.asarray(self.scale) == 1))
+        return (
+            self.matrix is None
+            and self.gain == 1
+            and not np.any(self.shift)
+            and bool(np.all(np.asarray(self.scale) == 1))
+        )
 
     def plain(self) -> "_Chain":
         """The same with the gain multiplied in."""
         if self.matrix is None:
-            return replace(self, scale=self.gain * np.asarray(self.scale),
-                           shift=self.gain * np.asarray(self.shift), gain=1.0)
+            return replace(
+                self,
+                scale=self.gain * np.asarray(self.scale),
+                shift=self.gain * np.asarray(self.shift),
+                gain=1.0,
+            )
         return replace(
-            self, matrix=self.gain * self.matrix, shift=self.gain * np.asarray(self.shift), gain=1.0)
+            self, matrix=self.gain * self.matrix, shift=self.gain * np.asarray(self.shift), gain=1.0
+        )
 
     def times(self, factor: Array) -> "_Chain":
         if factor.size == 1 and factor.item() > 0:
@@ -83,8 +107,9 @@ class _Chain:
             chain = chain.closed(Activation("identity"))
         n_in = weight.shape[1]
         if chain.layers and chain.layers[-1].n_out != n_in:
-            raise _Unreadable(
-                f"expected a weight for {chain.layers[-1].n_out} inputs, got {weight.shape}")
+            raise _UnreadableError(
+                f"expected a weight for {chain.layers[-1].n_out} inputs, got {weight.shape}"
+            )
         scale = np.broadcast_to(np.asarray(chain.scale, np.float64), (n_in,))
         shift = np.broadcast_to(np.asarray(chain.shift, np.float64), (n_in,))
         return _Chain(layers=chain.layers, matrix=weight * scale, shift=weight @ shift)
@@ -92,9 +117,9 @@ class _Chain:
     def closed(self, activation: Activation) -> "_Chain":
         """The affine step and an activation as a layer."""
         if self.softmax:
-            raise _Unreadable("expected Softmax as the last step, for it is the read-out")
+            raise _UnreadableError("expected Softmax as the last step, for it is the read-out")
         if self.matrix is None:
-            raise _Unreadable("expected a MatMul or Gemm before every activation")
+            raise _UnreadableError("expected a MatMul or Gemm before every activation")
         shift = np.broadcast_to(np.asarray(self.shift, np.float64), (len(self.matrix),))
         layer = Dense(weight=self.matrix, bias=shift, activation=activation)
         return _Chain(layers=(*self.layers, layer))
@@ -105,7 +130,9 @@ def _vector(constant: Array) -> Array:
     if constant.size == 1:
         return constant.reshape(())
     if constant.size != constant.shape[-1]:
-        raise _Unreadable(f"expected one value a unit, got a constant of shape {constant.shape}")
+        raise _UnreadableError(
+            f"expected one value a unit, got a constant of shape {constant.shape}"
+        )
     return constant.reshape(-1)
 
 
@@ -117,13 +144,14 @@ def read_onnx(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...
     if len(inputs) != 1:
         raise FormatError(
             f"{path}: expected a graph with one input, got {len(inputs)}: "
-            f"{', '.join(item.name for item in inputs)}")
+            f"{', '.join(item.name for item in inputs)}"
+        )
     wanted, nodes = _wanted(path, graph)
     values: dict[str, Any] = {**constants, inputs[0].name: _Chain(), "": None}
     for node in nodes:
         try:
             values[node.output[0]] = _step(node, values)
-        except (_Unreadable, InputError, ValueError) as error:
+        except (_UnreadableError, InputError, ValueError) as error:
             name = f" {node.name!r}" if node.name else f" making {node.output[0]!r}"
             raise FormatError(f"{path}: node{name} ({node.op_type}): {error}") from error
     chain = values.get(wanted)
@@ -135,15 +163,22 @@ def read_onnx(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...
     if not chain.layers or not (chain.bare or softmax):
         raise FormatError(
             f"{path}: expected a chain that ends in a weighted layer, its activation or Softmax, "
-            f"got {'nothing of the kind' if not chain.layers else 'an affine step after it'}")
-    return chain.layers, "softmax" if softmax else None, _input_shape(inputs[0], chain.layers[0].n_in)
+            f"got {'nothing of the kind' if not chain.layers else 'an affine step after it'}"
+        )
+    return (
+        chain.layers,
+        "softmax" if softmax else None,
+        _input_shape(inputs[0], chain.layers[0].n_in),
+    )
 
 
 def _load(path: Path) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise FormatError(f"{path}: expected an ONNX file, got {error}; is it truncated?") from error
+        raise FormatError(
+            f"{path}: expected an ONNX file, got {error}; is it truncated?"
+        ) from error
     if not model.graph.node:
         raise FormatError(f"{path}: expected an ONNX graph with nodes, got none; is it truncated?")
     for tensor in model.graph.initializer:
@@ -152,7 +187,8 @@ def _load(path: Path) -> Any:
                 Path(entry.value).is_absolute() or ".." in Path(entry.value).parts
             ):
                 raise FormatError(
-                    f"{path}: expected external data in the folder of the file, got {entry.value!r}")
+                    f"{path}: expected external data in the folder of the file, got {entry.value!r}"
+                )
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -169,12 +205,16 @@ def _wanted(path: Path, graph: Any) -> tuple[str, list[Any]]:
     makers = {name: node for node in graph.node for name in node.output}
     names = [item.name for item in graph.output]
     if len(names) > 1:
-        numbers = [item.name for item in graph.output
-                   if item.type.tensor_type.elem_type in (1, 10, 11)
-                   or (item.name in makers and makers[item.name].op_type == "ZipMap")]
+        numbers = [
+            item.name
+            for item in graph.output
+            if item.type.tensor_type.elem_type in (1, 10, 11)
+            or (item.name in makers and makers[item.name].op_type == "ZipMap")
+        ]
         if len(numbers) != 1:
             raise FormatError(
-                f"{path}: expected one output of real numbers, got {', '.join(names)}")
+                f"{path}: expected one output of real numbers, got {', '.join(names)}"
+            )
         names = numbers
     wanted = names[0]
     if wanted in makers and makers[wanted].op_type == "ZipMap":
@@ -194,14 +234,14 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 def _step(node: Any, values: Mapping[str, Any]) -> Any:
     """The value a node makes: a constant array or a `_Chain`."""
-    arguments = [values.get(name) for name in node.input]
+    arguments: list[Any] = [values.get(name) for name in node.input]
     attributes = _attributes(node)
     if node.op_type == "Constant":
         return _constant(attributes)
     if all(not isinstance(a, _Chain) for a in arguments):
         return _folded(node.op_type, arguments, attributes)
     if sum(isinstance(a, _Chain) for a in arguments) > 1:
-        raise _Unreadable("expected one computed input, got two: only chains of layers are read")
+        raise _UnreadableError("expected one computed input, got two: only chains are read")
     match node.op_type:
         case "MatMul" | "Gemm":
             return _product(node.op_type, arguments, attributes)
@@ -212,16 +252,19 @@ def _step(node: Any, values: Mapping[str, Any]) -> Any:
         case "Softmax":
             chain = arguments[0].plain()
             closed = chain if chain.matrix is None else chain.closed(Activation("identity"))
-            if not closed.bare or not closed.layers or closed.layers[-1].activation.kind != (
-                    "identity"):
-                raise _Unreadable("expected Softmax after a MatMul, Gemm or Add")
+            if (
+                not closed.bare
+                or not closed.layers
+                or closed.layers[-1].activation.kind != ("identity")
+            ):
+                raise _UnreadableError("expected Softmax after a MatMul, Gemm or Add")
             if attributes.get("axis", -1) not in (-1, 1):
-                raise _Unreadable(f"expected Softmax over axis 1, got {attributes['axis']}")
+                raise _UnreadableError(f"expected Softmax over axis 1, got {attributes['axis']}")
             return replace(closed, softmax=True)
         case kind if kind in _PASSED:
             return _passed(kind, arguments, attributes)
         case _:
-            raise _Unreadable(f"expected one of {', '.join(_READ)}")
+            raise _UnreadableError(f"expected one of {', '.join(_READ)}")
 
 
 def _activated(chain: _Chain, kind: str, attributes: Mapping[str, Any]) -> _Chain:
@@ -236,7 +279,7 @@ def _constant(attributes: Mapping[str, Any]) -> Array:
         if key in attributes:
             value = attributes[key]
             return numpy_helper.to_array(value) if key == "value" else np.asarray(value)
-    raise _Unreadable("expected a constant of numbers")
+    raise _UnreadableError("expected a constant of numbers")
 
 
 def _folded(kind: str, arguments: Iterable[Any], attributes: Mapping[str, Any]) -> Array:
@@ -252,29 +295,28 @@ def _folded(kind: str, arguments: Iterable[Any], attributes: Mapping[str, Any]) 
         case "Unsqueeze" | "Squeeze":
             return np.asarray(first).reshape(-1)
         case _:
-            raise _Unreadable("expected an input that depends on the network's input")
+            raise _UnreadableError("expected an input that depends on the network's input")
 
 
 def _weight(value: Any) -> Array:
     weight = np.asarray(value, np.float64)
     if weight.ndim != 2:
-        raise _Unreadable(f"expected a weight with two axes, got shape {weight.shape}")
+        raise _UnreadableError(f"expected a weight with two axes, got shape {weight.shape}")
     return weight
 
 
 def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> _Chain:
     if not isinstance(arguments[0], _Chain):
-        raise _Unreadable("expected the weight as the second factor")
+        raise _UnreadableError("expected the weight as the second factor")
     weight = _weight(arguments[1])
     if kind == "MatMul":
         return arguments[0].through(weight.T)
     if attributes.get("transA", 0):
-        raise _Unreadable("expected transA = 0 for inputs in rows, got 1")
+        raise _UnreadableError("expected transA = 0 for inputs in rows, got 1")
     weight = weight if attributes.get("transB", 0) else weight.T
     chain = arguments[0].through(attributes.get("alpha", 1.0) * weight)
     if len(arguments) > 2 and arguments[2] is not None:
-        chain = chain.plus(
-            attributes.get("beta", 1.0) * np.asarray(arguments[2], np.float64))
+        chain = chain.plus(attributes.get("beta", 1.0) * np.asarray(arguments[2], np.float64))
     return chain
 
 
@@ -282,7 +324,7 @@ def _affine(kind: str, arguments: list[Any]) -> _Chain:
     behind = isinstance(arguments[0], _Chain)
     chain, other = (arguments[0], arguments[1]) if behind else (arguments[1], arguments[0])
     if chain.softmax:
-        raise _Unreadable("expected Softmax as the last step, for it is the read-out")
+        raise _UnreadableError("expected Softmax as the last step, for it is the read-out")
     constant = np.asarray(other, np.float64)
     match kind:
         case "Add":
@@ -293,7 +335,7 @@ def _affine(kind: str, arguments: list[Any]) -> _Chain:
             return chain.plus(-constant) if behind else chain.times(np.array(-1.0)).plus(constant)
         case _:
             if not behind:
-                raise _Unreadable("expected a constant divisor")
+                raise _UnreadableError("expected a constant divisor")
             return chain.times(1 / constant)
 
 
@@ -303,11 +345,11 @@ def _passed(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> _
     if kind == "Reshape":
         shape = arguments[1] if len(arguments) > 1 else attributes.get("shape")
         if shape is None or len(np.ravel(shape)) != 2:
-            raise _Unreadable(f"expected a shape of two axes, inputs and units, got {shape}")
+            raise _UnreadableError(f"expected a shape of two axes, inputs and units, got {shape}")
     if kind == "Flatten" and attributes.get("axis", 1) != 1:
-        raise _Unreadable(f"expected axis 1, got {attributes['axis']}")
+        raise _UnreadableError(f"expected axis 1, got {attributes['axis']}")
     if kind == "Cast" and attributes.get("to") not in (1, 10, 11):
-        raise _Unreadable("expected a cast to real numbers")
+        raise _UnreadableError("expected a cast to real numbers")
     return chain
 
 

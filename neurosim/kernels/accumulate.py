@@ -9,7 +9,7 @@ __all__ = ["central_moments", "count_exceedances", "fill_histogram"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def central_moments(values):  # type: ignore[no-untyped-def]
+def central_moments(values):
     """Mean, sums of 2nd, 3rd, 4th powers of deviations, minimum, maximum: each (n_cells,).
 
     Two passes over values (n_trials, n_cells), both in float64, the first about the first trial,
@@ -39,7 +39,7 @@ def central_moments(values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_histogram(values, edges):  # type: ignore[no-untyped-def]
+def fill_histogram(values, edges):
     """Counts (n_cells, n_bins) of values (n_trials, n_cells).
 
     A bin holds low <= |value| < high on its side of 0; the middle bin holds exactly 0.
@@ -62,7 +62,7 @@ def fill_histogram(values, edges):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def count_exceedances(values, n_outputs, epsilons):  # type: ignore[no-untyped-def]
+def count_exceedances(values, n_outputs, epsilons):
     """How often |value| >= epsilon, (n_epsilons, n_cells), and for any output of an input."""
     n, cells = values.shape
     inputs = cells // n_outputs

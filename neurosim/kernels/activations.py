@@ -21,8 +21,8 @@ _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_single(first, second, dz, gain, scale, out):  # type: ignore[no-untyped-def]
-    """scale (sigma(a + d) - sigma(a)), d = gain dz: +-s q F / (own + other e), e = exp(-|d|).
+def _sigmoid_row_single(first, second, dz, gain, scale, out):
+    """Scale (sigma(a + d) - sigma(a)), d = gain dz: +-s q F / (own + other e), e = exp(-|d|).
 
     F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial; the powers of
     two are written as bit patterns in a loop of their own, so that both loops become vector code.
@@ -40,8 +40,22 @@ def _sigmoid_row_single(first, second, dz, gain, scale, out):  # type: ignore[no
         x = min(abs(d), top)
         n = np.floor(x * log2_e + half)
         r = (n * high - x) + n * low
-        m = r * (one + r * (half + r * (real(1 / 6) + r * (real(1 / 24) + r * (
-            real(1 / 120) + r * (real(1 / 720) + r * real(1 / 5040)))))))
+        m = r * (
+            one
+            + r
+            * (
+                half
+                + r
+                * (
+                    real(1 / 6)
+                    + r
+                    * (
+                        real(1 / 24)
+                        + r * (real(1 / 120) + r * (real(1 / 720) + r * real(1 / 5040)))
+                    )
+                )
+            )
+        )
         power = powers[i]
         minus_f = power * m + (power - one)
         e = power * m + power
@@ -53,7 +67,7 @@ def _sigmoid_row_single(first, second, dz, gain, scale, out):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_double(first, second, dz, gain, scale, out):  # type: ignore[no-untyped-def]
+def _sigmoid_row_double(first, second, dz, gain, scale, out):
     """The same with the exponentials of the C library."""
     for i in range(len(dz)):
         d = gain * dz[i]
@@ -65,7 +79,7 @@ def _sigmoid_row_double(first, second, dz, gain, scale, out):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _relu_row(first, second, dz, slope, out):  # type: ignore[no-untyped-def]
+def _relu_row(first, second, dz, slope, out):
     """Slope below 0: max(dz + min(z, 0), -max(z, 0)) is the change of the positive part."""
     real = out.dtype.type
     below, above = real(slope), real(1 - slope)
@@ -74,7 +88,7 @@ def _relu_row(first, second, dz, slope, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softplus_row(first, second, dz, out):  # type: ignore[no-untyped-def]
+def _softplus_row(first, second, dz, out):
     """log1p(sigma(z) expm1(d)), and d + log1p(sigma(-z) expm1(-d)) where d > 0.
 
     Both are log((1 + exp(z + d)) / (1 + exp(z))); each is exact to rounding on its side. sigma of
@@ -82,25 +96,23 @@ def _softplus_row(first, second, dz, out):  # type: ignore[no-untyped-def]
     """
     for i in range(len(dz)):
         d, z = float(dz[i]), float(first[i])
-        if d <= 0.0:
-            out[i] = math.log1p(float(second[i]) * math.expm1(d))
-        elif z + d < 0.0:  # both ends far down: the second form would cancel
+        if d <= 0.0 or z + d < 0.0:
             out[i] = math.log1p(float(second[i]) * math.expm1(d))
         else:
             out[i] = d + math.log1p(math.expm1(-d) / (1.0 + math.exp(z)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def change_row(kind, parameter, first, second, dz, out):  # type: ignore[no-untyped-def]
+def change_row(kind, parameter, first, second, dz, out):
     """Write phi(z + dz) - phi(z) into out; arrays (n,) of one dtype, out may be dz."""
-    if kind == SIGMOID or kind == TANH:
+    if kind in (SIGMOID, TANH):
         # tanh(z) = 2 sigma(2 z) - 1
         gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
         if out.itemsize == 4:
             _sigmoid_row_single(first, second, dz, gain, scale, out)
         else:
             _sigmoid_row_double(first, second, dz, gain, scale, out)
-    elif kind == RELU or kind == LEAKY_RELU:
+    elif kind in (RELU, LEAKY_RELU):
         _relu_row(first, second, dz, parameter, out)
     elif kind == SOFTPLUS:
         _softplus_row(first, second, dz, out)

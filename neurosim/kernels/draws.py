@@ -20,12 +20,12 @@ _STREAMS_PER_PROCESS = 4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _stream(process, purpose):  # type: ignore[no-untyped-def]
+def _stream(process, purpose):
     return np.uint64(process * _STREAMS_PER_PROCESS + purpose)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _walk(n_cells, probability, keep, stream, trial, seed, cells, ordinals, n):  # type: ignore[no-untyped-def]
+def _walk(n_cells, probability, keep, stream, trial, seed, cells, ordinals, n):
     """Append the failing cells of one trial; return the (perhaps regrown) buffers and the count.
 
     Gaps between Bernoulli successes are geometric: P(gap >= k) = (1 - p)^k = P(u <= (1 - p)^k).
@@ -57,7 +57,7 @@ def _walk(n_cells, probability, keep, stream, trial, seed, cells, ordinals, n): 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):  # type: ignore[no-untyped-def]
+def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):
     """Failing cells of trials first .. first + n_trials: (offsets, cells), sorted in a trial.
 
     Each of n_cells fails independently with `probability` and is then kept with `keep`.
@@ -76,7 +76,7 @@ def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):  # t
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _duration(mean, ordinal, stream, trial, seed):  # type: ignore[no-untyped-def]
+def _duration(mean, ordinal, stream, trial, seed):
     """A geometric duration >= 1 with P(end) = 1 / mean at each step, as a float."""
     if mean <= 1.0:
         return 1.0
@@ -85,9 +85,18 @@ def _duration(mean, ordinal, stream, trial, seed):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_bursts(  # type: ignore[no-untyped-def]
-    seed, process, first, n_trials, n_sites, n_presentations,
-    probability, keep, onset, keep_onset, mean_duration,
+def draw_bursts(
+    seed,
+    process,
+    first,
+    n_trials,
+    n_sites,
+    n_presentations,
+    probability,
+    keep,
+    onset,
+    keep_onset,
+    mean_duration,
 ):
     """Bursts of a stationary two-state chain at each site: (offsets, site, start, stop).
 
@@ -105,12 +114,26 @@ def draw_bursts(  # type: ignore[no-untyped-def]
     for t in range(n_trials):
         trial = np.uint64(first + t)
         bad, bad_ordinal, n_bad = _walk(
-            n_sites, probability, keep, _stream(process, _INITIAL), trial, seed,
-            bad, bad_ordinal, 0,
+            n_sites,
+            probability,
+            keep,
+            _stream(process, _INITIAL),
+            trial,
+            seed,
+            bad,
+            bad_ordinal,
+            0,
         )
         coin, coin_ordinal, n_coin = _walk(
-            n_sites * steps, onset, keep_onset, _stream(process, _CELLS), trial, seed,
-            coin, coin_ordinal, 0,
+            n_sites * steps,
+            onset,
+            keep_onset,
+            _stream(process, _CELLS),
+            trial,
+            seed,
+            coin,
+            coin_ordinal,
+            0,
         )
         i = j = 0
         current, end = np.int64(-1), np.int64(-1)  # the site at hand, the end of its last burst
@@ -151,7 +174,7 @@ def draw_bursts(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def merge_windows(n_trials, trial, site, start, stop):  # type: ignore[no-untyped-def]
+def merge_windows(n_trials, trial, site, start, stop):
     """Unite overlapping windows of equal sites in events sorted by (trial, site, start).
 
     Returns (offsets, site, start, stop); works in place on its arguments.

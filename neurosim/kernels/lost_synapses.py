@@ -13,19 +13,19 @@ __all__ = ["finish_trials", "lost_inputs", "trial_changes"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_four(w0, w1, w2, w3, y0, y1, y2, y3, total):  # type: ignore[no-untyped-def]
+def _add_four(w0, w1, w2, w3, y0, y1, y2, y3, total):
     for x in range(len(total)):
         total[x] += (w0 * y0[x] + w1 * y1[x]) + (w2 * y2[x] + w3 * y3[x])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_one(w, y, total):  # type: ignore[no-untyped-def]
+def _add_one(w, y, total):
     for x in range(len(total)):
         total[x] += w * y[x]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def lost_inputs(numbers, n_in, weight, faulty_t):  # type: ignore[no-untyped-def]
+def lost_inputs(numbers, n_in, weight, faulty_t):
     """What neurons lose: (hit, lost), the neurons in ascending order and (n_hit, n_inputs).
 
     numbers: dead synapses out * n_in + in, sorted. lost = sum of W[out, in] * (faulty y[in]).
@@ -50,8 +50,17 @@ def lost_inputs(numbers, n_in, weight, faulty_t):  # type: ignore[no-untyped-def
         while e + 4 <= stop:
             i0, i1 = numbers[e] - base, numbers[e + 1] - base
             i2, i3 = numbers[e + 2] - base, numbers[e + 3] - base
-            _add_four(w[i0], w[i1], w[i2], w[i3],
-                      faulty_t[i0], faulty_t[i1], faulty_t[i2], faulty_t[i3], total)
+            _add_four(
+                w[i0],
+                w[i1],
+                w[i2],
+                w[i3],
+                faulty_t[i0],
+                faulty_t[i1],
+                faulty_t[i2],
+                faulty_t[i3],
+                total,
+            )
             e += 4
         while e < stop:
             _add_one(w[numbers[e] - base], faulty_t[numbers[e] - base], total)
@@ -60,7 +69,7 @@ def lost_inputs(numbers, n_in, weight, faulty_t):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def trial_changes(  # type: ignore[no-untyped-def]
+def trial_changes(
     numbers, dead, weight, kind, parameter, first_t, second_t, golden_before_t, golden_t
 ):
     """Change of a layer in a trial where nothing changed before: (units, (n_units, n_inputs)).
@@ -96,7 +105,7 @@ def trial_changes(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):  # type: ignore[no-untyped-def]
+def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):
     """Add to dz_t (n_out, n_inputs) what changed units and dead synapses of the next layer make.
 
     faulty_t is scratch that equals golden_t on entry and on return.
@@ -105,8 +114,17 @@ def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):  # type:
         w, total = weight[out], dz_t[out]
         k = 0
         while k + 4 <= len(units):
-            _add_four(w[units[k]], w[units[k + 1]], w[units[k + 2]], w[units[k + 3]],
-                      values[k], values[k + 1], values[k + 2], values[k + 3], total)
+            _add_four(
+                w[units[k]],
+                w[units[k + 1]],
+                w[units[k + 2]],
+                w[units[k + 3]],
+                values[k],
+                values[k + 1],
+                values[k + 2],
+                values[k + 3],
+                total,
+            )
             k += 4
         while k < len(units):
             _add_one(w[units[k]], values[k], total)
@@ -123,7 +141,7 @@ def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):  # type:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def finish_trials(chosen, before_t, hidden, last, errors):  # type: ignore[no-untyped-def]
+def finish_trials(chosen, before_t, hidden, last, errors):
     """The last two layers of the chosen trials, in which nothing changed before them.
 
     hidden and last describe the two layers: (synapses, neurons, weight, kind, parameter, first_t,
@@ -141,11 +159,25 @@ def finish_trials(chosen, before_t, hidden, last, errors):  # type: ignore[no-un
         units, values = trial_changes(
             synapses[1][synapses[0][t] : synapses[0][t + 1]],
             neurons[1][neurons[0][t] : neurons[0][t + 1]],
-            hidden[2], hidden[3], hidden[4], hidden[5], hidden[6], before_t, middle_t)
+            hidden[2],
+            hidden[3],
+            hidden[4],
+            hidden[5],
+            hidden[6],
+            before_t,
+            middle_t,
+        )
         dz_t[:] = 0
         synapses, neurons = last[0], last[1]
-        _pass_on(units, values, last[2], synapses[1][synapses[0][t] : synapses[0][t + 1]],
-                 middle_t, faulty_t, dz_t)
+        _pass_on(
+            units,
+            values,
+            last[2],
+            synapses[1][synapses[0][t] : synapses[0][t + 1]],
+            middle_t,
+            faulty_t,
+            dz_t,
+        )
         for out in range(n_outputs):
             change_row(last[3], last[4], last[5][out], last[6][out], dz_t[out], dy)
             errors[t, :, out] = dy

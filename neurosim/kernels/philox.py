@@ -16,7 +16,7 @@ _ULP = 2.0**-53
 
 
 @njit(cache=True, nogil=True, inline="always")
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(c0, c1, c2, c3, k0, k1):
     """Four 32-bit words (as uint64) from a counter of four words and a key of two (uint64)."""
     for _ in range(10):
         a, b = _M0 * c0, _M1 * c2
@@ -26,14 +26,12 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def uniforms(block, stream, trial, seed):  # type: ignore[no-untyped-def]
+def uniforms(block, stream, trial, seed):
     """Two independent uniforms with 53 bits, the first in (0, 1], the second in [0, 1).
 
     Arguments are uint64; block and stream below 2^32.
     """
-    w0, w1, w2, w3 = philox(
-        block, stream, trial & _LOW, trial >> _32, seed & _LOW, seed >> _32
-    )
+    w0, w1, w2, w3 = philox(block, stream, trial & _LOW, trial >> _32, seed & _LOW, seed >> _32)
     first = (w0 >> _5 << _26 | w1 >> _6) + np.uint64(1)
     second = w2 >> _5 << _26 | w3 >> _6
     return float(first) * _ULP, float(second) * _ULP

@@ -27,7 +27,7 @@ _SHORT = 8
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def layer_events(offsets, site, start, stop, low, high, n_inputs):  # type: ignore[no-untyped-def]
+def layer_events(offsets, site, start, stop, low, high, n_inputs):
     """Events with low <= site < high, as numbers site - low, sorted by site in trial or pair."""
     n_trials = len(offsets) - 1
     lasting_offsets = np.zeros(n_trials + 1, np.int64)
@@ -67,14 +67,14 @@ def layer_events(offsets, site, start, stop, low, high, n_inputs):  # type: igno
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_scaled(factor, column, total):  # type: ignore[no-untyped-def]
+def add_scaled(factor, column, total):
     """Total += factor * column; a function of its own so that the compiler sees plain vectors."""
     for i in range(len(total)):
         total[i] += factor * column[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _set(units, values, begin, n, unit, golden, search):  # type: ignore[no-untyped-def]
+def _set(units, values, begin, n, unit, golden, search):
     """Enter a dead unit in a list: its change is -golden[unit]. Returns the new end of the list.
 
     search: whether the unit may be in the list already. An output that is 0 changes nothing.
@@ -91,7 +91,7 @@ def _set(units, values, begin, n, unit, golden, search):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _add(units, values, begin, n, unit, value):  # type: ignore[no-untyped-def]
+def _add(units, values, begin, n, unit, value):
     """Add to an entry of a list, or append it; returns the new end of the list.
 
     Searched from the end, for events are sorted by unit.
@@ -105,13 +105,13 @@ def _add(units, values, begin, n, unit, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _passing(events, pair):  # type: ignore[no-untyped-def]
+def _passing(events, pair):
     """Number of passing events of a pair."""
     return events[2][pair + 1] - events[2][pair] if len(events[3]) else 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def dead_inputs(n_trials, n_inputs, neurons, golden):  # type: ignore[no-untyped-def]
+def dead_inputs(n_trials, n_inputs, neurons, golden):
     """The change of layer 0: ((pairs, dense, offsets, units, values), rows)."""
     width = golden.shape[1]
     candidates = room = 0
@@ -157,7 +157,7 @@ def dead_inputs(n_trials, n_inputs, neurons, golden):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def plan(n_trials, n_inputs, width, changes, synapses, neurons, skip, last):  # type: ignore[no-untyped-def]
+def plan(n_trials, n_inputs, width, changes, synapses, neurons, skip, last):
     """Which pairs change in this layer, and in which form.
 
     skip: (n_trials,) trials that another kernel handles. Returns (pairs, before, dense, n_dense,
@@ -169,7 +169,11 @@ def plan(n_trials, n_inputs, width, changes, synapses, neurons, skip, last):  # 
     for t in range(n_trials):
         if synapses[0][t + 1] > synapses[0][t] or neurons[0][t + 1] > neurons[0][t]:
             most += n_inputs
-    pairs, before, dense = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    pairs, before, dense = (
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+    )
     n_dense = 0
     for i in range(n_before):
         n_dense += changes[1][i] >= 0
@@ -205,7 +209,7 @@ def plan(n_trials, n_inputs, width, changes, synapses, neurons, skip, last):  # 
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _faulty_input(unit, golden, index, changes, rows):  # type: ignore[no-untyped-def]
+def _faulty_input(unit, golden, index, changes, rows):
     """Faulty output of a unit of the layer before, for pair number `index` of changes or -1."""
     if index < 0:
         return golden[unit]
@@ -218,9 +222,23 @@ def _faulty_input(unit, golden, index, changes, rows):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(  # type: ignore[no-untyped-def]
-    n_inputs, weight, weight_t, kind, parameter, first, second, golden_before, golden_before_t,
-    golden, changes, rows, synapses, neurons, planned, new_rows,
+def advance(
+    n_inputs,
+    weight,
+    weight_t,
+    kind,
+    parameter,
+    first,
+    second,
+    golden_before,
+    golden_before_t,
+    golden,
+    changes,
+    rows,
+    synapses,
+    neurons,
+    planned,
+    new_rows,
 ):
     """Fill the change of layer l: the dense `new_rows`, and return the changes of this layer.
 
@@ -308,7 +326,7 @@ def advance(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _patch(i, pairs, before, n_inputs, changes, rows, faulty_t):  # type: ignore[no-untyped-def]
+def _patch(i, pairs, before, n_inputs, changes, rows, faulty_t):
     """Add the changes of the trial of pair number i to the outputs faulty_t (units, inputs)."""
     trial = pairs[i] // n_inputs
     touched = False
@@ -327,7 +345,7 @@ def _patch(i, pairs, before, n_inputs, changes, rows, faulty_t):  # type: ignore
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):  # type: ignore[no-untyped-def]
+def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):
     """Undo `_patch`."""
     trial = pairs[i] // n_inputs
     while i < len(pairs) and pairs[i] // n_inputs == trial:

@@ -28,7 +28,7 @@ _MANY = {"reassoc", "contract"}  # lets sums be vectorised
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _series(x):  # type: ignore[no-untyped-def]
+def _series(x):
     """expm1(x) for |x| <= _SMALL, to rounding, without a branch: loops over it are vectorised."""
     x = 0.25 * x
     r = 1.0 / 479001600.0
@@ -49,7 +49,7 @@ def _series(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _logistic(a):  # type: ignore[no-untyped-def]
+def _logistic(a):
     """1 / (1 + exp(-a)) and 1 minus it, both to full relative precision."""
     e = math.exp(-abs(a))
     big, small = 1.0 / (1.0 + e), e / (1.0 + e)
@@ -57,7 +57,7 @@ def _logistic(a):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _change(code, gain, scale, z, h):  # type: ignore[no-untyped-def]
+def _change(code, gain, scale, z, h):
     """phi(z + h) - phi(z); the exponentials have negative arguments and never overflow."""
     if code == IDENTITY:
         return h
@@ -79,7 +79,7 @@ def _change(code, gain, scale, z, h):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def activation_change(code, gain, scale, z, dz):  # type: ignore[no-untyped-def]
+def activation_change(code, gain, scale, z, dz):
     """phi(z + dz) - phi(z), written over dz.
 
     z is (n_inputs, n), dz is (n_inputs, n_changes, n): each change of an input beside the golden z.
@@ -108,7 +108,7 @@ def activation_change(code, gain, scale, z, dz):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def _unit_changes(code, gain, scale, z, weight, y, t):  # type: ignore[no-untyped-def]
+def _unit_changes(code, gain, scale, z, weight, y, t):
     """Changes t (n_in,) of one neuron's output when each of its synapses alone is dead."""
     n = len(y)
     if code == LOGISTIC:
@@ -127,7 +127,7 @@ def _unit_changes(code, gain, scale, z, weight, y, t):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_sums(code, gain, scale, z, weight, y):  # type: ignore[no-untyped-def]
+def synapse_sums(code, gain, scale, z, weight, y):
     """Sum and sum of squares, over a neuron's synapses, of the change each makes of its output.
 
     z (n_inputs, n_out), weight (n_out, n_in), y (n_inputs, n_in); both results (n_inputs, n_out).
@@ -146,7 +146,7 @@ def synapse_sums(code, gain, scale, z, weight, y):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_changes(code, gain, scale, z, weight, y, power, out):  # type: ignore[no-untyped-def]
+def synapse_changes(code, gain, scale, z, weight, y, power, out):
     """Add to out (n_inputs or 1, n_out, n_in) the change of its neuron that each synapse makes.
 
     To the given power, 1 or 2; with one row in out, summed over the inputs.
@@ -168,7 +168,7 @@ _BLOCK = 64  # synapses whose softmax changes are computed together
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def _softmax_changes(t, slopes, outputs, d, mean, factor):  # type: ignore[no-untyped-def]
+def _softmax_changes(t, slopes, outputs, d, mean, factor):
     """Changes d (n_outputs, >= len(t)) of softmax outputs when the logits change by slopes * t."""
     n_outputs, n = len(outputs), len(t)
     largest = 0.0
@@ -203,7 +203,7 @@ def _softmax_changes(t, slopes, outputs, d, mean, factor):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):  # type: ignore[no-untyped-def]
+def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):
     """Sum and sum of squares, over all synapses of a layer, of the change of each softmax output.
 
     jacobian (n_outputs, n_out) takes changes of the layer to changes of the logits; outputs
@@ -232,7 +232,7 @@ def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):  #
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
 def synapse_changes_softmax(
     code, gain, scale, z, weight, y, jacobian, outputs, power, out
-):  # type: ignore[no-untyped-def]
+):
     """Add to out (n_outputs, n_inputs or 1, n_out, n_in) each synapse's change of each output.
 
     To the given power, 1 or 2; with one row in out, summed over the inputs.

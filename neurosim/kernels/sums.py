@@ -7,7 +7,7 @@ __all__ = ["product_sums"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def product_sums(c, a):  # type: ignore[no-untyped-def]
+def product_sums(c, a):
     """Sum and sum of squares of c_i a_i: c (n_outputs, n_inputs or 1, n), a (n_inputs, n).
 
     Both results (n_inputs, n_outputs).
