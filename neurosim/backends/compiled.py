@@ -6,7 +6,7 @@ explains the algorithm.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -58,9 +58,13 @@ class CompiledBackend:
         self._outputs = [np.ascontiguousarray(y, self._dtype) for y in outputs]
         self._weights = [layer.weight.astype(self._dtype) for layer in network.layers]
         self._weights_t = [np.ascontiguousarray(w.T) for w in self._weights]
-        self._caches = [
-            tuple(np.ascontiguousarray(c, self._dtype) for c in _golden_caches(layer.activation, z))
+        prepared = [
+            _prepare(layer.activation, z, self._dtype)
             for layer, z in zip(network.layers, preactivations, strict=True)
+        ]
+        self._kinds = [kind for kind, _ in prepared]
+        self._caches = [
+            tuple(np.ascontiguousarray(c, self._dtype) for c in caches) for _, caches in prepared
         ]
         # Feature-major copies, for faults that all inputs of a trial share.
         self._outputs_t = [np.ascontiguousarray(y.T) for y in self._outputs]
@@ -135,7 +139,7 @@ class CompiledBackend:
                 n_inputs,
                 self._weights[number - 1],
                 weight_t,
-                _CODES[layer.activation.kind],
+                self._kinds[number - 1],
                 layer.activation.parameter,
                 *self._caches[number - 1],
                 self._outputs[number - 1],
@@ -179,7 +183,7 @@ class CompiledBackend:
                 (
                     *events,
                     self._weights[number - 1],
-                    _CODES[self._network.layers[number - 1].activation.kind],
+                    self._kinds[number - 1],
                     self._network.layers[number - 1].activation.parameter,
                     *self._caches_t[number - 1],
                     self._outputs_t[number],
@@ -238,15 +242,17 @@ def _select(
     return of_layer
 
 
-def _golden_caches(activation: Activation, z: Array) -> tuple[Array, Array]:
-    """What the kernels of `neurosim.kernels.activations` want to know of golden values."""
-    match activation.kind:
-        case "sigmoid":
-            return activation(z), activation(-z)
-        case "tanh":
-            half = Activation("sigmoid", 2.0)
-            return half(z), half(-z)
-        case "softplus":
-            return z, activation.derivative(z)
-        case _:
-            return np.maximum(z, 0), np.minimum(z, 0)
+def _prepare(
+    activation: Activation, z: Array, dtype: np.dtype[Any]
+) -> tuple[int, tuple[Array, Array]]:
+    """Kind and golden caches of a layer, for the kernels of `neurosim.kernels.activations`."""
+    kind = activation.kind
+    if kind in ("sigmoid", "tanh"):
+        sigmoid = activation if kind == "sigmoid" else Activation("sigmoid", 2.0)
+        # exp(-80) is still a normal number in single precision, exp(-700) in double.
+        if np.abs(sigmoid.parameter * z).max() > (80 if dtype.itemsize == 4 else 700):
+            return codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
+        return _CODES[kind], (sigmoid(z), sigmoid(-z))
+    if kind == "softplus":
+        return _CODES[kind], (z, activation.derivative(z))
+    return _CODES[kind], (np.maximum(z, 0), np.minimum(z, 0))

@@ -2,7 +2,7 @@
 
 The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
 for the sigmoid family, max(z, 0) and min(z, 0) for the piecewise linear one, z and sigma(z) for
-softplus. All stays in the dtype of the arrays; constants are cast to it, else float32 arithmetic
+softplus, z alone for the sigmoid family where sigma(a z) would underflow ("wide"). All stays in the dtype of the arrays; constants are cast to it, else float32 arithmetic
 would silently widen.
 """
 
@@ -11,9 +11,19 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "SOFTPLUS", "TANH", "change_row"]
+__all__ = [
+    "IDENTITY",
+    "LEAKY_RELU",
+    "RELU",
+    "SIGMOID",
+    "SOFTPLUS",
+    "TANH",
+    "WIDE_SIGMOID",
+    "WIDE_TANH",
+    "change_row",
+]
 
-IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, WIDE_SIGMOID, WIDE_TANH = range(8)
 
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # high part exact in few bits: n * high is exact
@@ -79,6 +89,26 @@ def _sigmoid_row_double(first, second, dz, gain, scale, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _wide_sigmoid_row(first, dz, gain, scale, out):
+    """The same from z itself, for layers in which some sigma(a z) is too small a number.
+
+    Far changes are differences of sigma, or of 1 - sigma on the side where that is the small one.
+    """
+    for i in range(len(dz)):
+        a, d = gain * float(first[i]), gain * float(dz[i])
+        side = 1.0 if a < 0.0 else -1.0  # sigma(side a) is the small one of the two
+        small = math.exp(side * a) / (1.0 + math.exp(side * a))
+        moved = side * (a + d)
+        if abs(d) > 30.0:
+            e = math.exp(-abs(moved))
+            after = 1.0 / (1.0 + e) if moved > 0.0 else e / (1.0 + e)
+            out[i] = scale * side * (after - small)
+        else:
+            e = math.expm1(side * d)
+            out[i] = scale * side * (small * (1.0 - small) * e / (1.0 + small * e))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _relu_row(first, second, dz, slope, out):
     """Slope below 0: max(dz + min(z, 0), -max(z, 0)) is the change of the positive part."""
     real = out.dtype.type
@@ -88,18 +118,26 @@ def _relu_row(first, second, dz, slope, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softplus_row(first, second, dz, out):
-    """log1p(sigma(z) expm1(d)), and d + log1p(sigma(-z) expm1(-d)) where d > 0.
+def _softplus(z):
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
 
-    Both are log((1 + exp(z + d)) / (1 + exp(z))); each is exact to rounding on its side. sigma of
-    -z comes from z, as 1 - sigma(z) would cancel.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _softplus_row(first, second, dz, out):
+    """log((1 + exp(z + d)) / (1 + exp(z))), in the form that does not cancel where z lies.
+
+    Below 0 that is log1p(sigma(z) expm1(d)), above it d + log1p(sigma(-z) expm1(-d)): the factor
+    of expm1 is at most 1/2. Where expm1 would overflow the two values are far apart.
     """
     for i in range(len(dz)):
         d, z = float(dz[i]), float(first[i])
-        if d <= 0.0 or z + d < 0.0:
+        if abs(d) > 500.0:
+            out[i] = _softplus(z + d) - _softplus(z)
+        elif z <= 0.0:
             out[i] = math.log1p(float(second[i]) * math.expm1(d))
         else:
-            out[i] = d + math.log1p(math.expm1(-d) / (1.0 + math.exp(z)))
+            e = math.exp(-z)
+            out[i] = d + math.log1p(e / (1.0 + e) * math.expm1(-d))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -112,6 +150,10 @@ def change_row(kind, parameter, first, second, dz, out):
             _sigmoid_row_single(first, second, dz, gain, scale, out)
         else:
             _sigmoid_row_double(first, second, dz, gain, scale, out)
+    elif kind == WIDE_SIGMOID:
+        _wide_sigmoid_row(first, dz, parameter, 1.0, out)
+    elif kind == WIDE_TANH:
+        _wide_sigmoid_row(first, dz, 2.0, 2.0, out)
     elif kind in (RELU, LEAKY_RELU):
         _relu_row(first, second, dz, parameter, out)
     elif kind == SOFTPLUS:
