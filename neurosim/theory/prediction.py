@@ -32,6 +32,7 @@ class Prediction:
 
     Parameters
     ----------
+    campaign : Campaign
     method : str
     layer : int or None
         The hidden layer whose error this is (D4 of the paper); None for the outputs.
@@ -47,6 +48,8 @@ class Prediction:
     overlaps : tuple of str
         Pairs of kinds of sites of which one hides the other; to first order in the probabilities
         this does not matter.
+    effects : Effects
+        Effects of single sites.
 
     Notes
     -----
@@ -58,6 +61,7 @@ class Prediction:
     the last add up to the variance of the error pooled over trials and inputs.
     """
 
+    campaign: Campaign
     method: str
     layer: int | None
     mean: Array
@@ -67,7 +71,7 @@ class Prediction:
     variance_contributions: Mapping[Block, Array]
     exact: bool
     overlaps: tuple[str, ...]
-    _effects: Effects = field(repr=False)
+    effects: Effects = field(repr=False)
 
     @property
     def n_inputs(self) -> int:
@@ -81,7 +85,7 @@ class Prediction:
 
     @cached_property
     def _input_mean(self) -> InputMean:
-        return input_mean(self._effects)
+        return input_mean(self.effects)
 
     @property
     def input_mean(self) -> Array:
@@ -104,6 +108,25 @@ class Prediction:
         pooled = (self.variance + self.mean**2).mean(axis=0) - self.input_mean**2
         return np.asarray(pooled - self.input_mean_variance)
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.method} prediction for {self.n_inputs} inputs"
+            + (" (exact for this campaign)" if self.exact else ""),
+            f"{'output':>8}{'mean':>12}{'variance':>12}{'sd':>12}   (averages over inputs)",
+        ]
+        for k in range(min(self.n_outputs, 10)):
+            variance = self.variance[:, k].mean()
+            lines.append(
+                f"{k:8}{self.mean[:, k].mean():12.3e}{variance:12.3e}{np.sqrt(variance):12.3e}"
+            )
+        if self.n_outputs > 10:
+            lines.append(f"     ... {self.n_outputs - 10} more outputs")
+        whole = self.variance.mean()
+        for (kind, layer), part in self.variance_contributions.items():
+            share = part.mean() / whole if whole else 0.0
+            lines.append(f"  {share:.1%} of the variance from {kind}s of layer {layer}")
+        return "\n".join([*lines, *(f"  overlap: {text}" for text in self.overlaps)])
+
     def distribution(self, input: int, output: int) -> SurrogateLaw:
         """The exact law of the linear surrogate of one output for one input.
 
@@ -117,10 +140,10 @@ class Prediction:
         for name, value, n in (("input", input, self.n_inputs), ("output", output, self.n_outputs)):
             if not 0 <= value < n:
                 raise InputError(f"{name}: expected 0 to {n - 1}, got {value!r}")
-        setting = self._effects.setting
+        setting = self.effects.setting
         rows = slice(input, input + 1)
         return surrogate_law([
-            (self._effects.effects(block, rows)[output, 0], p)
+            (self.effects.effects(block, rows)[output, 0], p)
             for block, p in setting.probabilities.items()
         ])  # fmt: skip
 
@@ -159,10 +182,12 @@ def predict(
         effects = LinearEffects(setting=setting)
     else:
         effects = SingleEffects(setting=setting)
-    return _from_effects(effects, method, layer)
+    return _from_effects(campaign, effects, method, layer)
 
 
-def _from_effects(effects: Effects, method: str, layer: int | None) -> Prediction:
+def _from_effects(
+    campaign: Campaign, effects: Effects, method: str, layer: int | None
+) -> Prediction:
     setting = effects.setting
     shape = (setting.n_inputs, setting.n_outputs)
     first = {block: np.zeros(shape) for block in setting.probabilities}
@@ -177,6 +202,7 @@ def _from_effects(effects: Effects, method: str, layer: int | None) -> Predictio
     }
     zero = np.zeros(shape)
     return Prediction(
+        campaign=campaign,
         method=method,
         layer=layer,
         mean=frozen(sum(means.values(), zero), np.float64),
@@ -186,5 +212,5 @@ def _from_effects(effects: Effects, method: str, layer: int | None) -> Predictio
         variance_contributions=MappingProxyType(variances),
         exact=setting.exact,
         overlaps=setting.overlaps,
-        _effects=effects,
+        effects=effects,
     )

@@ -1,0 +1,405 @@
+"""compare: simulated evidence beside theoretical evidence, with a verdict on every number."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurosim.analysis.checks import (
+    HOLDS,
+    VIOLATED,
+    BoundChecks,
+    LawChecks,
+    MedianChecks,
+    RateCheck,
+    check_bounds,
+    check_laws,
+    check_medians,
+    check_rates,
+)
+from neurosim.analysis.intervals import (
+    AGREES,
+    CANNOT_TELL,
+    DISAGREES,
+    Verdicts,
+    judge,
+    mean_interval,
+    reliable,
+    variance_interval,
+)
+from neurosim.campaign import Campaign
+from neurosim.errors import CampaignMismatchError, InputError
+from neurosim.layers import Array
+from neurosim.statistics import Moments, Statistics
+from neurosim.theory import Prediction
+
+if TYPE_CHECKING:
+    from neurosim.trace import Trace
+
+__all__ = ["Comparison", "compare"]
+
+# Shares of the family-wise false-alarm rate; within a family it is divided evenly (Bonferroni).
+_SHARES = {
+    "mean": 0.25,
+    "variance": 0.25,
+    "chips": 0.1,
+    "law": 0.1,
+    "bounds": 0.1,
+    "medians": 0.1,
+    "rates": 0.1,
+}
+
+# Beyond this many single effects their fourth powers are not summed: the sample's kurtosis serves.
+_MOST_EFFECTS = 3e8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """What `compare` found.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    prediction : Prediction
+    statistics : Statistics
+    false_alarm_rate : float
+        Probability that any verdict is "disagrees" or "violated" although the prediction is right.
+    mean_tolerance, variance_tolerance, law_tolerance : float
+        As asked for; 0 is used where the method is exact.
+    levels : dict of str to float
+        False-alarm rate of one verdict of each family.
+    mean, variance : Verdicts, (n_inputs, n_outputs)
+    between_chips, within_chip : Verdicts, (n_outputs,)
+        Variance over trials of the mean error over inputs; mean over trials of the variance of the
+        error over inputs.
+    bounds : BoundChecks
+    laws : LawChecks
+    medians : MedianChecks
+    rates : tuple of RateCheck
+    """
+
+    campaign: Campaign
+    prediction: Prediction
+    statistics: Statistics
+    false_alarm_rate: float
+    mean_tolerance: float
+    variance_tolerance: float
+    law_tolerance: float
+    levels: dict[str, float]
+    mean: Verdicts
+    variance: Verdicts
+    between_chips: Verdicts
+    within_chip: Verdicts
+    bounds: BoundChecks
+    laws: LawChecks
+    medians: MedianChecks
+    rates: tuple[RateCheck, ...]
+
+    @property
+    def _verdicts(self) -> dict[str, Array]:
+        return {
+            "mean": self.mean.verdict,
+            "variance": self.variance.verdict,
+            "variance between chips": self.between_chips.verdict,
+            "variance within a chip": self.within_chip.verdict,
+            "law of the error": self.laws.verdict,
+            "probability of no error": self.laws.zero.verdict,
+        }
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing disagrees, no bound is violated, the realised fault rates are as requested."""
+        wrong = any((v == DISAGREES).any() for v in self._verdicts.values())
+        bounds = (
+            self.bounds.chebyshev_verdict,
+            self.bounds.cantelli_verdict,
+            self.bounds.any_verdict,
+            self.medians.verdict,
+        )
+        violated = any((v == VIOLATED).any() for v in bounds)
+        return not wrong and not violated and all(r.verdict == AGREES for r in self.rates)
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        if not self.agrees:
+            wrong = [name for name, v in self._verdicts.items() if (v == DISAGREES).any()]
+            if (self.bounds.cantelli_verdict == VIOLATED).any():
+                wrong.append("tail bound")
+            if (self.medians.verdict == VIOLATED).any():
+                wrong.append("median of replicas")
+            if any(r.verdict == DISAGREES for r in self.rates):
+                wrong.append("realised fault rates")
+            return (
+                f"Simulation and theory ({self.prediction.method}) disagree: "
+                f"{', '.join(wrong) or 'tail bound'}."
+            )
+        open_cells = sum(int((v == CANNOT_TELL).sum()) for v in self._verdicts.values())
+        total = sum(v.size for v in self._verdicts.values())
+        if open_cells > total / 2:
+            return (
+                f"Nothing contradicts the theory ({self.prediction.method}), but most verdicts "
+                "are open: more trials would tell."
+            )
+        return f"Simulation and theory ({self.prediction.method}) agree."
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.statistics.errors.count} trials x {self.campaign.n_inputs} inputs beside "
+            f"{self.prediction.method} theory{' (exact here)' if self.prediction.exact else ''}; "
+            f"false-alarm rate of the whole comparison {self.false_alarm_rate:g}",
+            "",
+            f"{'':26}{AGREES:>9}{DISAGREES:>11}{CANNOT_TELL:>13}",
+        ]
+        for name, verdicts in self._verdicts.items():
+            counts = [int((verdicts == word).sum()) for word in (AGREES, DISAGREES, CANNOT_TELL)]
+            lines.append(f"{name:26}{counts[0]:9}{counts[1]:11}{counts[2]:13}")
+        lines += [
+            "",
+            f"{'output':>8}{'mean':>12}{'predicted':>12}{'variance':>12}"
+            f"{'predicted':>12}   (averages over inputs)",
+        ]
+        for k in range(min(self.prediction.n_outputs, 10)):
+            lines.append(
+                f"{k:8}{self.mean.simulated[:, k].mean():12.3e}"
+                f"{self.mean.predicted[:, k].mean():12.3e}"
+                f"{self.variance.simulated[:, k].mean():12.3e}"
+                f"{self.variance.predicted[:, k].mean():12.3e}"
+            )
+        if self.prediction.n_outputs > 10:
+            lines.append(f"     ... {self.prediction.n_outputs - 10} more outputs")
+        lines += self._tail_lines()
+        lines.append("")
+        for rate in self.rates:
+            lines.append(
+                f"{rate.process}: {rate.faults} faults in {rate.draws} chances, realised "
+                f"{rate.realised:.4g} ({rate.verdict}, p = {rate.p_value:.2g})"
+            )
+        return "\n".join([*lines, "", self.verdict])
+
+    def _tail_lines(self) -> list[str]:
+        if not self.bounds.epsilons:
+            return []
+        lines = [
+            "",
+            f"{'epsilon':>8}{'P(any output beyond)':>22}{'worst input':>13}"
+            f"{'Cantelli, worst':>17}{'violated':>10}",
+        ]
+        for e, epsilon in enumerate(self.bounds.epsilons):
+            violated = int(
+                (self.bounds.any_verdict[e] == VIOLATED).sum()
+                + (self.bounds.cantelli_verdict[e] == VIOLATED).sum()
+            )
+            lines.append(
+                f"{epsilon:8g}{self.bounds.any_exceedance[e].mean():22.3e}"
+                f"{self.bounds.any_exceedance[e].max():13.3e}"
+                f"{self.bounds.any_cantelli[e].max():17.3e}{violated:10}"
+            )
+        if self.medians.replicas:
+            lines += [
+                "",
+                f"{'median of':>10}{'epsilon':>9}{'fails':>12}{'binomial':>12}"
+                f"{'by Cantelli':>13}   (worst input and output, {HOLDS}/{VIOLATED})",
+            ]
+        for r, replicas in enumerate(self.medians.replicas):
+            for e, epsilon in enumerate(self.medians.epsilons):
+                bad = int((self.medians.verdict[r, e] == VIOLATED).sum())
+                lines.append(
+                    f"{replicas:10}{epsilon:9g}{self.medians.failure[r, e].max():12.3e}"
+                    f"{self.medians.expected[r, e].max():12.3e}"
+                    f"{self.medians.cantelli[r, e].max():13.3e}   "
+                    f"{self.medians.verdict[r, e].size - bad}/{bad}"
+                )
+        return lines
+
+
+def compare(
+    trace: "Trace",
+    prediction: Prediction,
+    *,
+    false_alarm_rate: float = 0.01,
+    mean_tolerance: float = 0.1,
+    variance_tolerance: float = 0.1,
+    law_tolerance: float = 0.05,
+    law_inputs: int = 3,
+) -> Comparison:
+    """Put a trace beside a prediction and judge every number.
+
+    Parameters
+    ----------
+    trace : Trace
+    prediction : Prediction
+        Of the same campaign.
+    false_alarm_rate : float
+        Of the whole comparison: means and variances get a quarter each, chips, laws, bounds,
+        medians and realised rates a tenth each, divided evenly among the verdicts of a family.
+    mean_tolerance : float
+        In predicted standard deviations.
+    variance_tolerance : float
+        Relative to the predicted variance.
+    law_tolerance : float
+        Distance of distribution functions.
+    law_inputs : int
+        For how many inputs, evenly spaced, the law of the error is tested.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    CampaignMismatchError
+        If the trace belongs to another campaign than the prediction.
+    InputError
+        If a rate or tolerance is out of range.
+
+    Examples
+    --------
+    >>> comparison = ns.compare(trace, ns.predict(campaign))  # doctest: +SKIP
+    """
+    campaign: Campaign = prediction.campaign
+    if prediction.layer is not None:
+        raise InputError("prediction: expected one of the outputs, got one of a hidden layer")
+    if trace.fingerprint != campaign.fingerprint:
+        differing = [
+            name
+            for name, value in campaign.components.items()
+            if trace.components.get(name) != value
+        ]
+        raise CampaignMismatchError(
+            f"compare: expected a trace and a prediction of one campaign, got two that differ in "
+            f"{', '.join(differing)}"
+        )
+    if not 0 < false_alarm_rate < 1:
+        raise InputError(f"false_alarm_rate: expected above 0 and below 1, got {false_alarm_rate}")
+    for name, value in (
+        ("mean_tolerance", mean_tolerance),
+        ("law_tolerance", law_tolerance),
+        ("variance_tolerance", variance_tolerance),
+    ):
+        if not 0 <= value < np.inf:
+            raise InputError(f"{name}: expected 0 or more, got {value}")
+    statistics = trace.statistics
+    n_cells, n_outputs = prediction.mean.size, prediction.n_outputs
+    chosen = np.unique(
+        np.linspace(0, campaign.n_inputs - 1, min(law_inputs, campaign.n_inputs)).astype(np.int64)
+    )
+    n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
+    verdicts = {
+        "mean": n_cells,
+        "variance": n_cells,
+        "chips": 2 * n_outputs,
+        "law": 2 * len(chosen) * n_outputs,
+        "bounds": max(1, n_epsilons * (2 * n_cells + campaign.n_inputs)),
+        # Two limits meet in a verdict on medians: that of one chip and that of the median.
+        "medians": max(1, 2 * n_replicas * n_epsilons * n_cells),
+        "rates": len(campaign.faults),
+    }
+    levels = {name: false_alarm_rate * _SHARES[name] / count for name, count in verdicts.items()}
+    factor = 0.0 if prediction.exact else 1.0
+    kurtosis = _kurtosis(prediction)
+    spread = prediction.variance
+    bounds = check_bounds(statistics, prediction, levels["bounds"])
+    chips = levels["chips"]
+    return Comparison(
+        campaign=campaign,
+        prediction=prediction,
+        statistics=statistics,
+        false_alarm_rate=false_alarm_rate,
+        mean_tolerance=mean_tolerance,
+        variance_tolerance=variance_tolerance,
+        law_tolerance=law_tolerance,
+        levels=levels,
+        mean=_judge_mean(
+            statistics.errors,
+            prediction.mean,
+            spread,
+            kurtosis,
+            factor * mean_tolerance * np.sqrt(spread),
+            levels["mean"],
+        ),
+        variance=_judge_variance(
+            statistics.errors,
+            spread,
+            kurtosis,
+            factor * variance_tolerance * spread,
+            levels["variance"],
+        ),
+        between_chips=_judge_variance(
+            statistics.input_mean,
+            prediction.input_mean_variance,
+            1.0,
+            factor * variance_tolerance * prediction.input_mean_variance,
+            chips,
+        ),
+        within_chip=_judge_mean(
+            statistics.input_variance,
+            prediction.within_chip_variance,
+            0.0,
+            1.0,
+            factor * variance_tolerance * prediction.within_chip_variance,
+            chips,
+        ),
+        bounds=bounds,
+        laws=check_laws(
+            statistics, campaign, prediction, chosen, levels["law"], factor * law_tolerance
+        ),
+        medians=check_medians(statistics, bounds, levels["medians"]),
+        rates=check_rates(campaign, _totals(trace), statistics.errors.count, levels["rates"]),
+    )
+
+
+def _judge_mean(
+    moments: Moments,
+    predicted: Array,
+    variance: Array | float,
+    kurtosis: Array | float,
+    tolerance: Array,
+    level: float,
+) -> Verdicts:
+    return judge(
+        moments.mean,
+        mean_interval(moments, level, variance),
+        predicted,
+        tolerance,
+        reliable(moments, level, kurtosis),
+    )
+
+
+def _judge_variance(
+    moments: Moments, predicted: Array, kurtosis: Array | float, tolerance: Array, level: float
+) -> Verdicts:
+    return judge(
+        moments.variance,
+        variance_interval(moments, level, kurtosis),
+        predicted,
+        tolerance,
+        reliable(moments, level, kurtosis),
+    )
+
+
+def _kurtosis(prediction: Prediction) -> Array:
+    """Kurtosis of the linear surrogate: 3 + sum p q (1 - 6 p q) e^4 / Var^2, per cell."""
+    kurtosis = np.ones_like(prediction.variance)
+    setting = prediction.effects.setting
+    blocks = setting.probabilities
+    n_effects = sum(setting.n_sites(block) for block in blocks) * prediction.mean.size
+    if n_effects > _MOST_EFFECTS:
+        return kurtosis
+    fourth = np.zeros_like(kurtosis)
+    for block, p in blocks.items():
+        q = p * (1 - p)
+        for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
+            effects = prediction.effects.effects(block, rows)
+            fourth[rows] += q * (1 - 6 * q) * (effects**4).sum(axis=2).T
+    square = prediction.variance**2
+    return 3 + np.divide(fourth, square, out=np.full_like(square, -2), where=square > 0)
+
+
+def _totals(trace: "Trace") -> Array:
+    """Faults each process drew, over all trials, read in slices."""
+    counts = trace.fault_counts
+    total = np.zeros(counts.shape[1], np.int64)
+    for first in range(0, len(counts), 1_000_000):
+        total += np.asarray(counts[first : first + 1_000_000]).sum(axis=0)
+    return total

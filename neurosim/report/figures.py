@@ -1,0 +1,339 @@
+"""Figures of a comparison or a sweep: each function returns a matplotlib figure or None.
+
+None means that there is nothing to show; the page then says why. No text of the user's is drawn
+into a figure.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neurosim.analysis import Comparison, Sweep
+from neurosim.layers import Array
+from neurosim.theory.tails import binomial_interval, cantelli, chebyshev, median_failure
+
+__all__ = [
+    "chip_map",
+    "contributions",
+    "exceedance_curve",
+    "failure_against_replicas",
+    "histograms",
+    "scatter",
+    "sweep_curves",
+]
+
+# Okabe and Ito: told apart by colour-blind readers.
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, GREY = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#999999",
+)  # fmt: skip
+_MOST_OUTPUTS = 10
+_VERDICT_COLOURS: Mapping[str, str] = {"agrees": BLUE, "cannot tell": ORANGE, "disagrees": RED}
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def histograms(comparison: Comparison) -> Figure | None:
+    """Simulated error of each output for one input, with the law of the linear surrogate."""
+    laws = comparison.laws
+    if not len(laws.inputs):
+        return None
+    chosen = int(laws.inputs[0])
+    counts = comparison.statistics.histogram[chosen]
+    edges = comparison.campaign.histogram_edges
+    middle = len(counts[0]) // 2
+    total = counts[0].sum()
+    outputs = range(min(len(counts), _MOST_OUTPUTS))
+    columns = min(5, len(outputs))
+    rows = -(-len(outputs) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.8, 2.5 * rows + 0.9), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    inner = edges[1:-1]
+    seen = counts.sum(axis=0)
+    seen[middle] = 0
+    used = np.flatnonzero(seen)
+    reach = (
+        float(np.abs(inner[[max(used[0] - 1, 0), min(used[-1], len(inner) - 1)]]).max())
+        if len(used)
+        else 1.0
+    )
+    floor = reach * 1e-4
+    for k, axes in zip(range(rows * columns), grid.ravel(), strict=True):
+        if k not in outputs:
+            axes.set_visible(False)
+            continue
+        law = laws.laws[0][k]
+        shares = counts[k][1:-1] / total
+        shares[middle - 1] = np.nan  # exact zeros are told in words
+        cdf = laws.predicted_cdf[0, k]
+        predicted = np.diff(cdf)
+        predicted[middle - 1] = np.nan
+        axes.stairs(shares, inner, color=BLUE, fill=True, alpha=0.45, label="simulated")
+        axes.stairs(predicted, inner, color=BLACK, linewidth=1, label="predicted law")
+        mean = comparison.prediction.mean[chosen, k]
+        sd = np.sqrt(comparison.prediction.variance[chosen, k])
+        axes.axvline(mean, color=RED, linewidth=1, label="predicted mean ± sd")
+        axes.axvspan(mean - sd, mean + sd, color=RED, alpha=0.10, linewidth=0)
+        axes.set_xscale("symlog", linthresh=floor, linscale=0.3)
+        axes.set_xlim(-2 * reach, 2 * reach)
+        axes.set_yscale("log")
+        axes.set_ylim(0.5 / total, 1)
+        axes.set_xticks([-reach, -reach / 100, 0, reach / 100, reach])
+        axes.set_xticklabels(
+            [f"{-reach:.1g}", f"{-reach / 100:.0e}", "0", f"{reach / 100:.0e}", f"{reach:.1g}"],
+            fontsize=7,
+        )
+        axes.minorticks_off()
+        axes.set_title(
+            f"output {k}\nno error: {counts[k][middle] / total:.1%} (law {law.mass_at_zero:.1%})",
+            fontsize=8,
+        )
+        _plain(axes)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.supxlabel(f"error at input {chosen} (faulty − golden output)", fontsize=9)
+    figure.supylabel("share of trials in bin", fontsize=9)
+    return figure
+
+
+def _tail_counts(comparison: Comparison, i: int, k: int) -> tuple[Array, Array]:
+    """(epsilons, trials with |error| >= epsilon) at the lower edges of the histogram's bins."""
+    counts = comparison.statistics.histogram[i, k]
+    middle = len(counts) // 2
+    sizes = counts[middle + 1 :] + counts[:middle][::-1]
+    tails = np.cumsum(sizes[::-1])[::-1]
+    return comparison.campaign.histogram_edges[middle + 1 : -1], tails
+
+
+def exceedance_curve(comparison: Comparison) -> Figure | None:
+    """P(|error| >= epsilon) of the input and output with the largest predicted variance."""
+    prediction = comparison.prediction
+    i, k = (
+        int(n) for n in np.unravel_index(np.argmax(prediction.variance), prediction.variance.shape)
+    )
+    epsilons, tails = _tail_counts(comparison, i, k)
+    n = comparison.statistics.errors.count
+    if tails[0] == 0:
+        return None
+    keep = (tails > 0) & (epsilons >= epsilons[np.flatnonzero(tails > 0)[-1]] * 1e-4)
+    last = float(epsilons[keep][-1])
+    grid = np.geomspace(float(epsilons[keep][0]), 3 * last, 200)
+    mean, variance = prediction.mean[i, k], prediction.variance[i, k]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    low, high = binomial_interval(tails[keep], n, confidence=0.95)
+    axes.fill_between(epsilons[keep], low, high, step="post", color=BLUE, alpha=0.25, linewidth=0)
+    axes.step(
+        epsilons[keep], tails[keep] / n, where="post", color=BLUE, label="simulated (95 % interval)"
+    )
+    law = prediction.distribution(i, k)
+    axes.plot(grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate")
+    axes.plot(
+        grid,
+        cantelli(mean, variance, grid, two_sided=True),
+        color=GREEN,
+        linestyle="--",
+        label="Cantelli",
+    )
+    axes.plot(
+        grid,
+        chebyshev(mean, variance, grid, two_sided=True),
+        color=ORANGE,
+        linestyle=":",
+        label="Chebyshev (P5)",
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(0.3 / n, 1.5)
+    axes.set_xlabel("epsilon (same unit as the output)")
+    axes.set_ylabel("P(|error| ≥ epsilon)")
+    axes.set_title(f"input {i}, output {k}: the largest predicted variance", fontsize=10)
+    _plain(axes)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def failure_against_replicas(comparison: Comparison) -> Figure | None:
+    """P(|median of R| >= epsilon) against R for the inputs that fail most."""
+    medians = comparison.medians
+    if not len(medians.replicas):
+        return None
+    exceedance = comparison.bounds.exceedance  # (epsilons, inputs, outputs)
+    # The largest threshold that is still exceeded often enough to see medians fail.
+    often = [e for e in range(len(medians.epsilons)) if medians.failure[:, e].max() > 0]
+    e = often[-1] if often else 0
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    worst = np.argsort(exceedance[e], axis=None)[::-1][:3]
+    smallest = 1.0
+    largest_r = max(*medians.replicas, 9)
+    odd = np.arange(1, largest_r + 1, 2)
+    for place, colour in zip(worst, (BLUE, GREEN, RED), strict=False):
+        i, k = (int(n) for n in np.unravel_index(place, exceedance[e].shape))
+        delta = exceedance[e, i, k]
+        if delta == 0:
+            continue
+        expected = median_failure(delta, odd)
+        axes.plot(
+            odd, expected, color=colour, linewidth=1, label=f"input {i}, output {k}: binomial"
+        )
+        rates = medians.failure[:, e, i, k]
+        spread = np.abs(
+            np.stack([rates - medians.low[:, e, i, k], medians.high[:, e, i, k] - rates])
+        )
+        axes.errorbar(
+            medians.replicas,
+            rates,
+            yerr=spread,
+            fmt="o",
+            color=colour,
+            markersize=4,
+            capsize=2,
+            linewidth=1,
+        )
+        axes.plot([1], [delta], "o", color=colour, markersize=4)
+        smallest = min(smallest, expected[expected > 0].min())
+    axes.set_yscale("log")
+    axes.set_ylim(max(smallest / 3, 1e-12), 1.5)
+    axes.set_xticks(odd)
+    axes.set_xlabel("R, replicas (chips with independent faults)")
+    axes.set_ylabel(f"P(|median error| ≥ {medians.epsilons[e]:g})")
+    axes.set_title(
+        "points: simulated with simultaneous intervals; lines: binomial of one chip", fontsize=10
+    )
+    _plain(axes)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def chip_map(comparison: Comparison) -> Figure:
+    """Cores in use, coloured by the share of their crossbar that holds synapses."""
+    deployment = comparison.campaign.deployment
+    used, total = deployment.n_cores, deployment.chip.cores
+    columns = min(16, max(4, int(np.ceil(np.sqrt(used)))))
+    rows = -(-used // columns)
+    figure = Figure(figsize=(7.2, 1.6 + 0.62 * min(rows, 24)), layout="constrained")
+    axes = figure.subplots()
+    shares = np.full(rows * columns, np.nan)
+    shares[:used] = deployment.utilisation
+    image = axes.imshow(
+        shares.reshape(rows, columns), vmin=0, vmax=1, cmap="cividis", aspect="auto"
+    )
+    if used <= 128:
+        for block, share in zip(deployment.blocks, deployment.utilisation, strict=True):
+            axes.text(
+                block.core % columns,
+                block.core // columns,
+                f"core {block.core}\nlayer {block.layer}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if share < 0.6 else "black",
+            )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    idle = "" if total is None else f"; {total - used} further cores idle, not drawn"
+    axes.set_title(f"{used} cores in use{idle}", fontsize=10)
+    figure.colorbar(image, ax=axes, label="share of crossbar in use", shrink=0.9)
+    return figure
+
+
+def contributions(comparison: Comparison) -> Figure | None:
+    """Predicted variance by kind of site and layer, averaged over inputs and outputs."""
+    parts = comparison.prediction.variance_contributions
+    if not parts:
+        return None
+    plural = {"neuron": "neurons", "synapse": "synapses"}
+    names = [f"{plural[kind]} of layer {layer}" for kind, layer in parts]
+    values = [float(np.mean(part)) for part in parts.values()]
+    figure = Figure(figsize=(7.2, 1.2 + 0.4 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(names, values, color=[SKY if "neuron" in name else ORANGE for name in names])
+    whole = sum(values)
+    for y, value in enumerate(values):
+        axes.text(value, y, f" {value / whole:.0%}" if whole else "", va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("predicted variance of the error (mean over inputs and outputs)")
+    _plain(axes)
+    return figure
+
+
+def scatter(comparison: Comparison) -> Figure:
+    """Simulated against predicted mean and variance, every input and output."""
+    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    pair = figure.subplots(1, 2)
+    for axes, verdicts, name in zip(
+        pair, (comparison.mean, comparison.variance), ("mean", "variance"), strict=True
+    ):
+        for word, colour in _VERDICT_COLOURS.items():
+            chosen = verdicts.verdict == word
+            if chosen.any():
+                axes.plot(
+                    verdicts.predicted[chosen],
+                    verdicts.simulated[chosen],
+                    ".",
+                    color=colour,
+                    markersize=3,
+                    label=f"{word} ({int(chosen.sum())})",
+                )
+        ends = [
+            min(verdicts.predicted.min(), verdicts.simulated.min()),
+            max(verdicts.predicted.max(), verdicts.simulated.max()),
+        ]
+        axes.plot(ends, ends, color=GREY, linewidth=1, zorder=0)
+        if name == "variance" and ends[0] > 0:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        axes.set_xlabel(f"predicted {name}")
+        axes.set_ylabel(f"simulated {name}")
+        axes.set_title(f"{name} of the error", fontsize=10)
+        axes.ticklabel_format(style="sci", scilimits=(-2, 3)) if name == "mean" else None
+        axes.legend(frameon=True, framealpha=0.85, fontsize=8, loc="best")
+        _plain(axes)
+    return figure
+
+
+def sweep_curves(sweep: Sweep) -> Figure:
+    """Variance and exceedance against the fault probability."""
+    epsilons = sweep.campaign.epsilons
+    figure = Figure(figsize=(8.6 if len(epsilons) else 5.2, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2 if len(epsilons) else 1, squeeze=False)[0]
+    p = np.array(sweep.probabilities)
+    axes = panels[0]
+    axes.plot(p, sweep.variance.mean(axis=1), "o", color=BLUE, markersize=4, label="simulated")
+    axes.plot(p, sweep.predicted_variance.mean(axis=1), color=BLACK, linewidth=1, label="predicted")
+    axes.set_ylabel("variance of the error (mean over inputs, outputs)")
+    if len(epsilons):
+        for e, colour in zip(range(len(epsilons)), (BLUE, GREEN, RED, ORANGE, SKY), strict=False):
+            rates = sweep.exceedance[:, e].mean(axis=1)
+            panels[1].plot(
+                p[rates > 0],
+                rates[rates > 0],
+                "o",
+                color=colour,
+                markersize=4,
+                label=f"simulated, epsilon {epsilons[e]:g}",
+            )
+            panels[1].plot(
+                p,
+                sweep.cantelli[:, e].mean(axis=1),
+                color=colour,
+                linewidth=1,
+                linestyle="--",
+                label="Cantelli",
+            )
+        panels[1].set_ylabel("P(|error| ≥ epsilon) (mean over inputs, outputs)")
+    for axes in panels:
+        if (p > 0).all() and len(p) > 1:
+            axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("fault probability p of every process")
+        axes.legend(frameon=True, framealpha=0.85, fontsize=7)
+        _plain(axes)
+    return figure

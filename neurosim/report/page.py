@@ -1,0 +1,206 @@
+"""The HTML page of a report: one file, figures inside, nothing fetched, no scripts."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+from neurosim.analysis import Comparison, Sweep
+
+__all__ = ["comparison_page", "sweep_page"]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5f6368; --line: #d9d9de; --paper: #fff;
+  --panel: #f5f6f8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --soft: #a5a9b0; --line: #3a3c42;
+  --paper: #17181b; --panel: #202227; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+p.answer { font-size: 1.15rem; } p.soft, figcaption { color: var(--soft); }
+figure { margin: 1rem 0; } figure img { max-width: 100%; background: #fff; border-radius: 6px; }
+pre { background: var(--panel); padding: .8rem 1rem; overflow-x: auto; border-radius: 6px;
+  font-size: .82rem; line-height: 1.4; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
+@media print { body { max-width: none; } figure { break-inside: avoid; } }
+"""
+
+
+def _page(title: str, parts: Iterable[str]) -> str:
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
+    return f'<div class="wide"><table>\n<tr>{cells}</tr>\n{body}</table></div>'
+
+
+def _section(title: str, text: str, picture: bytes | None, instead: str) -> str:
+    if picture is None:
+        return f'<h2>{escape(title)}</h2>\n<p class="soft">{escape(instead)}</p>'
+    image = b64encode(picture).decode("ascii")
+    return (
+        f'<h2>{escape(title)}</h2>\n<figure><img alt="{escape(title)}" '
+        f'src="data:image/png;base64,{image}">\n<figcaption>{escape(text)}</figcaption></figure>'
+    )
+
+
+def _share(value: float) -> str:
+    """A probability as people read it."""
+    if value == 0:
+        return "never"
+    return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}"
+
+
+def _answer(comparison: Comparison) -> str:
+    """How wrong, how likely, how far the theory can be trusted: in words."""
+    statistics, campaign = comparison.statistics, comparison.campaign
+    spread = float(np.sqrt(statistics.errors.variance).mean())
+    scale = float(np.abs(campaign.network(campaign.inputs)).mean())
+    words = [
+        f"Under these faults an output is typically off by {spread:.2g} (standard deviation, mean "
+        f"over inputs and outputs; the outputs themselves are {scale:.2g} in size); the largest "
+        f"error seen was {np.abs([statistics.errors.minimum, statistics.errors.maximum]).max():.2g}."
+    ]
+    n = statistics.errors.count
+    if campaign.epsilons:
+        rates = statistics.exceedances_any[-1] / n
+        words.append(
+            f"Some output is off by {campaign.epsilons[-1]:g} or more in {_share(rates.mean())} of "
+            f"presentations ({_share(float(rates.max()))} for the worst input)."
+        )
+    if statistics.accuracy is not None:
+        words.append(
+            f"Accuracy on these inputs is {float(statistics.accuracy.mean):.2%} under faults; the "
+            f"largest output changes in {_share(statistics.class_changes.mean() / n)} of "
+            "presentations."
+        )
+    return " ".join(words)
+
+
+def _outputs(comparison: Comparison, most: int = 20) -> str:
+    mean, variance = comparison.mean, comparison.variance
+    rows = []
+    for k in range(min(most, mean.predicted.shape[1])):
+        rows.append(
+            [
+                str(k),
+                f"{mean.simulated[:, k].mean():.3g}",
+                f"{mean.predicted[:, k].mean():.3g}",
+                _counts(mean.verdict[:, k]),
+                f"{variance.simulated[:, k].mean():.3g}",
+                f"{variance.predicted[:, k].mean():.3g}",
+                _counts(variance.verdict[:, k]),
+            ]
+        )
+    return _table(
+        [
+            "output",
+            "mean, simulated",
+            "predicted",
+            "verdicts",
+            "variance, simulated",
+            "predicted",
+            "verdicts",
+        ],
+        rows,
+    )
+
+
+def _counts(verdicts: np.ndarray) -> str:  # type: ignore[type-arg]
+    words, counts = np.unique(verdicts, return_counts=True)
+    return ", ".join(f"{count} {word}" for word, count in zip(words, counts, strict=True))
+
+
+def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -> str:
+    """The page about one campaign; pictures are PNG files by the name of their figure."""
+    campaign = comparison.campaign
+    chip = campaign.deployment.chip
+    about = (
+        f"{campaign.network}\n\n{campaign.deployment}\n\n{campaign}\n"
+        f"trials done: {comparison.statistics.errors.count}\nfingerprint: {campaign.fingerprint}"
+    )
+    missing = "The campaign has no "
+    return _page(
+        f"Faults on {chip.name}",
+        [
+            f"<h1>Faults on {escape(chip.name)}</h1>",
+            f'<p class="answer">{escape(_answer(comparison))}</p>',
+            f'<p class="answer">{escape(comparison.verdict)}</p>',
+            "<h2>What was simulated</h2>",
+            f"<pre>{escape(about)}</pre>",
+            "<h2>Simulation beside theory, by output</h2>",
+            f'<p class="soft">Means over inputs; verdicts count inputs. Method: '
+            f"{escape(comparison.prediction.method)}.</p>",
+            _outputs(comparison),
+            _section(
+                "Distribution of the error",
+                "Bins have fixed edges; trials without any error at the "
+                "output are told above each panel. Line: exact law of the linear surrogate.",
+                pictures["histograms"],
+                "No input was selected for this figure.",
+            ),
+            _section(
+                "How likely is a large error",
+                "Simulated frequency with pointwise 95 % intervals, the "
+                "law of the linear surrogate, and the bounds by Cantelli and Chebyshev with the "
+                "predicted moments (both sides).",
+                pictures["exceedance"],
+                "No trial had an error at that input and output.",
+            ),
+            _section(
+                "Replicas",
+                "Component-wise median of R chips with independent faults and the same input.",
+                pictures["replicas"],
+                missing + "replicas to take medians over.",
+            ),
+            _section(
+                "Where the variance comes from",
+                "Predicted contribution of each kind of site and layer.",
+                pictures["contributions"],
+                "The method gives no contributions.",
+            ),
+            _section(
+                "Predicted and simulated",
+                "Every input and output; grey: equality.",
+                pictures["scatter"],
+                "",
+            ),
+            _section("The chip", "Share of each core's crossbar in use.", pictures["chip"], ""),
+            "<h2>The comparison in words</h2>",
+            f"<pre>{escape(str(comparison))}</pre>",
+        ],
+    )
+
+
+def sweep_page(sweep: Sweep, pictures: dict[str, bytes | None]) -> str:
+    """The page about a sweep over fault probabilities."""
+    chip = sweep.campaign.deployment.chip
+    return _page(
+        f"Sweep on {chip.name}",
+        [
+            f"<h1>Fault probabilities on {escape(chip.name)}</h1>",
+            _section(
+                "Variance and large errors against the fault probability",
+                "Points: simulated, with common random numbers; lines: predicted.",
+                pictures["sweep"],
+                "",
+            ),
+            "<h2>The sweep in numbers</h2>",
+            f"<pre>{escape(str(sweep))}</pre>",
+            "<h2>What was simulated</h2>",
+            f"<pre>{escape(f'{sweep.campaign.network}{chr(10) * 2}{sweep.campaign.deployment}')}</pre>",
+        ],
+    )
