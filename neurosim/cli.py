@@ -250,7 +250,7 @@ def demo(folder: Path, quiet: bool) -> None:
         deployment=deployment,
         inputs=inputs,
         targets=labels,
-        trials=20_000,
+        trials=100_000,
         seed=42,
         epsilons=(0.05, 0.1, 0.2, 0.5, 1.0),
         replicas=(3, 5, 7),

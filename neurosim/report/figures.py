@@ -43,61 +43,87 @@ def histograms(comparison: Comparison) -> Figure | None:
     if not len(laws.inputs):
         return None
     chosen = int(laws.inputs[0])
-    counts = comparison.statistics.histogram[chosen]
-    edges = comparison.campaign.histogram_edges
-    middle = len(counts[0]) // 2
-    total = counts[0].sum()
+    n = comparison.statistics.errors.count
+    # One bar an octave: the four bins of the trace in an octave would show single atoms.
+    counts, ends = _octaves(
+        comparison.statistics.histogram[chosen], comparison.campaign.histogram_edges
+    )
+    reach = _reach(counts, ends)
     outputs = range(min(len(counts), _MOST_OUTPUTS))
     columns = min(5, len(outputs))
     rows = -(-len(outputs) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.8, 2.5 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    inner = edges[1:-1]
-    seen = counts.sum(axis=0)
-    seen[middle] = 0
-    used = np.flatnonzero(seen)
-    reach = (
-        float(np.abs(inner[[max(used[0] - 1, 0), min(used[-1], len(inner) - 1)]]).max())
-        if len(used)
-        else 1.0
-    )
-    floor = reach * 1e-4
+    middle = len(ends) // 2 - 1
     for k, axes in zip(range(rows * columns), grid.ravel(), strict=True):
         if k not in outputs:
             axes.set_visible(False)
             continue
         law = laws.laws[0][k]
-        shares = counts[k][1:-1] / total
-        shares[middle - 1] = np.nan  # exact zeros are told in words
-        cdf = laws.predicted_cdf[0, k]
-        predicted = np.diff(cdf)
-        predicted[middle - 1] = np.nan
-        axes.stairs(shares, inner, color=BLUE, fill=True, alpha=0.45, label="simulated")
-        axes.stairs(predicted, inner, color=BLACK, linewidth=1, label="predicted law")
+        # Below its lattice the law knows nothing; trials there are drawn, but no line.
+        floor = max(4 * law.step, reach * 1e-3)
+        shares = np.append(counts[k], 0.0)[: len(ends) - 1] / n
+        predicted = np.diff(np.where(ends > 0, 1 - law.sf(ends), law.cdf(ends)))
+        hidden = (np.abs(ends[:-1]) < floor) & (np.abs(ends[1:]) < floor)
+        predicted[hidden] = np.nan
+        shares[middle] = np.nan  # exact zeros are told in words
+        axes.stairs(shares, ends, color=BLUE, fill=True, alpha=0.45, label="simulated")
+        axes.stairs(predicted, ends, color=BLACK, linewidth=1.2, label="predicted law")
         mean = comparison.prediction.mean[chosen, k]
         sd = np.sqrt(comparison.prediction.variance[chosen, k])
-        axes.axvline(mean, color=RED, linewidth=1, label="predicted mean ± sd")
-        axes.axvspan(mean - sd, mean + sd, color=RED, alpha=0.10, linewidth=0)
-        axes.set_xscale("symlog", linthresh=floor, linscale=0.3)
-        axes.set_xlim(-2 * reach, 2 * reach)
+        axes.axvline(mean, color=RED, linewidth=1, label="predicted mean")
+        axes.axvspan(
+            mean - sd,
+            mean + sd,
+            color=RED,
+            alpha=0.10,
+            linewidth=0,
+            label="predicted mean ± standard deviation",
+        )
+        axes.set_xscale("symlog", linthresh=reach * 1e-3, linscale=0.3)
+        axes.set_xlim(-1.5 * reach, 1.5 * reach)
         axes.set_yscale("log")
-        axes.set_ylim(0.5 / total, 1)
-        axes.set_xticks([-reach, -reach / 100, 0, reach / 100, reach])
+        axes.set_ylim(0.5 / n, 1)
+        axes.set_xticks([-reach, -reach / 30, 0, reach / 30, reach])
         axes.set_xticklabels(
-            [f"{-reach:.1g}", f"{-reach / 100:.0e}", "0", f"{reach / 100:.0e}", f"{reach:.1g}"],
+            [f"{-reach:.1g}", f"{-reach / 30:.1g}", "0", f"{reach / 30:.1g}", f"{reach:.1g}"],
             fontsize=7,
         )
         axes.minorticks_off()
+        zeros = comparison.laws.zero
         axes.set_title(
-            f"output {k}\nno error: {counts[k][middle] / total:.1%} (law {law.mass_at_zero:.1%})",
+            f"output {k}\nno error: {zeros.simulated[0, k]:.1%} (law {zeros.predicted[0, k]:.1%})",
             fontsize=8,
         )
         _plain(axes)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.supxlabel(f"error at input {chosen} (faulty − golden output)", fontsize=9)
-    figure.supylabel("share of trials in bin", fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.supxlabel(f"error at input {chosen} (faulty minus golden output)", fontsize=9)
+    figure.supylabel("share of trials in an octave", fontsize=9)
     return figure
+
+
+def _octaves(counts: Array, edges: Array) -> tuple[Array, Array]:
+    """Counts (n_outputs, n) by octaves of |error|, and their finite edges (n + 1,)."""
+    middle = (len(edges) - 1) // 2
+    # Edges of the trace: 0+, four an octave, the last finite one, infinity.
+    starts = np.arange(middle + 2, len(edges) - 1, 4)
+    right = edges[starts]
+    ends = np.concatenate([-right[::-1], [edges[middle], edges[middle + 1]], right])
+    where = np.searchsorted(edges, ends)
+    totals = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts, axis=1)], axis=1)
+    return np.diff(totals[:, where], axis=1), ends
+
+
+def _reach(counts: Array, ends: Array) -> float:
+    """The size of the largest errors seen; 1 where there are none."""
+    middle = len(ends) // 2 - 1
+    seen = counts.sum(axis=0)
+    seen[middle] = 0
+    used = np.flatnonzero(seen)
+    if not len(used):
+        return 1.0
+    return float(max(abs(ends[used[0]]), abs(ends[used[-1] + 1])))
 
 
 def _tail_counts(comparison: Comparison, i: int, k: int) -> tuple[Array, Array]:
@@ -181,20 +207,21 @@ def failure_against_replicas(comparison: Comparison) -> Figure | None:
         axes.plot(
             odd, expected, color=colour, linewidth=1, label=f"input {i}, output {k}: binomial"
         )
-        rates = medians.failure[:, e, i, k]
-        spread = np.abs(
-            np.stack([rates - medians.low[:, e, i, k], medians.high[:, e, i, k] - rates])
-        )
+        rates, low, high = (a[:, e, i, k] for a in (medians.failure, medians.low, medians.high))
+        sizes = np.array(medians.replicas)
+        hit = rates > 0
         axes.errorbar(
-            medians.replicas,
-            rates,
-            yerr=spread,
+            sizes[hit],
+            rates[hit],
+            yerr=[(rates - low)[hit], (high - rates)[hit]],
             fmt="o",
             color=colour,
             markersize=4,
             capsize=2,
             linewidth=1,
         )
+        # No median failed: the upper limit of the interval, as an arrow down.
+        axes.plot(sizes[~hit], high[~hit], "v", color=colour, markersize=5, fillstyle="none")
         axes.plot([1], [delta], "o", color=colour, markersize=4)
         smallest = min(smallest, expected[expected > 0].min())
     axes.set_yscale("log")
@@ -203,7 +230,8 @@ def failure_against_replicas(comparison: Comparison) -> Figure | None:
     axes.set_xlabel("R, replicas (chips with independent faults)")
     axes.set_ylabel(f"P(|median error| ≥ {medians.epsilons[e]:g})")
     axes.set_title(
-        "points: simulated with simultaneous intervals; lines: binomial of one chip", fontsize=10
+        "dots: simulated, with simultaneous intervals; arrows: no median failed, upper limit",
+        fontsize=10,
     )
     _plain(axes)
     if axes.get_legend_handles_labels()[0]:

@@ -69,10 +69,11 @@ def _answer(comparison: Comparison) -> str:
     statistics, campaign = comparison.statistics, comparison.campaign
     spread = float(np.sqrt(statistics.errors.variance).mean())
     scale = float(np.abs(campaign.network(campaign.inputs)).mean())
+    largest = np.abs([statistics.errors.minimum, statistics.errors.maximum]).max()
     words = [
         f"Under these faults an output is typically off by {spread:.2g} (standard deviation, mean "
         f"over inputs and outputs; the outputs themselves are {scale:.2g} in size); the largest "
-        f"error seen was {np.abs([statistics.errors.minimum, statistics.errors.maximum]).max():.2g}."
+        f"error seen was {largest:.2g}."
     ]
     n = statistics.errors.count
     if campaign.epsilons:
@@ -201,6 +202,7 @@ def sweep_page(sweep: Sweep, pictures: dict[str, bytes | None]) -> str:
             "<h2>The sweep in numbers</h2>",
             f"<pre>{escape(str(sweep))}</pre>",
             "<h2>What was simulated</h2>",
-            f"<pre>{escape(f'{sweep.campaign.network}{chr(10) * 2}{sweep.campaign.deployment}')}</pre>",
+            f"<pre>{escape(str(sweep.campaign.network))}</pre>",
+            f"<pre>{escape(str(sweep.campaign.deployment))}</pre>",
         ],
     )

@@ -1,0 +1,242 @@
+"""run: the same datasets whatever the executor, after kills, interruptions and continuations."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.errors import CampaignMismatchError, TraceError
+from neurosim.executors import SerialExecutor, ThreadExecutor
+
+RECORD = ("faults", "error", "hidden")
+
+
+def campaign_of(trials=3000, **changes):
+    rng = np.random.default_rng(4)
+    widths = (12, 9, 7, 3)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(b, a)) for a, b in zip(widths, widths[1:], strict=False)],
+        biases=[rng.normal(size=n) for n in widths[1:]],
+        activations=["sigmoid(4)", "tanh", "identity"],
+    )
+    values = {
+        "faults": [
+            ns.StuckAtZero("neuron", probability=0.05),
+            ns.StuckAtZero("synapse", probability=0.01, persistence=ns.Transient()),
+            ns.StuckAtZero("neuron", probability=0.1, persistence=ns.Intermittent(mean_duration=2)),
+        ],
+        "inputs": rng.normal(size=(5, 12)),
+        "targets": [0, 1, 2, 0, 1],
+        "loss": "squared_error",
+        "epsilons": (0.1, 1.0),
+        "replicas": (3, 5),
+        "record": RECORD,
+        "seed": 11,
+        **changes,
+    }
+    return ns.Campaign(deployment=ns.deploy(network, ns.Chip.load("ideal")), trials=trials,
+                       **values)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Many units of work, also in the small campaigns of these tests."""
+    monkeypatch.setattr("neurosim.campaign._CHUNK_TRIALS", 256)
+
+
+def datasets(path):
+    """Every dataset of a trace but those about the machine and the time."""
+    found = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset) and "provenance" not in name:
+            found[name] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
+
+
+def assert_same(a, b):
+    a, b = datasets(a), datasets(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture
+def unbroken(tmp_path):
+    path = tmp_path / "unbroken.h5"
+    ns.run(campaign_of(), path, executor=SerialExecutor(), progress=False).close()
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads_gives_the_same_bits(tmp_path, unbroken, threads):
+    path = tmp_path / "threads.h5"
+    ns.run(campaign_of(), path, executor=ThreadExecutor(threads), progress=False).close()
+    assert_same(path, unbroken)
+
+
+def test_what_is_recorded_is_what_the_campaign_says(unbroken):
+    campaign = campaign_of()
+    with ns.Trace(unbroken) as trace:
+        assert trace.completed == 3000
+        for k in (0, 1, 1500, 2999):
+            assert trace.fault_set(k) == campaign.fault_set(k)
+            error = ns.evaluate(campaign.deployment, campaign.fault_set(k), campaign.inputs)
+            np.testing.assert_allclose(trace.errors[k], error, rtol=1e-4, atol=1e-5)
+        errors = np.asarray(trace.errors)
+        np.testing.assert_allclose(trace.mean, errors.mean(axis=0, dtype=float), rtol=1e-9)
+        np.testing.assert_allclose(
+            trace.variance, errors.var(axis=0, ddof=1, dtype=float), rtol=1e-9)
+        assert (trace.minimum == errors.min(axis=0)).all()
+        assert (trace.maximum == errors.max(axis=0)).all()
+        medians = np.median(errors.reshape(1000, 3, 5, 3), axis=1)
+        assert (trace.median_exceedances[0, 1] == (abs(medians) >= 1).sum(axis=0)).all()
+        assert trace.hidden_errors(1).shape == (3000, 5, 9)
+        assert trace.fault_counts.shape == (3000, 3)
+
+
+def test_a_finished_campaign_is_continued_with_more_trials(tmp_path, unbroken):
+    path = tmp_path / "grown.h5"
+    for trials in (100, 900, 3000):
+        with ns.run(campaign_of(trials), path, progress=False) as trace:
+            assert trace.completed == trials
+    assert_same(path, unbroken)
+    with pytest.raises(TraceError, match="3000"):
+        ns.run(campaign_of(100), path, progress=False)
+
+
+def test_adjacent_ranges_are_joined(tmp_path, unbroken):
+    campaign = campaign_of()
+    edge = 5 * campaign.chunk
+    for name, part in (("a", range(edge)), ("b", range(edge, 3000))):
+        ns.run(campaign, tmp_path / f"{name}.h5", trials=part, progress=False).close()
+    ns.join([tmp_path / "b.h5", tmp_path / "a.h5"], tmp_path / "joined.h5")
+    with ns.Trace(tmp_path / "joined.h5") as joined, ns.Trace(unbroken) as whole:
+        assert joined.completed == 3000
+        np.testing.assert_array_equal(np.asarray(joined.errors), np.asarray(whole.errors))
+        np.testing.assert_array_equal(joined.median_exceedances, whole.median_exceedances)
+        np.testing.assert_array_equal(joined.histogram, whole.histogram)
+        np.testing.assert_allclose(joined.variance, whole.variance, rtol=1e-12)
+    with pytest.raises(TraceError):
+        ns.join([tmp_path / "a.h5", tmp_path / "a.h5"], tmp_path / "twice.h5")
+    with pytest.raises((TraceError, ns.InputError), match=str(campaign.chunk)):
+        ns.run(campaign, tmp_path / "c.h5", trials=range(3, 3000), progress=False)
+
+
+def test_a_trace_of_another_campaign_says_what_differs(tmp_path, unbroken):
+    before = unbroken.read_bytes()
+    with pytest.raises(CampaignMismatchError, match="seed"):
+        ns.run(campaign_of(seed=12), unbroken, progress=False)
+    with pytest.raises(CampaignMismatchError, match="epsilons"):
+        ns.run(campaign_of(epsilons=(0.2,)), unbroken, progress=False)
+    assert unbroken.read_bytes() == before
+
+
+PROGRAM = """
+import sys
+sys.path[:0] = {path!r}
+import neurosim.campaign
+neurosim.campaign._CHUNK_TRIALS = 256
+import neurosim.trace.writer
+from test_runner import campaign_of
+import neurosim as ns
+import neurosim.runner
+neurosim.runner.run(campaign_of({trials}), {target!r}, progress=False)
+print("done")
+"""
+
+
+def start(target, trials):
+    code = PROGRAM.format(path=sys.path, target=str(target), trials=trials)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def kill_and_resume(tmp_path, kills, trials, seed, sign=signal.SIGKILL):
+    """Break a run at random moments, then let it end; returns how often it was really broken."""
+    target, luck, broken = tmp_path / "broken.h5", random.Random(seed), 0
+    for _ in range(kills):
+        process = start(target, trials)
+        began = time.monotonic()
+        while process.poll() is None and not (
+            (tmp_path / "broken.h5.segments").exists() or target.exists()
+        ):
+            assert time.monotonic() - began < 120
+            time.sleep(0.01)
+        time.sleep(luck.uniform(0, 1.5))
+        if process.poll() is None:
+            process.send_signal(sign)
+            broken += 1
+        process.communicate()
+        if target.exists():
+            break
+    process = start(target, trials)
+    out, err = process.communicate(timeout=300)
+    assert "done" in out, err
+    return broken
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_continues_to_the_same_datasets(tmp_path, sign):
+    trials = 60_000
+    broken = kill_and_resume(tmp_path, 2, trials, seed=1, sign=sign)
+    assert broken
+    ns.run(campaign_of(trials), tmp_path / "unbroken.h5", progress=False).close()
+    assert_same(tmp_path / "broken.h5", tmp_path / "unbroken.h5")
+    assert sorted(p.name for p in tmp_path.iterdir() if "segments" in p.name) == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments_change_nothing(tmp_path):
+    trials = 250_000
+    assert kill_and_resume(tmp_path, 10, trials, seed=2) >= 5
+    ns.run(campaign_of(trials), tmp_path / "unbroken.h5", progress=False).close()
+    assert_same(tmp_path / "broken.h5", tmp_path / "unbroken.h5")
+
+
+def test_memory_does_not_grow_with_trials(tmp_path):
+    code = (
+        "import sys; sys.path[:0] = {path!r}\nimport resource\n"
+        "from test_runner import campaign_of\nimport neurosim as ns\n"
+        "ns.run(campaign_of(2000, record=()), {a!r}, progress=False).close()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "ns.run(campaign_of(150_000, record=(), seed=3), {b!r}, progress=False).close()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    ).format(path=sys.path, a=str(tmp_path / "a.h5"), b=str(tmp_path / "b.h5"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ})
+    assert int(done.stdout) < 60_000  # KiB; per-trial errors of all trials would be 9 MB a pass
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    process = start(tmp_path / "broken.h5", 2_000_000)
+    try:
+        while not (tmp_path / "broken.h5.segments").exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        time.sleep(0.3)
+        with pytest.raises(TraceError, match="another"):
+            ns.run(campaign_of(2_000_000), tmp_path / "broken.h5", progress=False)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_csv_has_one_row_an_input_and_output(tmp_path, unbroken):
+    with ns.Trace(unbroken) as trace:
+        trace.to_csv(tmp_path / "t.csv")
+        lines = (tmp_path / "t.csv").read_text().splitlines()
+        rows = [line for line in lines if not line.startswith("#")]
+        assert len(rows) == 1 + 15
+        assert "mean" in rows[0]
