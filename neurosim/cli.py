@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_METHODS = ("first-order", "single-fault", "second-order", "mean-field", "enumeration")
+_METHODS = ("first-order", "single-fault")
 
 
 class _Commands(click.Group):

@@ -23,6 +23,7 @@ __all__ = [
     "Intermittent",
     "Permanent",
     "Persistence",
+    "SiteKind",
     "Sites",
     "StuckAtZero",
     "Transient",

@@ -92,7 +92,7 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
         ("value = 0.01", "value = 1.01", r"probability: expected a number in \[0, 1\]"),
         ("value = 5, unit", "value = 0.5, unit", "mean_duration: expected at least 1"),
         ('"intermittent"', '"permanent"', "expected one for intermittent faults only"),
-        ('"intermittent"', '"sometimes"', "persistence: expected permanent, transient or intermittent"),
+        ('"intermittent"', '"sometimes"', "persistence: expected permanent, transient or"),
         ('"synapse"', '"axon"', 'site: expected "neuron" or "synapse"'),
         ("[chip]", "[chip", "expected TOML"),
     ],

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ def campaign_of(trials=3000, **changes):
     rng = np.random.default_rng(4)
     widths = (12, 9, 7, 3)
     network = ns.Network.dense(
-        weights=[rng.normal(size=(b, a)) for a, b in zip(widths, widths[1:], strict=False)],
+        weights=[rng.normal(size=(b, a)) for a, b in pairwise(widths)],
         biases=[rng.normal(size=n) for n in widths[1:]],
         activations=["sigmoid(4)", "tanh", "identity"],
     )
@@ -41,8 +42,9 @@ def campaign_of(trials=3000, **changes):
         "seed": 11,
         **changes,
     }
-    return ns.Campaign(deployment=ns.deploy(network, ns.Chip.load("ideal")), trials=trials,
-                       **values)
+    return ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")), trials=trials, **values
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +98,8 @@ def test_what_is_recorded_is_what_the_campaign_says(unbroken):
         errors = np.asarray(trace.errors)
         np.testing.assert_allclose(trace.mean, errors.mean(axis=0, dtype=float), rtol=1e-9)
         np.testing.assert_allclose(
-            trace.variance, errors.var(axis=0, ddof=1, dtype=float), rtol=1e-9)
+            trace.variance, errors.var(axis=0, ddof=1, dtype=float), rtol=1e-9
+        )
         assert (trace.minimum == errors.min(axis=0)).all()
         assert (trace.maximum == errors.max(axis=0)).all()
         medians = np.median(errors.reshape(1000, 3, 5, 3), axis=1)
@@ -158,8 +161,9 @@ print("done")
 
 def start(target, trials):
     code = PROGRAM.format(path=sys.path, target=str(target), trials=trials)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def kill_and_resume(tmp_path, kills, trials, seed, sign=signal.SIGKILL):
@@ -214,8 +218,9 @@ def test_memory_does_not_grow_with_trials(tmp_path):
         "ns.run(campaign_of(150_000, record=(), seed=3), {b!r}, progress=False).close()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     ).format(path=sys.path, a=str(tmp_path / "a.h5"), b=str(tmp_path / "b.h5"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
+    )
     assert int(done.stdout) < 60_000  # KiB; per-trial errors of all trials would be 9 MB a pass
 
 

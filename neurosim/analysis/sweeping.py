@@ -16,7 +16,6 @@ from neurosim.layers import Array
 from neurosim.runner import run
 from neurosim.sampling import PlainMonteCarlo
 from neurosim.theory import predict
-from neurosim.theory.prediction import Method
 
 __all__ = ["Sweep", "sweep"]
 
@@ -85,7 +84,7 @@ def sweep(
     *,
     probability: Sequence[float],
     path: str | PathLike[str] | None = None,
-    method: Method = "first-order",
+    method: str = "first-order",
     executor: Executor | None = None,
     progress: bool = True,
 ) -> Sweep:

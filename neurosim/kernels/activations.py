@@ -1,9 +1,9 @@
 """Changes of activations, phi(z + dz) - phi(z), without cancellation.
 
 The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
-for the sigmoid family, max(z, 0) and min(z, 0) for the piecewise linear one, z and sigma(z) for
-softplus, z alone for the sigmoid family where sigma(a z) would underflow ("wide"). All stays in the dtype of the arrays; constants are cast to it, else float32 arithmetic
-would silently widen.
+for the sigmoid family (z alone where sigma(a z) would underflow: "wide"), max(z, 0) and min(z, 0)
+for the piecewise linear one, z and sigma(z) for softplus. All stays in the dtype of the arrays;
+constants are cast to it, else float32 arithmetic would silently widen.
 """
 
 import math

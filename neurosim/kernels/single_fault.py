@@ -230,9 +230,7 @@ def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_changes_softmax(
-    code, gain, scale, z, weight, y, jacobian, outputs, power, out
-):
+def synapse_changes_softmax(code, gain, scale, z, weight, y, jacobian, outputs, power, out):
     """Add to out (n_outputs, n_inputs or 1, n_out, n_in) each synapse's change of each output.
 
     To the given power, 1 or 2; with one row in out, summed over the inputs.

@@ -49,6 +49,8 @@ def histograms(comparison: Comparison) -> Figure | None:
         comparison.statistics.histogram[chosen], comparison.campaign.histogram_edges
     )
     reach = _reach(counts, ends)
+    if reach is None:
+        return None
     outputs = range(min(len(counts), _MOST_OUTPUTS))
     columns = min(5, len(outputs))
     rows = -(-len(outputs) // columns)
@@ -115,14 +117,14 @@ def _octaves(counts: Array, edges: Array) -> tuple[Array, Array]:
     return np.diff(totals[:, where], axis=1), ends
 
 
-def _reach(counts: Array, ends: Array) -> float:
-    """The size of the largest errors seen; 1 where there are none."""
+def _reach(counts: Array, ends: Array) -> float | None:
+    """The size of the largest errors seen, if there are any."""
     middle = len(ends) // 2 - 1
     seen = counts.sum(axis=0)
     seen[middle] = 0
     used = np.flatnonzero(seen)
     if not len(used):
-        return 1.0
+        return None
     return float(max(abs(ends[used[0]]), abs(ends[used[-1] + 1])))
 
 
@@ -213,7 +215,7 @@ def failure_against_replicas(comparison: Comparison) -> Figure | None:
         axes.errorbar(
             sizes[hit],
             rates[hit],
-            yerr=[(rates - low)[hit], (high - rates)[hit]],
+            yerr=np.stack([rates - low, high - rates])[:, hit],
             fmt="o",
             color=colour,
             markersize=4,

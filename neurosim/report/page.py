@@ -120,7 +120,7 @@ def _outputs(comparison: Comparison, most: int = 20) -> str:
     )
 
 
-def _counts(verdicts: np.ndarray) -> str:  # type: ignore[type-arg]
+def _counts(verdicts: np.ndarray) -> str:
     words, counts = np.unique(verdicts, return_counts=True)
     return ", ".join(f"{count} {word}" for word, count in zip(words, counts, strict=True))
 
@@ -151,7 +151,7 @@ def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -
                 "Bins have fixed edges; trials without any error at the "
                 "output are told above each panel. Line: exact law of the linear surrogate.",
                 pictures["histograms"],
-                "No input was selected for this figure.",
+                "No trial had an error at the input selected for this figure.",
             ),
             _section(
                 "How likely is a large error",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurosim.faults import SiteKind
 from neurosim.kernels.sums import product_sums
 from neurosim.layers import Array
 from neurosim.theory.setting import Block, Setting, is_linear
@@ -46,9 +47,9 @@ class LinearEffects:
     setting: Setting
     at_mean: bool = False
 
-    def _keep(self, kind: str, number: int) -> float:
+    def _keep(self, kind: SiteKind, number: int) -> float:
         """Mean share of a neuron or synapse that is left, in the point of the derivatives."""
-        return 1 - self.setting.probabilities.get((kind, number), 0.0) if self.at_mean else 1.0  # type: ignore[call-overload, no-any-return]
+        return 1 - self.setting.probabilities.get((kind, number), 0.0) if self.at_mean else 1.0
 
     def _forward(self, rows: slice) -> tuple[list[Array], ...]:
         nothing = np.empty(0)
@@ -73,7 +74,8 @@ class LinearEffects:
         low_c = min((n for kind, n in setting.probabilities if kind == "neuron"), default=99999)
         low_b = min((n for kind, n in setting.probabilities if kind == "synapse"), default=99999)
         nothing = np.empty(0)
-        c, b = [nothing] * (setting.depth + 1), [nothing] * (setting.depth + 1)
+        c: list[Array] = [nothing] * (setting.depth + 1)
+        b: list[Array] = [nothing] * (setting.depth + 1)
         c[-1] = setting.head.gradient(y[-1], setting.targets_of(rows))
         for number in range(setting.depth, min(low_c, low_b - 1), -1):
             layer = setting.layers[number - 1]

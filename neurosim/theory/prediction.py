@@ -149,7 +149,7 @@ class Prediction:
 
 
 def predict(
-    campaign: Campaign, method: Method = "first-order", *, layer: int | None = None
+    campaign: Campaign, method: str = "first-order", *, layer: int | None = None
 ) -> Prediction:
     """Predict the moments of the error of a campaign.
 

@@ -65,7 +65,7 @@ class SingleEffects:
         for layer in reversed(self.setting.layers):
             last = tails[-1]
             linear = last is not None and is_linear(layer.activation)
-            tails.append(np.ascontiguousarray(last @ layer.weight) if linear else None)  # type: ignore[operator]
+            tails.append(np.ascontiguousarray(last @ layer.weight) if linear else None)
         return tails[::-1]
 
     def _golden(self, rows: slice) -> tuple[list[Array], list[Array]]:
@@ -75,9 +75,7 @@ class SingleEffects:
             y.append(layer.activation(z[-1]))
         return y, z
 
-    def _carry(
-        self, number: int, dy: Array, y: list[Array], z: list[Array], rows: slice
-    ) -> Array:
+    def _carry(self, number: int, dy: Array, y: list[Array], z: list[Array], rows: slice) -> Array:
         """Changes dy (n_inputs, n_changes, n_l) of layer l carried to what is predicted."""
         setting = self.setting
         for m in range(number, setting.depth + 1):
@@ -123,8 +121,9 @@ class SingleEffects:
             # One column a neuron, one row a synapse: the golden z stays the neuron's own.
             dz = -(y[number - 1][:, None, :] * layer.weight[units]).transpose(0, 2, 1)
             t = self._activate(
-                number, np.ascontiguousarray(dz), [*z[:number], np.ascontiguousarray(
-                    z[number][:, units])],
+                number,
+                np.ascontiguousarray(dz),
+                [*z[:number], np.ascontiguousarray(z[number][:, units])],
             ).transpose(0, 2, 1)
             yield first * layer.n_in, self._from_one_neuron(number, first, t, y, z, rows)
 
@@ -168,7 +167,7 @@ class SingleEffects:
         if parts is not None:
             neuron, tail, outputs = parts
             if outputs is not None:
-                return synapse_sums_softmax(*neuron, tail, outputs)  # type: ignore[no-any-return]
+                return synapse_sums_softmax(*neuron, tail, outputs)
             first, second = synapse_sums(*neuron)
             return first @ tail.T, second @ (tail**2).T
         shape = (len(range(*rows.indices(setting.n_inputs))), setting.n_outputs)
@@ -207,7 +206,7 @@ class SingleEffects:
             return out.reshape(len(tail), n_rows, -1)
         t = np.zeros(shape)
         synapse_changes(*neuron, power, t)
-        return ((tail**power)[:, None, :, None] * t).reshape(len(tail), n_rows, -1)  # type: ignore[no-any-return]
+        return ((tail**power)[:, None, :, None] * t).reshape(len(tail), n_rows, -1)
 
     def site_sums(self, block: Block, power: int) -> Array:
         """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""

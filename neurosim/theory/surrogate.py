@@ -119,7 +119,7 @@ def surrogate_law(
     mean = fixed + sum(p * float(e.sum()) for e, p in parts)
     variance = sum(p * (1 - p) * float(e @ e) for e, p in parts)
     none_fails = float(np.exp(sum(len(e) * np.log1p(-p) for e, p in parts)))
-    low, high, step = _lattice(parts, mean - fixed, variance, points)
+    low, _, step = _lattice(parts, mean - fixed, variance, points)
     mass, blur = _lattice_masses(parts, low, step, points, none_fails)
     return SurrogateLaw(
         grid=frozen(fixed + (low + np.arange(points)) * step, np.float64),
@@ -135,7 +135,7 @@ def surrogate_law(
 def _lattice(
     parts: list[tuple[Array, float]], mean: float, variance: float, points: int
 ) -> tuple[int, int, float]:
-    """First and last lattice index and the step: all but 1e-16 of the mass, by Bernstein's bound."""
+    """First and last lattice index and the step, for all but 1e-16 of the mass (Bernstein)."""
     if not parts:
         return -points // 2, points // 2, 1.0
     largest = max(float(np.abs(e).max()) for e, _ in parts)
@@ -194,7 +194,7 @@ def _log_characteristic(counts: Array, p: float, roots: Array, frequency: Array)
     if p > _SERIES_LIMIT:
         if p > 0.5:  # 1 - xi fails with 1 - p: the same sum, shifted by all effects
             flipped = np.roll(counts[::-1], 1)
-            shift = int(round(float(counts @ _signed(points))))
+            shift = round(float(counts @ _signed(points)))
             turned = -2j * np.pi * ((shift * frequency) % points) / points
             return _log_characteristic(flipped, 1 - p, roots, frequency) + turned
         with np.errstate(divide="ignore"):

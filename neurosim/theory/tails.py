@@ -200,7 +200,7 @@ def cantelli(
     above = _cantelli(deviation, tolerance - centre)
     if not two_sided:
         return above[()]
-    return np.minimum(  # type: ignore[no-any-return]
+    return np.minimum(
         above + _cantelli(deviation, tolerance + centre),
         chebyshev(mean, variance, epsilon, two_sided=True),
     )[()]

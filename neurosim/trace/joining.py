@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from neurosim.errors import TraceError
+from neurosim.statistics import Statistics
 from neurosim.trace import provenance
 from neurosim.trace.files import open_hdf5, reading, written_aside
 from neurosim.trace.layout import (

@@ -1,0 +1,129 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.errors import InputError
+
+NASTY = "<script>alert('$x^{$')</script> & Größe 芯片"
+
+
+class Page(HTMLParser):
+    """Collects tags and checks that they are closed in order."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.images = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(12, 8)), rng.normal(size=(3, 12))],
+        biases=[rng.normal(size=12), rng.normal(size=3)],
+        activations=["sigmoid(4)", "identity"],
+    )
+    chip = ns.Chip(name=NASTY, rows=4, columns=4, cores=4000)
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, chip),
+        faults=[
+            ns.StuckAtZero("neuron", probability=0.02),
+            ns.StuckAtZero("synapse", probability=0.01),
+        ],
+        inputs=rng.normal(size=(5, 8)),
+        targets=[0, 1, 2, 0, 1],
+        trials=3000,
+        seed=1,
+        epsilons=(0.5, 2),
+        replicas=(3, 5),
+    )
+    path = tmp_path_factory.mktemp("report") / "t.h5"
+    with ns.run(campaign, path, progress=False) as trace:
+        return ns.compare(trace, ns.predict(campaign, method="single-fault"))
+
+
+def test_the_page_is_one_self_contained_file(comparison, tmp_path):
+    index = ns.write_report(comparison, tmp_path / "r")
+    text = index.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.images) == 6
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)
+    assert all(image["alt"] for image in page.images)
+    assert "http" not in text.replace("http-equiv", "")
+    assert comparison.verdict in text
+    assert comparison.campaign.fingerprint in text
+
+
+def test_names_of_the_users_are_escaped(comparison, tmp_path):
+    text = ns.write_report(comparison, tmp_path / "r").read_text(encoding="utf-8")
+    assert "script" not in Page(text).tags
+    assert "&lt;script&gt;alert" in text
+    assert "Größe 芯片" in text
+
+
+def test_figures_lie_beside_the_page_and_show_something(comparison, tmp_path):
+    import matplotlib.image
+
+    ns.write_report(comparison, tmp_path / "r")
+    names = {p.stem for p in (tmp_path / "r").glob("*.png")}
+    assert names == {"histograms", "exceedance", "replicas", "contributions", "scatter", "chip"}
+    for path in (tmp_path / "r").glob("*.png"):
+        pixels = matplotlib.image.imread(path)
+        assert pixels.shape[0] > 150
+        assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20, path.name
+
+
+def test_the_same_comparison_gives_the_same_page(comparison, tmp_path):
+    a, b = (ns.write_report(comparison, tmp_path / name).read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_what_has_nothing_to_show_is_left_out_with_a_reason(comparison, tmp_path):
+    campaign = comparison.campaign
+    plain = ns.Campaign(
+        deployment=campaign.deployment,
+        faults=[ns.StuckAtZero("neuron", probability=0)],
+        inputs=campaign.inputs,
+        trials=50,
+        seed=1,
+    )
+    with ns.run(plain, tmp_path / "t.h5", progress=False) as trace:
+        quiet = ns.compare(trace, ns.predict(plain, method="single-fault"))
+    assert quiet.agrees
+    text = ns.write_report(quiet, tmp_path / "r").read_text(encoding="utf-8")
+    assert "The campaign has no replicas" in text
+    assert "No trial had an error" in text
+    assert not (tmp_path / "r" / "replicas.png").exists()
+
+
+def test_a_sweep_has_a_page_too(comparison, tmp_path):
+    campaign = comparison.campaign
+    result = ns.sweep(campaign, probability=[0.005, 0.02], progress=False)
+    text = ns.write_report(result, tmp_path / "r").read_text(encoding="utf-8")
+    assert len(Page(text).images) == 1
+    assert "&lt;script&gt;" in text
+
+
+def test_places_that_cannot_be_written_to_are_refused(comparison, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "r"):
+        with pytest.raises(InputError, match="folder: expected one to write a report to"):
+            ns.write_report(comparison, folder)
+    with pytest.raises(InputError, match="expected what compare or sweep returns, got dict"):
+        ns.write_report({}, tmp_path / "r")
