@@ -70,7 +70,9 @@ def histograms(comparison: Comparison) -> Figure | None:
         predicted[hidden] = np.nan
         shares[middle] = np.nan  # exact zeros are told in words
         axes.stairs(shares, ends, color=BLUE, fill=True, alpha=0.45, label="simulated")
-        axes.stairs(predicted, ends, color=BLACK, linewidth=1.2, label="predicted law")
+        axes.stairs(
+            predicted, ends, baseline=None, color=BLACK, linewidth=1.2, label="predicted law"
+        )
         mean = comparison.prediction.mean[chosen, k]
         sd = np.sqrt(comparison.prediction.variance[chosen, k])
         axes.axvline(mean, color=RED, linewidth=1, label="predicted mean")
@@ -191,9 +193,9 @@ def failure_against_replicas(comparison: Comparison) -> Figure | None:
     if not len(medians.replicas):
         return None
     exceedance = comparison.bounds.exceedance  # (epsilons, inputs, outputs)
-    # The largest threshold that is still exceeded often enough to see medians fail.
-    often = [e for e in range(len(medians.epsilons)) if medians.failure[:, e].max() > 0]
-    e = often[-1] if often else 0
+    # The threshold at which most sizes have medians that fail, of those the largest.
+    seen = (medians.failure.max(axis=(2, 3)) > 0).sum(axis=0)
+    e = int(len(seen) - 1 - np.argmax(seen[::-1]))
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     worst = np.argsort(exceedance[e], axis=None)[::-1][:3]
