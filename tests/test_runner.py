@@ -1,8 +1,8 @@
 """run: the same datasets whatever the executor, after kills, interruptions and continuations."""
 
 import os
-import re
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -252,12 +252,17 @@ def test_a_csv_has_one_row_an_input_and_output(tmp_path, unbroken):
 
 def test_the_page_about_traces_names_every_dataset(unbroken):
     page = (Path(__file__).parent.parent / "docs" / "trace-format.md").read_text(encoding="utf-8")
-    named = [name for line in page.splitlines() if line.startswith("| `")
-             for name in re.findall(r"`([a-z]+/[a-z_*]+)`", line.split("|")[1])]
+    named = [
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z]+(?:/[a-z_*]+)+)`", line.split("|")[1])
+    ]
     with h5py.File(unbroken) as file:
         there = []
-        file.visititems(lambda name, item: there.append(name)
-                        if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: there.append(name) if isinstance(item, h5py.Dataset) else None
+        )
     there = [name for name in there if not name.startswith("provenance/")]
     for name in there:
         assert any(fnmatch(name, pattern) for pattern in named), name

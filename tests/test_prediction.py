@@ -1,0 +1,277 @@
+"""Predictions against exact enumeration of all fault sets (tests/exact.py)."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from exact import PlainNetwork, enumerate_faults, enumerate_trials, single_faults
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+import neurosim as ns
+from neurosim.errors import InputError
+from neurosim.theory.surrogate import surrogate_law
+
+ACTIVATIONS = ["identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus"]
+
+
+@st.composite
+def cases(draw, activations=ACTIVATIONS, max_width=4, softmax=True):
+    """A small network, its inputs, and fault processes that leave at most ten sites."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    depth = draw(st.integers(1, 3))
+    widths = [draw(st.integers(1, max_width)) for _ in range(depth + 1)]
+    chosen = [draw(st.sampled_from(activations)) for _ in range(depth)]
+    if softmax and draw(st.booleans()):
+        chosen[-1] = "softmax"
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(b, a)) for a, b in pairwise(widths)],
+        biases=[rng.normal(size=n) for n in widths[1:]],
+        activations=chosen,
+    )
+    plain, blocks, sites = PlainNetwork.of(network), [], []
+    options = [("neuron", n) for n in range(depth + 1)] + [
+        ("synapse", n) for n in range(1, depth + 1)
+    ]
+    for kind, layer in draw(st.permutations(options)):
+        found = list(plain.neurons(layer) if kind == "neuron" else plain.synapses(layer))
+        if len(sites) + len(found) <= 10:
+            blocks.append((kind, layer))
+            sites += found
+    assume(blocks)
+    keep = draw(st.integers(1, len(blocks)))
+    blocks = blocks[:keep]
+    sites = []
+    for kind, layer in blocks:
+        sites += plain.neurons(layer) if kind == "neuron" else plain.synapses(layer)
+    return network, plain, rng.normal(size=(2, widths[0])), blocks, sites
+
+
+def predict(network, inputs, blocks, p, method, **options):
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[ns.StuckAtZero(kind, probability=p, layers=[layer]) for kind, layer in blocks],
+        inputs=inputs,
+        trials=1,
+        seed=0,
+    )
+    return ns.predict(campaign, method=method, **options)
+
+
+@given(case=cases(), p=st.sampled_from([1e-4, 0.01, 0.3, 0.5]))
+@settings(max_examples=100, deadline=None)
+def test_single_fault_moments_are_sums_over_exact_single_errors(case, p):
+    network, plain, inputs, blocks, sites = case
+    prediction = predict(network, inputs, blocks, p, "single-fault")
+    for x, y in enumerate(inputs):
+        d = single_faults(plain, y, sites)
+        np.testing.assert_allclose(prediction.mean[x], p * d.sum(axis=0), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            prediction.variance[x], p * (1 - p) * (d**2).sum(axis=0), rtol=1e-9, atol=1e-13
+        )
+        np.testing.assert_allclose(
+            prediction.variance_paper[x], p * (d**2).sum(axis=0), rtol=1e-9, atol=1e-13
+        )
+
+
+@given(case=cases())
+@settings(max_examples=60, deadline=None)
+def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
+    network, plain, inputs, blocks, sites = case
+    gaps = []
+    for p in (1e-3, 1e-4):
+        prediction = predict(network, inputs[:1], blocks, p, "single-fault")
+        law = enumerate_faults(plain, inputs[0], sites, p)
+        gaps.append(
+            [abs(prediction.mean[0] - law.mean), abs(prediction.variance[0] - law.variance)]
+        )
+    # The gap is of second order in p: a tenth of p, a hundredth of the gap.
+    gaps = np.array(gaps)
+    scale = 1 + abs(single_faults(plain, inputs[0], sites)).max() ** 2
+    assert (gaps[1] <= gaps[0] / 50 + 1e-12 * scale).all()
+
+
+@given(case=cases(), p=st.sampled_from([1e-4, 0.05, 0.5]))
+@settings(max_examples=100, deadline=None)
+def test_exact_means_exact(case, p):
+    network, plain, inputs, blocks, sites = case
+    prediction = predict(network, inputs, blocks, p, "single-fault")
+    assume(prediction.exact)
+    for x, y in enumerate(inputs):
+        law = enumerate_faults(plain, y, sites, p)
+        np.testing.assert_allclose(prediction.mean[x], law.mean, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(prediction.variance[x], law.variance, rtol=1e-9, atol=1e-12)
+
+
+@given(case=cases(activations=["identity", "sigmoid(4)", "tanh", "softplus"]))
+@settings(max_examples=100, deadline=None)
+def test_first_order_effects_are_derivatives(case):
+    network, _, inputs, blocks, sites = case
+    prediction = predict(network, inputs[:1], blocks, 0.01, "first-order")
+    # g_s is the derivative by the strength of a fault: a neuron or synapse scaled by 1 - h.
+    h, effects = 1e-6, []
+    for site in sites:
+        change = []
+        for step in (h, -h):
+            change.append(scaled(network, inputs[:1], site, step))
+        effects.append((change[0] - change[1]) / (2 * h))
+    e = np.array(effects)[:, 0]
+    np.testing.assert_allclose(prediction.mean[0], 0.01 * e.sum(axis=0), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        prediction.variance[0], 0.01 * 0.99 * (e**2).sum(axis=0), rtol=1e-5, atol=1e-10
+    )
+
+
+def scaled(network, inputs, site, step):
+    """Outputs with one neuron or synapse scaled by 1 - step."""
+    y = inputs.copy()
+    if site[:2] == ("neuron", 0):
+        y[:, site[2]] *= 1 - step
+    for number, layer in enumerate(network.layers, start=1):
+        weight = layer.weight.copy()
+        if site[:2] == ("synapse", number):
+            weight[site[2], site[3]] *= 1 - step
+        y = layer.activation(y @ weight.T + layer.bias)
+        if site[:2] == ("neuron", number):
+            y[:, site[2]] *= 1 - step
+    return network.read_out(y)
+
+
+def test_first_order_is_blind_where_one_fault_is_no_small_change():
+    # y = (x_1 - a)^2 at x_1 = a: the derivative is 0; d = a^2. Here by relu: the kink.
+    network = ns.Network.dense(
+        weights=[[[1.0]], [[1.0]]], biases=[[-1.0], [0.0]], activations=["relu", "identity"]
+    )
+    blocks = [("neuron", 0)]
+    assert predict(network, [[0.5]], blocks, 0.1, "first-order").variance[0, 0] == 0
+    network = ns.Network.dense(
+        weights=[[[-1.0]], [[1.0]]], biases=[[0.5], [0.0]], activations=["relu", "identity"]
+    )
+    first = predict(network, [[1.0]], blocks, 0.1, "first-order").variance[0, 0]
+    single = predict(network, [[1.0]], blocks, 0.1, "single-fault").variance[0, 0]
+    law = enumerate_faults(PlainNetwork.of(network), [1.0], [("neuron", 0, 0)], 0.1)
+    assert first == 0
+    assert single == pytest.approx(law.variance[0])
+
+
+def test_the_toys_of_the_paper():
+    n, p = 50, 0.03
+    mean = ns.Network.dense(
+        weights=[np.full((1, n), 1 / n)], biases=[[0]], activations=["identity"]
+    )
+    first = ns.Network.dense(weights=[np.eye(1, n)], biases=[[0]], activations=["identity"])
+    for network, e, variance in ((mean, -p, p * (1 - p) / n), (first, -p, p * (1 - p))):
+        prediction = predict(network, np.ones((1, n)), [("neuron", 0)], p, "first-order")
+        assert prediction.exact
+        assert prediction.mean[0, 0] == pytest.approx(e)
+        assert prediction.variance[0, 0] == pytest.approx(variance)
+
+
+@pytest.mark.parametrize(
+    "persistence", [ns.Permanent(), ns.Transient(), ns.Intermittent(mean_duration=1.5)]
+)
+def test_moments_of_a_trial_follow_from_the_persistence(persistence):
+    rng = np.random.default_rng(2)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(3, 2)), rng.normal(size=(2, 3))],
+        biases=[np.ones(3), np.ones(2)],
+        activations=["tanh", "identity"],
+    )
+    inputs = rng.normal(size=(4, 2))
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        inputs=inputs,
+        trials=1,
+        seed=0,
+        faults=[ns.StuckAtZero("neuron", probability=0.2, layers=[1], persistence=persistence)],
+    )
+    prediction = ns.predict(campaign, method="single-fault")
+    how = {"permanent": "permanent", "transient": "transient"}.get(str(persistence), 1.5)
+    mean, between, within = enumerate_trials(
+        PlainNetwork.of(network), inputs, [("neuron", 1, i) for i in range(3)], 0.2, [how] * 3
+    )
+    np.testing.assert_allclose(prediction.input_mean, mean)
+    np.testing.assert_allclose(prediction.input_mean_variance, between)
+    np.testing.assert_allclose(prediction.within_chip_variance, within)
+    if how == "permanent":
+        np.testing.assert_allclose(prediction.between_chip_variance, between)
+    else:
+        assert not prediction.between_chip_variance.any()
+
+
+def test_contributions_add_up_and_overlapping_processes_merge():
+    rng = np.random.default_rng(0)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(6, 5)), rng.normal(size=(2, 6))],
+        biases=[np.ones(6), np.ones(2)],
+        activations=["sigmoid(4)", "identity"],
+    )
+    deployment = ns.deploy(network, ns.Chip.load("ideal"))
+
+    def of(*faults):
+        return ns.predict(
+            ns.Campaign(
+                deployment=deployment,
+                faults=faults,
+                inputs=rng.normal(size=(1, 5)) * 0 + 1,
+                trials=1,
+                seed=0,
+            )
+        )
+
+    both = of(
+        ns.StuckAtZero("neuron", probability=0.1), ns.StuckAtZero("synapse", probability=0.02)
+    )
+    np.testing.assert_allclose(sum(both.variance_contributions.values()), both.variance)
+    np.testing.assert_allclose(sum(both.mean_contributions.values()), both.mean)
+    assert both.overlaps
+    merged = of(
+        ns.StuckAtZero("neuron", probability=0.1), ns.StuckAtZero("neuron", probability=0.2)
+    )
+    one = of(ns.StuckAtZero("neuron", probability=1 - 0.9 * 0.8))
+    np.testing.assert_allclose(merged.variance, one.variance)
+    assert "output" in str(both)
+
+
+def test_laws_are_those_of_sums_of_independent_faults():
+    # Equal effects: a binomial. Two kinds: enumerated.
+    law = surrogate_law([(np.full(30, 0.25), 0.1)])
+    k = np.arange(31)
+    np.testing.assert_allclose(law.cdf(0.25 * k), binom.cdf(k, 30, 0.1), atol=1e-9)
+    assert law.mass_at_zero == pytest.approx(0.9**30)
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=10)
+    law = surrogate_law([(effects, 0.2)])
+    sets = (np.arange(1024)[:, None] >> np.arange(10)) & 1
+    values, chance = sets @ effects, np.prod(np.where(sets, 0.2, 0.8), axis=1)
+    for t in (-1.5, -0.3, 0.4, 1.1):
+        slack = 2 * law.step + 4 * law.location_error
+        assert law.cdf(t - slack) - 1e-9 <= chance[values <= t].sum() <= law.cdf(t + slack) + 1e-9
+    assert law.mean == pytest.approx(0.2 * effects.sum())
+    assert law.variance == pytest.approx(0.16 * (effects**2).sum())
+
+
+def test_errors_at_hidden_layers_are_predicted_too():
+    rng = np.random.default_rng(1)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(3, 4)), rng.normal(size=(2, 3))],
+        biases=[np.ones(3), np.ones(2)],
+        activations=["tanh", "identity"],
+    )
+    x = rng.normal(size=(1, 4))
+    prediction = predict(network, x, [("neuron", 0)], 0.1, "single-fault", layer=1)
+    plain = PlainNetwork.of(network)
+    d = single_faults(plain, x[0], plain.neurons(0), layer=1)
+    np.testing.assert_allclose(prediction.mean[0], 0.1 * d.sum(axis=0))
+
+
+def test_unknown_methods_and_places_are_refused():
+    network = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    with pytest.raises(InputError, match="method: expected one of"):
+        predict(network, [[1.0]], [("neuron", 0)], 0.1, "third-order")
+    with pytest.raises(InputError, match="layer: expected a layer from 0"):
+        predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order", layer=2)
+    prediction = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order")
+    with pytest.raises(InputError, match="output: expected 0 to 0"):
+        prediction.distribution(0, 1)
