@@ -86,10 +86,10 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
             if beside is not None and (key != "chip" or beside.is_file()):
                 entries[key] = str(beside)
     entries.update(given)
+    _suggest(source, entries, CampaignEntries)
     missing = [key for key in ("network", "chip", "inputs", "trials", "seed") if key not in entries]
     if missing:
         raise InputError(f"{source}: expected {', '.join(missing)}, got none")
-    _suggest(source, entries, CampaignEntries)
     for entry in entries.get("faults") or []:
         if isinstance(entry, dict):
             _suggest(f"{source}: faults", entry, FaultEntry)
@@ -137,16 +137,17 @@ def _process(entry: FaultEntry) -> StuckAtZero:
 def read_arrays(path: str) -> tuple[Array, Array | None]:
     """Inputs, and targets where the file has them: .npy, or .npz with `inputs` and `targets`."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded as archive:
-            if "inputs" not in archive:
-                raise InputError(
-                    f"{path}: expected an array named inputs (and targets), "
-                    f"got {', '.join(archive) or 'nothing'}"
-                )
-            return archive["inputs"], archive.get("targets")
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
+            with loaded as archive:
+                if "inputs" not in archive:
+                    raise InputError(
+                        f"{path}: expected an array named inputs (and targets), "
+                        f"got {', '.join(archive) or 'nothing'}"
+                    )
+                return archive["inputs"], archive.get("targets")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise

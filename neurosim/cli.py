@@ -4,6 +4,8 @@ Exit codes: 0 fine, 1 the question was answered "no", 2 bad input (one line, no 
 --debug shows it), 130 interrupted.
 """
 
+from __future__ import annotations  # annotations must not load what they name
+
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +34,11 @@ class _Commands(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"neurosim: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+        except OSError as error:  # a disk that is full, a folder that went away
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"neurosim: {error}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as stop:
             notes = getattr(stop, "__notes__", [])
@@ -256,11 +263,11 @@ def demo(folder: Path, quiet: bool) -> None:
         replicas=(3, 5, 7),
         loss="squared_error",
     )
-    click.echo(f"{network}\n\n{deployment}\n\n{campaign}\n")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ns.InputError(f"--output: expected a folder to write to, got {error}") from error
+    click.echo(f"{network}\n\n{deployment}\n\n{campaign}\n")
     with ns.run(campaign, folder / "demo.h5", progress=not quiet) as trace:
         comparison = ns.compare(trace, ns.predict(campaign, method="single-fault"))
     page = ns.write_report(comparison, folder / "report")

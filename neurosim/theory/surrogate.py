@@ -144,9 +144,13 @@ def _lattice(
     low = max(mean - reach, sum(float(e[e < 0].sum()) for e, _ in parts))
     high = min(mean + reach, sum(float(e[e > 0].sum()) for e, _ in parts))
     step = (high - low) / (points - 8)
-    # The largest effect on the lattice: laws on a lattice of their own stay exact.
+    # The largest effect and its simple fractions on the lattice: laws on a lattice of their own
+    # stay exact.
     if largest > step:
-        step = largest / np.floor(largest / step)
+        parts_of_largest = np.floor(largest / step)
+        if parts_of_largest >= 60:
+            parts_of_largest -= parts_of_largest % 60
+        step = largest / parts_of_largest
     return int(np.floor(low / step)) - 2, int(np.ceil(high / step)) + 2, float(step)
 
 
