@@ -70,12 +70,14 @@ def test_an_editable_install_finds_its_profiles(tmp_path):
         source,
         cwd=tmp_path,
     )
-    # A .pth file or import hook is only honoured in a site folder.
-    program = f"import site; site.addsitedir({str(target)!r}); {PROGRAM}"
+    # Import hooks are only installed from a site folder; the project's own install, which this
+    # environment may have, must not answer first.
     code = (
-        "import sys; sys.path = [p for p in sys.path if p]; "
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
-        f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]; " + program
+        "import site, sys\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        f"sys.path = [p for p in sys.path if p not in ('', {str(ROOT)!r})]\n"
+        "for name in [m for m in sys.modules if 'editable' in m]: del sys.modules[name]\n"
+        f"sys.path.insert(0, {str(target)!r}); site.addsitedir({str(target)!r})\n{PROGRAM}"
     )
     out = run(sys.executable, "-c", code, cwd=tmp_path)
     assert out.split() == [str(source / "neurosim" / "__init__.py"), "256", "3"]
