@@ -156,6 +156,25 @@ def test_bad_campaign_files_get_one_line(folder, change, said):
     assert not (folder / "out.h5").exists()
 
 
+def test_unknown_keys_of_a_chip_profile_are_named(folder):
+    (folder / "mine.toml").write_text(
+        '[chip]\nname = "mine"\ndescription = "x"\n[geometry]\nrow = 3\n'
+    )
+    output = refused("deploy", folder / "net.npz", folder / "mine.toml")
+    assert "did you mean rows" in output
+
+
+def test_a_network_that_does_not_fit_is_refused(folder):
+    (folder / "mine.toml").write_text(
+        '[chip]\nname = "mine"\ndescription = "x"\n[geometry]\n'
+        + "".join(
+            f'{key} = {{ value = 4, unit = "1", source = "a test", status = "assumption" }}\n'
+            for key in ("rows", "columns", "cores")
+        )
+    )
+    assert "2 short" in refused("deploy", folder / "net.npz", folder / "mine.toml")
+
+
 def test_non_finite_weights_and_inputs_are_named(folder):
     with np.load(folder / "net.npz") as archive:
         arrays = dict(archive)

@@ -1,5 +1,7 @@
 """Readers against onnxruntime, and what they say of files they cannot read."""
 
+import warnings
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -331,3 +333,31 @@ def test_paths_that_hold_no_network_are_refused(tmp_path):
         network().save(tmp_path / "none" / "n.npz")
     with pytest.raises(FormatError, match=r"ends in \.npz"):
         network().save(tmp_path / "n.onnx")
+
+
+def test_what_scikit_learn_exports_is_read(tmp_path):
+    # The real thing; its own warnings about convergence do not matter here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from skl2onnx import to_onnx
+        from sklearn.datasets import load_digits
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        x, y = load_digits(return_X_y=True)
+        x = x.astype(np.float32)
+        options = {"hidden_layer_sizes": (12, 8), "max_iter": 5, "random_state": 0}
+        models = [
+            MLPClassifier(activation=activation, **options)
+            for activation in ("relu", "logistic", "tanh")
+        ]
+        models += [make_pipeline(StandardScaler(), models[0]), MLPRegressor(**options)]
+        for model in models:
+            model.fit(x, y)
+            regression = isinstance(model, MLPRegressor)
+            made = to_onnx(model, x[:1], options=None if regression else {"zipmap": False})
+            (tmp_path / "n.onnx").write_bytes(made.SerializeToString())
+            wanted = model.predict(x)[:, None] if regression else model.predict_proba(x)
+            ours = ns.Network.load(tmp_path / "n.onnx")(x)
+            np.testing.assert_allclose(ours, wanted, atol=1e-5 * abs(wanted).max())

@@ -134,12 +134,12 @@ class Comparison:
                 f"Simulation and theory ({self.prediction.method}) disagree: "
                 f"{', '.join(wrong) or 'tail bound'}."
             )
-        open_cells = sum(int((v == CANNOT_TELL).sum()) for v in self._verdicts.values())
+        still_open = sum(int((v == CANNOT_TELL).sum()) for v in self._verdicts.values())
         total = sum(v.size for v in self._verdicts.values())
-        if open_cells > total / 2:
+        if still_open:
             return (
-                f"Nothing contradicts the theory ({self.prediction.method}), but most verdicts "
-                "are open: more trials would tell."
+                f"Simulation and theory ({self.prediction.method}) agree where the trials can "
+                f"tell; {still_open} of {total} verdicts are open and need more trials."
             )
         return f"Simulation and theory ({self.prediction.method}) agree."
 

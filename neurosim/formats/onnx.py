@@ -38,6 +38,7 @@ _READ = (
     "Sub",
     "Mul",
     "Div",
+    "Scaler",
     *_ACTIVATIONS,
     "Softmax",
     *_PASSED,
@@ -249,6 +250,9 @@ def _step(node: Any, values: Mapping[str, Any]) -> Any:
             return _affine(node.op_type, arguments)
         case kind if kind in _ACTIVATIONS:
             return _activated(arguments[0], kind, attributes)
+        case "Scaler":
+            chain = arguments[0].plus(-np.asarray(attributes["offset"], np.float64))
+            return chain.times(np.asarray(attributes["scale"], np.float64))
         case "Softmax":
             chain = arguments[0].plain()
             closed = chain if chain.matrix is None else chain.closed(Activation("identity"))

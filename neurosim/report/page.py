@@ -58,10 +58,8 @@ def _section(title: str, text: str, picture: bytes | None, instead: str) -> str:
 
 
 def _share(value: float) -> str:
-    """A probability as people read it."""
-    if value == 0:
-        return "never"
-    return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}"
+    """A share as people read it."""
+    return f"{value:.2%}" if value >= 1e-3 or value == 0 else f"{100 * value:.1e} %"
 
 
 def _answer(comparison: Comparison) -> str:
@@ -77,10 +75,15 @@ def _answer(comparison: Comparison) -> str:
     ]
     n = statistics.errors.count
     if campaign.epsilons:
-        rates = statistics.exceedances_any[-1] / n
+        seen = np.flatnonzero(statistics.exceedances_any.any(axis=1))
+        # The largest threshold that was reached at all tells most.
+        at = int(seen[-1]) if len(seen) else 0
+        rates = statistics.exceedances_any[at] / n
         words.append(
-            f"Some output is off by {campaign.epsilons[-1]:g} or more in {_share(rates.mean())} of "
+            f"Some output is off by {campaign.epsilons[at]:g} or more in {_share(rates.mean())} of "
             f"presentations ({_share(float(rates.max()))} for the worst input)."
+            if len(seen)
+            else f"No output was ever off by {campaign.epsilons[0]:g} or more."
         )
     if statistics.accuracy is not None:
         words.append(
