@@ -36,6 +36,18 @@ def _logistic(t: Array) -> Array:
     return np.where(t >= 0, 1, e) / (1 + e)
 
 
+def _logistic_slope(t: Array) -> Array:
+    """The derivative of `_logistic`; s * (1 - s) would be 0 far above 0 and right far below."""
+    e = np.exp(-np.abs(t))
+    return e / (1 + e) ** 2
+
+
+def _scaled(factor: float, z: Array) -> Array:
+    """Factor * z in the dtype of z; what is too large for it saturates as infinity does."""
+    with np.errstate(over="ignore"):
+        return z.dtype.type(factor) * z
+
+
 @dataclass(frozen=True)
 class Activation:
     """An elementwise activation function with its derivatives.
@@ -135,7 +147,7 @@ class Activation:
             case "leaky_relu":
                 return np.where(z > 0, z, z.dtype.type(self.parameter) * z)
             case "sigmoid":
-                return _logistic(z.dtype.type(self.parameter) * z)
+                return _logistic(_scaled(self.parameter, z))
             case "tanh":
                 return np.tanh(z)
             case _:
@@ -151,10 +163,10 @@ class Activation:
             case "leaky_relu":
                 return np.where(z > 0, z.dtype.type(1), z.dtype.type(self.parameter))
             case "sigmoid":
-                s = _logistic(z.dtype.type(self.parameter) * z)
-                return z.dtype.type(self.parameter) * s * (1 - s)
+                slope = _logistic_slope(_scaled(self.parameter, z))
+                return z.dtype.type(self.parameter) * slope
             case "tanh":
-                return 1 - np.tanh(z) ** 2
+                return 4 * _logistic_slope(_scaled(2, z))
             case _:
                 return _logistic(z)
 
@@ -162,14 +174,12 @@ class Activation:
         """phi''(z), elementwise; 0 for piecewise linear activations, whose kinks it cannot show."""
         match self.kind:
             case "sigmoid":
-                s = _logistic(z.dtype.type(self.parameter) * z)
-                return z.dtype.type(self.parameter) ** 2 * s * (1 - s) * (1 - 2 * s)
+                slope, bend = self.derivative(z), np.tanh(_scaled(self.parameter / 2, z))
+                return -z.dtype.type(self.parameter) * slope * bend
             case "tanh":
-                t = np.tanh(z)
-                return -2 * t * (1 - t**2)
+                return -2 * np.tanh(z) * self.derivative(z)
             case "softplus":
-                s = _logistic(z)
-                return s * (1 - s)
+                return _logistic_slope(z)
             case _:
                 return np.zeros_like(z)
 

@@ -254,5 +254,5 @@ def _prepare(
             return codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
         return _CODES[kind], (sigmoid(z), sigmoid(-z))
     if kind == "softplus":
-        return _CODES[kind], (z, activation.derivative(z))
+        return _CODES[kind], (z, z)
     return _CODES[kind], (np.maximum(z, 0), np.minimum(z, 0))

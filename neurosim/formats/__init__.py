@@ -15,8 +15,13 @@ Parts: TypeAlias = tuple[tuple[Dense, ...], str | None, tuple[int, ...]]
 
 
 def _read_onnx(path: Path) -> Parts:
-    from neurosim.formats.onnx import read_onnx
-
+    try:
+        from neurosim.formats.onnx import read_onnx
+    except Exception as error:  # a protobuf that does not fit raises TypeError or its own errors
+        raise FormatError(
+            f"{path}: expected the package onnx to read .onnx files, got: "
+            f"{' '.join(str(error).split())}; is it installed and does it import?"
+        ) from error
     return read_onnx(path)
 
 
@@ -39,5 +44,7 @@ def read_network(path: Path) -> Parts:
         )
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing there"
-        raise FormatError(f"{path}: expected a network file, got {found}")
+        raise FormatError(
+            f"{path}: expected a network file ({', '.join(_READERS)} are read), got {found}"
+        )
     return _READERS[path.suffix](path)

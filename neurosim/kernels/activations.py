@@ -2,7 +2,7 @@
 
 The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
 for the sigmoid family (z alone where sigma(a z) would underflow: "wide"), max(z, 0) and min(z, 0)
-for the piecewise linear one, z and sigma(z) for softplus. All stays in the dtype of the arrays;
+for the piecewise linear one, z alone for softplus. All stays in the dtype of the arrays;
 constants are cast to it, else float32 arithmetic would silently widen.
 """
 
@@ -21,6 +21,8 @@ __all__ = [
     "WIDE_SIGMOID",
     "WIDE_TANH",
     "change_row",
+    "sigmoid_change",
+    "softplus_change",
 ]
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, WIDE_SIGMOID, WIDE_TANH = range(8)
@@ -89,23 +91,28 @@ def _sigmoid_row_double(first, second, dz, gain, scale, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _wide_sigmoid_row(first, dz, gain, scale, out):
-    """The same from z itself, for layers in which some sigma(a z) is too small a number.
+def sigmoid_change(a, d):
+    """sigma(a + d) - sigma(a) to full relative precision, for any a and d.
 
     Far changes are differences of sigma, or of 1 - sigma on the side where that is the small one.
     """
-    for i in range(len(dz)):
-        a, d = gain * float(first[i]), gain * float(dz[i])
-        side = 1.0 if a < 0.0 else -1.0  # sigma(side a) is the small one of the two
-        small = math.exp(side * a) / (1.0 + math.exp(side * a))
+    side = 1.0 if a < 0.0 else -1.0  # sigma(side a) is the small one of the two
+    e = math.exp(side * a)
+    small = e / (1.0 + e)
+    if abs(d) > 30.0:
         moved = side * (a + d)
-        if abs(d) > 30.0:
-            e = math.exp(-abs(moved))
-            after = 1.0 / (1.0 + e) if moved > 0.0 else e / (1.0 + e)
-            out[i] = scale * side * (after - small)
-        else:
-            e = math.expm1(side * d)
-            out[i] = scale * side * (small * (1.0 - small) * e / (1.0 + small * e))
+        e = math.exp(-abs(moved))
+        after = 1.0 / (1.0 + e) if moved > 0.0 else e / (1.0 + e)
+        return side * (after - small)
+    m = math.expm1(side * d)
+    return side * (small * (1.0 - small) * m / (1.0 + small * m))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _wide_sigmoid_row(first, dz, gain, scale, out):
+    """The same as the other sigmoid rows, from z itself, where some sigma(a z) underflows."""
+    for i in range(len(dz)):
+        out[i] = scale * sigmoid_change(gain * float(first[i]), gain * float(dz[i]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -123,21 +130,24 @@ def _softplus(z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softplus_row(first, second, dz, out):
+def softplus_change(z, d):
     """log((1 + exp(z + d)) / (1 + exp(z))), in the form that does not cancel where z lies.
 
     Below 0 that is log1p(sigma(z) expm1(d)), above it d + log1p(sigma(-z) expm1(-d)): the factor
     of expm1 is at most 1/2. Where expm1 would overflow the two values are far apart.
     """
+    if abs(d) > 500.0:
+        return _softplus(z + d) - _softplus(z)
+    e = math.exp(-abs(z))
+    if z <= 0.0:
+        return math.log1p(e / (1.0 + e) * math.expm1(d))
+    return d + math.log1p(e / (1.0 + e) * math.expm1(-d))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _softplus_row(first, dz, out):
     for i in range(len(dz)):
-        d, z = float(dz[i]), float(first[i])
-        if abs(d) > 500.0:
-            out[i] = _softplus(z + d) - _softplus(z)
-        elif z <= 0.0:
-            out[i] = math.log1p(float(second[i]) * math.expm1(d))
-        else:
-            e = math.exp(-z)
-            out[i] = d + math.log1p(e / (1.0 + e) * math.expm1(-d))
+        out[i] = softplus_change(float(first[i]), float(dz[i]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -157,7 +167,7 @@ def change_row(kind, parameter, first, second, dz, out):
     elif kind in (RELU, LEAKY_RELU):
         _relu_row(first, second, dz, parameter, out)
     elif kind == SOFTPLUS:
-        _softplus_row(first, second, dz, out)
+        _softplus_row(first, dz, out)
     else:
         for i in range(len(dz)):
             out[i] = dz[i]

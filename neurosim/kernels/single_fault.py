@@ -8,6 +8,8 @@ import math
 import numpy as np
 from numba import njit
 
+from neurosim.kernels.activations import sigmoid_change, softplus_change
+
 __all__ = [
     "IDENTITY",
     "LEAKY_RELU",
@@ -58,7 +60,7 @@ def _logistic(a):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _change(code, gain, scale, z, h):
-    """phi(z + h) - phi(z); the exponentials have negative arguments and never overflow."""
+    """phi(z + h) - phi(z)."""
     if code == IDENTITY:
         return h
     if code == LEAKY_RELU:
@@ -67,15 +69,8 @@ def _change(code, gain, scale, z, h):
             return h if new > 0.0 else gain * new - z
         return gain * h if new <= 0.0 else new - gain * z
     if code == LOGISTIC:
-        s, c = _logistic(gain * z)
-        m = math.expm1(-abs(gain * h))
-        if h <= 0.0:
-            return scale * s * c * m / (1.0 + s * m)
-        return -scale * s * c * m / (1.0 + c * m)
-    s, c = _logistic(z)
-    if h <= 0.0:
-        return math.log1p(s * math.expm1(h))
-    return h + math.log1p(c * math.expm1(-h))
+        return scale * sigmoid_change(gain * z, gain * h)
+    return softplus_change(z, h)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)

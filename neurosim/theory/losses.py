@@ -107,7 +107,8 @@ def _softmax_growth(u: Array, dy: Array) -> tuple[Array, Array]:
     if top.max(initial=0.0) <= _LARGE:
         m = np.expm1(dy)
         mean = (u * m).sum(axis=-1, keepdims=True)
-        return u * (m - mean) / (1 + mean), np.log1p(mean)
+        if mean.min(initial=0.0) > -0.5:  # else 1 + mean would cancel
+            return u * (m - mean) / (1 + mean), np.log1p(mean)
     e = np.exp(dy - top)
     total = (u * e).sum(axis=-1, keepdims=True)
     return u * (e - total) / total, np.log(total) + top
