@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.errors import InputError
+from neurosim.errors import FormatError, InputError
 from neurosim.formats import read_network, write_npz
 from neurosim.layers import Activation, Array, Dense, softmax
 
@@ -132,7 +132,10 @@ class Network:
         >>> Network.load("digits.onnx")  # doctest: +SKIP
         """
         layers, readout, input_shape = read_network(Path(path))
-        return Network(layers=layers, readout=readout, input_shape=input_shape)
+        try:
+            return Network(layers=layers, readout=readout, input_shape=input_shape)
+        except InputError as error:
+            raise FormatError(f"{path}: {error}") from error
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network as .npz (the keys are documented in docs/formats.md)."""

@@ -52,6 +52,23 @@ def test_small_errors_keep_their_relative_accuracy(activation):
     assert abs(plain / exact - 1).max() > 1e-3
 
 
+@pytest.mark.parametrize("activation", ["softplus", "sigmoid(4)", "tanh"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_far_changes_across_saturation_are_exact(activation, dtype):
+    # Golden values far down, a fault that lifts them all the way up, and the reverse.
+    for bias in (-100.0, 100.0, -250.0, 250.0):
+        network = ns.Network.dense(
+            weights=[[[bias]], [[1.0]]],
+            biases=[[-bias / 2], [0.0]],
+            activations=[activation, "identity"],
+        )
+        inputs = np.array([[1.0], [0.5], [2.0]])
+        batch = one(network, inputs, neurons=[(0, 0, 0, 3)])
+        exact = make_backend("reference", network, inputs, "float64").errors(batch)
+        ours = make_backend("compiled", network, inputs, dtype).errors(batch)
+        np.testing.assert_allclose(ours, exact, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
 def test_wide_layers_take_every_path_of_the_compiled_backend():
     # Long and short lists, dense rows, rows that become dense late, passing and lasting events.
     rng = np.random.default_rng(5)

@@ -5,8 +5,10 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +63,7 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
     return tuple(layers), readout, _input_shape(path, arrays, layers[0].n_in)
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def _arrays(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path):  # np.load takes some foreign bytes for a pickle
             pass
@@ -153,4 +155,5 @@ def write_npz(
     except OSError as error:
         raise FormatError(f"{path}: expected a place to write to, got {error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # moved, or never made
+            aside.unlink()

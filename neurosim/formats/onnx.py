@@ -1,25 +1,22 @@
 """Dense networks from ONNX graphs as torch, Keras (tf2onnx), scikit-learn (skl2onnx) export them.
 
-The graph is read as a chain: affine steps are gathered (in float64) until an activation closes a
-layer. What is no chain of such steps is an error that names the node.
+The graph is read as a chain of steps (`neurosim.formats.chain`). What is no such chain is an error
+that names the node.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper, numpy_helper
 
 from neurosim.errors import FormatError, InputError
-from neurosim.layers import Activation, Array, Dense
-
-try:
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx import external_data_helper, numpy_helper
-except ImportError as error:
-    raise FormatError(f"expected the package onnx to read .onnx files, got: {error}") from error
+from neurosim.formats.chain import BATCH, Chain, Layout, UnreadableError
+from neurosim.layers import Array, Dense
 
 __all__ = ["read_onnx"]
 
@@ -30,7 +27,7 @@ _ACTIVATIONS = {
     "Sigmoid": "sigmoid",
     "LeakyRelu": "leaky_relu",
 }
-_PASSED = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
+_RESHAPING = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Transpose")
 _READ = (
     "MatMul",
     "Gemm",
@@ -41,105 +38,30 @@ _READ = (
     "Scaler",
     *_ACTIVATIONS,
     "Softmax",
-    *_PASSED,
+    *_RESHAPING,
     "Constant",
 )
-
-
-class _UnreadableError(Exception):
-    """Why a node has no place in a network; the caller adds which node it is."""
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """A tensor computed from the input: finished layers, then one affine step.
-
-    The step is gain * (matrix @ y + shift), or gain * (scale * y + shift) while matrix is None.
-    The gain is a positive scalar that is kept apart, as it may turn out to be that of a sigmoid.
-    """
-
-    layers: tuple[Dense, ...] = ()
-    matrix: Array | None = None
-    scale: Array | float = 1.0
-    shift: Array | float = 0.0
-    gain: float = 1.0
-    softmax: bool = False
-
-    @property
-    def bare(self) -> bool:
-        """Whether the affine step does nothing."""
-        return (
-            self.matrix is None
-            and self.gain == 1
-            and not np.any(self.shift)
-            and bool(np.all(np.asarray(self.scale) == 1))
-        )
-
-    def plain(self) -> "_Chain":
-        """The same with the gain multiplied in."""
-        if self.matrix is None:
-            return replace(
-                self,
-                scale=self.gain * np.asarray(self.scale),
-                shift=self.gain * np.asarray(self.shift),
-                gain=1.0,
-            )
-        return replace(
-            self, matrix=self.gain * self.matrix, shift=self.gain * np.asarray(self.shift), gain=1.0
-        )
-
-    def times(self, factor: Array) -> "_Chain":
-        if factor.size == 1 and factor.item() > 0:
-            return replace(self, gain=self.gain * factor.item())
-        chain, factor = self.plain(), _vector(factor)
-        shift = np.asarray(chain.shift) * factor
-        if chain.matrix is None:
-            return replace(chain, scale=np.asarray(chain.scale) * factor, shift=shift)
-        return replace(chain, matrix=np.reshape(factor, (-1, 1)) * chain.matrix, shift=shift)
-
-    def plus(self, term: Array) -> "_Chain":
-        chain = self.plain()
-        return replace(chain, shift=np.asarray(chain.shift) + _vector(term))
-
-    def through(self, weight: Array) -> "_Chain":
-        """A matrix product W @ y, W (n_out, n_in)."""
-        chain = self.plain()
-        if chain.matrix is not None:  # a linear layer of its own on the chip
-            chain = chain.closed(Activation("identity"))
-        n_in = weight.shape[1]
-        if chain.layers and chain.layers[-1].n_out != n_in:
-            raise _UnreadableError(
-                f"expected a weight for {chain.layers[-1].n_out} inputs, got {weight.shape}"
-            )
-        scale = np.broadcast_to(np.asarray(chain.scale, np.float64), (n_in,))
-        shift = np.broadcast_to(np.asarray(chain.shift, np.float64), (n_in,))
-        return _Chain(layers=chain.layers, matrix=weight * scale, shift=weight @ shift)
-
-    def closed(self, activation: Activation) -> "_Chain":
-        """The affine step and an activation as a layer."""
-        if self.softmax:
-            raise _UnreadableError("expected Softmax as the last step, for it is the read-out")
-        if self.matrix is None:
-            raise _UnreadableError("expected a MatMul or Gemm before every activation")
-        shift = np.broadcast_to(np.asarray(self.shift, np.float64), (len(self.matrix),))
-        layer = Dense(weight=self.matrix, bias=shift, activation=activation)
-        return _Chain(layers=(*self.layers, layer))
-
-
-def _vector(constant: Array) -> Array:
-    """A constant to add or multiply: a scalar or one value a unit."""
-    if constant.size == 1:
-        return constant.reshape(())
-    if constant.size != constant.shape[-1]:
-        raise _UnreadableError(
-            f"expected one value a unit, got a constant of shape {constant.shape}"
-        )
-    return constant.reshape(-1)
+_REAL_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+# Before opset 7, sums and products of tensors of unlike shape had an axis of their own.
+_FIRST_OPSET = 7
 
 
 def read_onnx(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]]:
-    """Layers, read-out and input shape of an ONNX file."""
-    graph = _load(path).graph
+    """Layers, read-out and input shape of an ONNX file.
+
+    Raises
+    ------
+    FormatError
+        If the file is truncated or foreign, or the graph is no chain of the nodes that are read;
+        the message names the node.
+    """
+    model = _load(path)
+    graph = model.graph
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < _FIRST_OPSET:
+        raise FormatError(
+            f"{path}: expected opset {_FIRST_OPSET} or later, got {opset}; export it anew"
+        )
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     inputs = [item for item in graph.input if item.name not in constants]
     if len(inputs) != 1:
@@ -147,30 +69,28 @@ def read_onnx(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...
             f"{path}: expected a graph with one input, got {len(inputs)}: "
             f"{', '.join(item.name for item in inputs)}"
         )
-    wanted, nodes = _wanted(path, graph)
-    values: dict[str, Any] = {**constants, inputs[0].name: _Chain(), "": None}
+    wanted, nodes = _wanted(path, graph, constants)
+    start = _start(inputs[0])
+    values: dict[str, Any] = {**constants, inputs[0].name: start, "": None}
     for node in nodes:
         try:
-            values[node.output[0]] = _step(node, values)
-        except (_UnreadableError, InputError, ValueError) as error:
+            # Numbers too large to fold become infinite, which the layer then refuses.
+            with np.errstate(all="ignore"):
+                values[node.output[0]] = _step(node, values, opset)
+        except (UnreadableError, InputError, ValueError, TypeError, IndexError) as error:
             name = f" {node.name!r}" if node.name else f" making {node.output[0]!r}"
             raise FormatError(f"{path}: node{name} ({node.op_type}): {error}") from error
     chain = values.get(wanted)
-    if not isinstance(chain, _Chain):
+    if not isinstance(chain, Chain):
         raise FormatError(f"{path}: expected output {wanted!r} to depend on the input, it does not")
-    softmax = chain.softmax
-    if chain.matrix is not None:
-        chain = chain.plain().closed(Activation("identity"))
-    if not chain.layers or not (chain.bare or softmax):
-        raise FormatError(
-            f"{path}: expected a chain that ends in a weighted layer, its activation or Softmax, "
-            f"got {'nothing of the kind' if not chain.layers else 'an affine step after it'}"
-        )
-    return (
-        chain.layers,
-        "softmax" if softmax else None,
-        _input_shape(inputs[0], chain.layers[0].n_in),
-    )
+    try:
+        chain = chain.finished()
+    except (UnreadableError, InputError) as error:
+        raise FormatError(f"{path}: output {wanted!r}: {error}") from error
+    n_in = chain.layers[0].n_in
+    # In columns, an input is one column of the tensor.
+    shape = start.shape if start.size == n_in and chain.layout != "columns" else None
+    return chain.layers, "softmax" if chain.softmax else None, shape or (n_in,)
 
 
 def _load(path: Path) -> Any:
@@ -193,33 +113,65 @@ def _load(path: Path) -> Any:
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise FormatError(f"{path}: expected readable external data, got {error}") from error
+        raise FormatError(
+            f"{path}: expected readable external data in the folder of the file, got "
+            f"{_one_line(error)}"
+        ) from error
+    try:
+        onnx.checker.check_model(model)
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise FormatError(f"{path}: expected a valid ONNX graph, got {_one_line(error)}") from error
     return model
 
 
-def _wanted(path: Path, graph: Any) -> tuple[str, list[Any]]:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _start(item: Any) -> Chain:
+    """The input of the graph; its first axis counts inputs unless the shape says otherwise."""
+    if not item.type.tensor_type.HasField("shape"):
+        return Chain(shape=None)
+    sizes = tuple(d.dim_value for d in item.type.tensor_type.shape.dim)
+    if len(sizes) < 2:
+        return Chain(shape=sizes, layout="vector")
+    # (n_in, n_inputs): the first axis has a length and the second has none, or 1.
+    columns = len(sizes) == 2 and sizes[0] > 0 and sizes[1] <= 1
+    layout: Layout = "open" if columns else "rows"
+    return Chain(shape=sizes[1:], layout=layout, batch=max(0, sizes[0]))
+
+
+def _wanted(path: Path, graph: Any, constants: Mapping[str, Array]) -> tuple[str, list[Any]]:
     """The output to read and the nodes it needs, in order.
 
     Classifiers from skl2onnx have a branch for the label, which is left out, and pack the
-    probabilities in a ZipMap.
+    probabilities in a ZipMap; with two classes they are 1 - p and p, of one neuron p.
     """
     makers = {name: node for node in graph.node for name in node.output}
+
+    def made_by(name: str, kind: str) -> Any:
+        return makers[name] if name in makers and makers[name].op_type == kind else None
+
     names = [item.name for item in graph.output]
     if len(names) > 1:
         numbers = [
             item.name
             for item in graph.output
-            if item.type.tensor_type.elem_type in (1, 10, 11)
-            or (item.name in makers and makers[item.name].op_type == "ZipMap")
+            if item.type.tensor_type.elem_type in _REAL_TYPES or made_by(item.name, "ZipMap")
         ]
         if len(numbers) != 1:
             raise FormatError(
-                f"{path}: expected one output of real numbers, got {', '.join(names)}"
+                f"{path}: expected one output of real numbers, got {len(numbers)} among "
+                f"{', '.join(names)}"
             )
         names = numbers
     wanted = names[0]
-    if wanted in makers and makers[wanted].op_type == "ZipMap":
+    if made_by(wanted, "ZipMap"):
         wanted = makers[wanted].input[0]
+    pair = made_by(wanted, "Concat")
+    rest = made_by(pair.input[0], "Sub") if pair and len(pair.input) == 2 else None
+    if rest and rest.input[1] == pair.input[1] and constants.get(rest.input[0]) == 1:
+        wanted = pair.input[1]
     needed, open_names = set(), [wanted]
     while open_names:
         node = makers.get(open_names.pop())
@@ -229,53 +181,42 @@ def _wanted(path: Path, graph: Any) -> tuple[str, list[Any]]:
     return wanted, [node for node in graph.node if node.output[0] in needed]
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-
-
-def _step(node: Any, values: Mapping[str, Any]) -> Any:
-    """The value a node makes: a constant array or a `_Chain`."""
-    arguments: list[Any] = [values.get(name) for name in node.input]
-    attributes = _attributes(node)
-    if node.op_type == "Constant":
+def _step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
+    """The value a node makes: a constant array or a `Chain`."""
+    unknown = [name for name in node.input if name not in values]
+    if unknown:
+        raise UnreadableError(f"expected inputs that other nodes make, got {unknown[0]!r}")
+    arguments: list[Any] = [values[name] for name in node.input]
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    kind = node.op_type if node.domain in ("", "ai.onnx", "ai.onnx.ml") else "unknown"
+    if kind == "Constant":
         return _constant(attributes)
-    if all(not isinstance(a, _Chain) for a in arguments):
-        return _folded(node.op_type, arguments, attributes)
-    if sum(isinstance(a, _Chain) for a in arguments) > 1:
-        raise _UnreadableError("expected one computed input, got two: only chains are read")
-    match node.op_type:
+    if kind == "Shape" and isinstance(arguments[0], Chain):
+        return _shape_of(arguments[0], attributes)
+    chains = [a for a in arguments if isinstance(a, Chain)]
+    if not chains:
+        return _folded(kind, arguments, attributes)
+    if kind not in _READ:
+        raise UnreadableError(f"expected one of {', '.join(_READ)}")
+    if len(chains) > 1:
+        raise UnreadableError("expected one computed input, got two: only chains are read")
+    match kind:
         case "MatMul" | "Gemm":
-            return _product(node.op_type, arguments, attributes)
+            return _product(kind, arguments, attributes)
         case "Add" | "Sub" | "Mul" | "Div":
-            return _affine(node.op_type, arguments)
-        case kind if kind in _ACTIVATIONS:
-            return _activated(arguments[0], kind, attributes)
+            return _affine(kind, arguments)
         case "Scaler":
-            chain = arguments[0].plus(-np.asarray(attributes["offset"], np.float64))
-            return chain.times(np.asarray(attributes["scale"], np.float64))
+            offset, scale = (attributes.get(k, v) for k, v in (("offset", 0.0), ("scale", 1.0)))
+            return chains[0].plus(-np.asarray(offset, np.float64)).times(np.asarray(scale, float))
         case "Softmax":
-            chain = arguments[0].plain()
-            closed = chain if chain.matrix is None else chain.closed(Activation("identity"))
-            if (
-                not closed.bare
-                or not closed.layers
-                or closed.layers[-1].activation.kind != ("identity")
-            ):
-                raise _UnreadableError("expected Softmax after a MatMul, Gemm or Add")
-            if attributes.get("axis", -1) not in (-1, 1):
-                raise _UnreadableError(f"expected Softmax over axis 1, got {attributes['axis']}")
-            return replace(closed, softmax=True)
-        case kind if kind in _PASSED:
-            return _passed(kind, arguments, attributes)
+            _check_axis(chains[0], attributes.get("axis", 1 if opset < 13 else -1), opset)
+            return chains[0].read_out()
+        case "LeakyRelu":
+            return chains[0].activated("leaky_relu", float(attributes.get("alpha", 0.01)))
+        case "Sigmoid" | "Relu" | "Tanh" | "Softplus":
+            return chains[0].activated(_ACTIVATIONS[kind], 0.0)
         case _:
-            raise _UnreadableError(f"expected one of {', '.join(_READ)}")
-
-
-def _activated(chain: _Chain, kind: str, attributes: Mapping[str, Any]) -> _Chain:
-    if kind == "Sigmoid":
-        return replace(chain, gain=1.0).closed(Activation("sigmoid", chain.gain))
-    slope = float(attributes.get("alpha", 0.01)) if kind == "LeakyRelu" else 0.0
-    return chain.plain().closed(Activation(_ACTIVATIONS[kind], slope))
+            return _passed(kind, arguments, attributes)
 
 
 def _constant(attributes: Mapping[str, Any]) -> Array:
@@ -283,53 +224,73 @@ def _constant(attributes: Mapping[str, Any]) -> Array:
         if key in attributes:
             value = attributes[key]
             return numpy_helper.to_array(value) if key == "value" else np.asarray(value)
-    raise _UnreadableError("expected a constant of numbers")
+    raise UnreadableError("expected a constant of numbers")
 
 
-def _folded(kind: str, arguments: Iterable[Any], attributes: Mapping[str, Any]) -> Array:
+def _shape_of(chain: Chain, attributes: Mapping[str, Any]) -> Array:
+    """A computed shape, as torch writes x.view(x.size(0), -1)."""
+    if chain.layout != "rows" or chain.shape is None or 0 in chain.shape:
+        raise UnreadableError("expected an input whose shape the file states")
+    sizes = [chain.batch or BATCH, *chain.shape]
+    return np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)
+
+
+def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Array:
     """A node of constants alone, as exporters leave them behind."""
-    first, *rest = arguments
+    first, *rest = arguments or [None]
+    axes = rest[0] if rest else attributes.get("axes")
     match kind:
         case "Transpose":
             return np.transpose(first, attributes.get("perm"))
         case "Reshape":
             return np.reshape(first, rest[0])
-        case "Identity" | "Cast":
+        case "Identity":
             return np.asarray(first)
-        case "Unsqueeze" | "Squeeze":
-            return np.asarray(first).reshape(-1)
+        case "Cast":
+            return np.asarray(first).astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))
+        case "Squeeze":
+            return np.squeeze(first, None if axes is None else tuple(np.ravel(axes)))
+        case "Unsqueeze":
+            return np.expand_dims(first, tuple(np.ravel(axes)))
+        case "Gather":
+            return np.take(first, rest[0], axis=attributes.get("axis", 0))
+        case "Concat":
+            return np.concatenate(arguments, axis=attributes["axis"])
         case _:
-            raise _UnreadableError("expected an input that depends on the network's input")
+            raise UnreadableError("expected an input that depends on the network's input")
 
 
-def _weight(value: Any) -> Array:
-    weight = np.asarray(value, np.float64)
-    if weight.ndim != 2:
-        raise _UnreadableError(f"expected a weight with two axes, got shape {weight.shape}")
-    return weight
+def _real(value: Any) -> Array:
+    """A constant to compute with, as float64."""
+    array = np.asarray(value)
+    if array.dtype.kind in "iubcOSU":  # whole numbers: a division of theirs would be another one
+        raise UnreadableError(f"expected a constant of real numbers, got {array.dtype}")
+    return array.astype(np.float64)
 
 
-def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> _Chain:
-    if not isinstance(arguments[0], _Chain):
-        raise _UnreadableError("expected the weight as the second factor")
-    weight = _weight(arguments[1])
+def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Chain:
+    first = not isinstance(arguments[0], Chain)
+    if first and kind == "Gemm":
+        raise UnreadableError("expected the weight as the second factor")
+    chain, other = (arguments[1], arguments[0]) if first else (arguments[0], arguments[1])
+    weight = _real(other)
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise UnreadableError(f"expected a weight with two axes, got shape {weight.shape}")
     if kind == "MatMul":
-        return arguments[0].through(weight.T)
+        return chain.through(weight if first else weight.T, first=first)
     if attributes.get("transA", 0):
-        raise _UnreadableError("expected transA = 0 for inputs in rows, got 1")
+        raise UnreadableError("expected transA = 0 for inputs in rows, got 1")
     weight = weight if attributes.get("transB", 0) else weight.T
-    chain = arguments[0].through(attributes.get("alpha", 1.0) * weight)
+    product = chain.through(attributes.get("alpha", 1.0) * weight)
     if len(arguments) > 2 and arguments[2] is not None:
-        chain = chain.plus(attributes.get("beta", 1.0) * np.asarray(arguments[2], np.float64))
-    return chain
+        product = product.plus(attributes.get("beta", 1.0) * _real(arguments[2]))
+    return product
 
 
-def _affine(kind: str, arguments: list[Any]) -> _Chain:
-    behind = isinstance(arguments[0], _Chain)
+def _affine(kind: str, arguments: list[Any]) -> Chain:
+    behind = isinstance(arguments[0], Chain)
     chain, other = (arguments[0], arguments[1]) if behind else (arguments[1], arguments[0])
-    if chain.softmax:
-        raise _UnreadableError("expected Softmax as the last step, for it is the read-out")
-    constant = np.asarray(other, np.float64)
+    constant = _real(other)
     match kind:
         case "Add":
             return chain.plus(constant)
@@ -338,26 +299,46 @@ def _affine(kind: str, arguments: list[Any]) -> _Chain:
         case "Sub":
             return chain.plus(-constant) if behind else chain.times(np.array(-1.0)).plus(constant)
         case _:
-            if not behind:
-                raise _UnreadableError("expected a constant divisor")
+            if not behind or not constant.all():
+                raise UnreadableError("expected a constant divisor other than 0")
             return chain.times(1 / constant)
 
 
-def _passed(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> _Chain:
-    """Steps that change nothing for one row an input."""
-    chain: _Chain = arguments[0] if isinstance(arguments[0], _Chain) else arguments[-1]
-    if kind == "Reshape":
-        shape = arguments[1] if len(arguments) > 1 else attributes.get("shape")
-        if shape is None or len(np.ravel(shape)) != 2:
-            raise _UnreadableError(f"expected a shape of two axes, inputs and units, got {shape}")
-    if kind == "Flatten" and attributes.get("axis", 1) != 1:
-        raise _UnreadableError(f"expected axis 1, got {attributes['axis']}")
-    if kind == "Cast" and attributes.get("to") not in (1, 10, 11):
-        raise _UnreadableError("expected a cast to real numbers")
-    return chain
+def _check_axis(chain: Chain, axis: int, opset: int) -> None:
+    """A softmax is over the units of one input, all of them."""
+    wanted = 1 if chain.layout == "rows" else 0
+    axes = len(chain.shape or ()) + (chain.layout != "vector")
+    # Up to opset 12 everything from the axis on is one row; later it is the axis alone.
+    one_row = chain.layout != "columns" if opset < 13 else len(chain.shape or ()) == 1
+    if not (-axes <= axis < axes) or axis % axes != wanted or not one_row:
+        raise UnreadableError(f"expected Softmax over the units, axis {wanted}, got axis {axis}")
 
 
-def _input_shape(item: Any, n_in: int) -> tuple[int, ...]:
-    """Shape of one input where the graph states it, else (n_in,)."""
-    sizes = [d.dim_value for d in item.type.tensor_type.shape.dim][1:]
-    return tuple(sizes) if sizes and min(sizes) > 0 and int(np.prod(sizes)) == n_in else (n_in,)
+def _passed(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Chain:
+    """Steps that leave the values of every input as they are, and in their order."""
+    if not isinstance(arguments[0], Chain):
+        raise UnreadableError("expected a constant shape, got one that depends on the values")
+    chain: Chain = arguments[0]
+    axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
+    match kind:
+        case "Dropout":
+            if len(arguments) > 2 and arguments[2] is not None and np.any(arguments[2]):
+                raise UnreadableError("expected a trained network, got training_mode = 1")
+        case "Cast":
+            if attributes.get("to") not in _REAL_TYPES:
+                raise UnreadableError("expected a cast to real numbers")
+        case "Flatten":
+            rank = len(chain.shape or ()) + 1
+            if attributes.get("axis", 1) not in (1, 1 - rank):
+                raise UnreadableError(f"expected axis 1, got {attributes['axis']}")
+            return chain.flattened()
+        case "Reshape":
+            target = arguments[1] if len(arguments) > 1 else attributes["shape"]
+            if attributes.get("allowzero", 0) and 0 in np.asarray(target):
+                raise UnreadableError("expected a shape without sizes of 0")
+            return chain.reshaped(np.ravel(target).tolist())
+        case "Squeeze":
+            return chain.squeezed(None if axes is None else np.ravel(axes).tolist())
+        case "Transpose":
+            return chain.transposed(attributes.get("perm"))
+    return replace(chain)

@@ -21,7 +21,7 @@ def central_moments(values):
     low, high = origin.copy(), origin.copy()
     for t in range(n):
         for c in range(cells):
-            v = float(values[t, c])
+            v = np.float64(values[t, c])
             mean[c] += v - origin[c]
             low[c] = min(low[c], v)
             high[c] = max(high[c], v)
@@ -30,7 +30,7 @@ def central_moments(values):
     m2, m3, m4 = np.zeros(cells), np.zeros(cells), np.zeros(cells)
     for t in range(n):
         for c in range(cells):
-            d = float(values[t, c]) - mean[c]
+            d = np.float64(values[t, c]) - mean[c]
             square = d * d
             m2[c] += square
             m3[c] += square * d
@@ -51,7 +51,7 @@ def fill_histogram(values, edges):
     counts = np.zeros((cells, bins), np.int64)
     for t in range(n):
         for c in range(cells):
-            v = float(values[t, c])
+            v = np.float64(values[t, c])
             if v == 0.0:
                 counts[c, middle] += 1
             else:
@@ -72,7 +72,7 @@ def count_exceedances(values, n_outputs, epsilons):
         for i in range(inputs):
             largest = 0.0
             for c in range(i * n_outputs, (i + 1) * n_outputs):
-                size = math.fabs(float(values[t, c]))
+                size = math.fabs(np.float64(values[t, c]))
                 largest = max(largest, size)
                 for e in range(len(epsilons)):
                     if size >= epsilons[e]:

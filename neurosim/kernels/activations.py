@@ -112,7 +112,7 @@ def sigmoid_change(a, d):
 def _wide_sigmoid_row(first, dz, gain, scale, out):
     """The same as the other sigmoid rows, from z itself, where some sigma(a z) underflows."""
     for i in range(len(dz)):
-        out[i] = scale * sigmoid_change(gain * float(first[i]), gain * float(dz[i]))
+        out[i] = scale * sigmoid_change(gain * np.float64(first[i]), gain * np.float64(dz[i]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -147,7 +147,7 @@ def softplus_change(z, d):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _softplus_row(first, dz, out):
     for i in range(len(dz)):
-        out[i] = softplus_change(float(first[i]), float(dz[i]))
+        out[i] = softplus_change(np.float64(first[i]), np.float64(dz[i]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
