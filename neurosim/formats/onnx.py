@@ -248,7 +248,7 @@ def _shape_of(chain: Chain, attributes: Mapping[str, Any]) -> Array:
 def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Array:
     """A node of constants alone, as exporters leave them behind."""
     first, *rest = arguments or [None]
-    axes = rest[0] if rest else attributes.get("axes")
+    axes: Any = rest[0] if rest else attributes.get("axes")
     match kind:
         case "Transpose":
             return np.transpose(first, attributes.get("perm"))
