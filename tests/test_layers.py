@@ -35,6 +35,51 @@ def test_activations_are_their_closed_forms_even_far_out(text, dtype):
     )
 
 
+# s(t) s(-t) keeps its digits on both sides of 0, and so does 1 - 2 s(t) = s(-t) - s(t).
+SLOPES = {
+    "identity": np.ones_like,
+    "relu": lambda z: np.where(z > 0, 1.0, 0.0),
+    "leaky_relu(0.01)": lambda z: np.where(z > 0, 1.0, 0.01),
+    "sigmoid(1)": lambda z: expit(z) * expit(-z),
+    "sigmoid(4)": lambda z: 4 * expit(4 * z) * expit(-4 * z),
+    "tanh": lambda z: 4 * expit(2 * z) * expit(-2 * z),
+    "softplus": expit,
+}
+BENDS = {
+    "sigmoid(1)": lambda z: SLOPES["sigmoid(1)"](z) * (expit(-z) - expit(z)),
+    "sigmoid(4)": lambda z: 4 * SLOPES["sigmoid(4)"](z) * (expit(-4 * z) - expit(4 * z)),
+    "tanh": lambda z: -2 * np.tanh(z) * SLOPES["tanh"](z),
+    "softplus": SLOPES["sigmoid(1)"],
+}
+
+
+@pytest.mark.parametrize("text", SPELLED)
+def test_derivatives_keep_their_digits_far_out(text):
+    activation = Activation.parse(text)
+    z = np.concatenate([EXTREME[1:-1], np.linspace(-300, 300, 601)])
+    np.testing.assert_allclose(activation.derivative(z), SLOPES[text](z), rtol=1e-14, atol=1e-300)
+    bend = BENDS.get(text, np.zeros_like)(z)
+    # Below |z| = 0.1 the difference of two sigmoids, not the function, loses digits.
+    far = (abs(z) > 0.1) | (bend == 0)
+    second = activation.second_derivative(z)
+    np.testing.assert_allclose(second[far], bend[far], rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(second, bend, atol=1e-14)
+
+
+@pytest.mark.parametrize("text", SPELLED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_numbers_of_a_dtype_do_not_overflow(text, dtype):
+    activation, top = Activation.parse(text), np.finfo(dtype).max
+    z = np.array([-top, top], dtype)
+    for function in (activation, activation.derivative, activation.second_derivative):
+        assert function(z).dtype == dtype
+        assert np.isfinite(function(z)).all()
+    if not activation.smooth or text in ("identity", "softplus"):
+        return
+    assert activation.derivative(z).tolist() == [0, 0]
+    assert activation(z)[1] == 1
+
+
 @pytest.mark.parametrize("text", SPELLED)
 def test_derivatives_are_those_of_finite_differences(text):
     activation, h = Activation.parse(text), 1e-5

@@ -6,7 +6,7 @@ from backend_contract import networks
 from hypothesis import given, settings
 
 import neurosim as ns
-from neurosim.errors import InputError
+from neurosim.errors import FormatError, InputError
 from neurosim.layers import Dense
 
 
@@ -82,3 +82,36 @@ def test_a_network_prints_its_chain():
     )
     assert make().widths == (6, 4, 3)
     assert make().depth == 2
+
+
+def test_layers_of_a_file_that_do_not_fit_name_the_file(tmp_path):
+    make().save(tmp_path / "n.npz")
+    with np.load(tmp_path / "n.npz") as archive:
+        arrays = {**archive, "weight_2": np.ones((3, 5))}
+    np.savez(tmp_path / "n.npz", **arrays)
+    with pytest.raises(FormatError, match=r"n\.npz: layers: expected layer 2 to have 4 inputs"):
+        ns.Network.load(tmp_path / "n.npz")
+
+
+def test_a_softmax_read_out_is_a_softmax_of_the_last_layer():
+    weights = {"weights": [np.diag([1.0, 2.0, 3.0])], "biases": [np.array([0.5, 0.0, -1.0])]}
+    x = np.array([[0.3, -0.2, 0.1], [0.0, 0.0, 0.0]])
+    logits = ns.Network.dense(**weights, activations=["identity"])(x)
+    outputs = ns.Network.dense(**weights, activations=["softmax"])(x)
+    np.testing.assert_allclose(outputs, np.exp(logits) / np.exp(logits).sum(axis=1)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (np.ones((2, 5)), r"expected shape \(n_inputs, 6\), got \(2, 5\)"),
+        (np.ones(6), "one input alone needs a first axis of length 1"),
+        (np.ones((0, 6)), "expected at least one input, got none"),
+        ([[1, 2, 3, 4, 5, np.nan]], r"expected finite numbers, got nan at \(0, 5\)"),
+        (np.full((1, 6), 1j), "expected real numbers, got dtype complex128"),
+        (3.0, "expected shape"),
+    ],
+)
+def test_what_is_no_input_is_refused(inputs, said):
+    with pytest.raises(InputError, match=f"inputs: {said}" if "one input" not in said else said):
+        make()(inputs)

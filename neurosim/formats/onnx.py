@@ -248,7 +248,7 @@ def _shape_of(chain: Chain, attributes: Mapping[str, Any]) -> Array:
 def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Array:
     """A node of constants alone, as exporters leave them behind."""
     first, *rest = arguments or [None]
-    axes: Any = rest[0] if rest else attributes.get("axes")
+    axes = rest[0] if rest else attributes.get("axes")
     match kind:
         case "Transpose":
             return np.transpose(first, attributes.get("perm"))
@@ -259,9 +259,9 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
         case "Cast":
             return np.asarray(first).astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))
         case "Squeeze":
-            return np.squeeze(first, None if axes is None else tuple(np.ravel(axes)))
+            return np.squeeze(first, None if axes is None else tuple(np.asarray(axes).ravel()))
         case "Unsqueeze":
-            return np.expand_dims(first, tuple(np.ravel(axes)))
+            return np.expand_dims(first, tuple(np.asarray(axes).ravel()))
         case "Gather":
             return np.take(first, rest[0], axis=attributes.get("axis", 0))
         case "Concat":
