@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from neurosim.errors import InputError
 from neurosim.faults import Events, FaultBatch
 from neurosim.kernels import activations as codes
 from neurosim.kernels.lost_synapses import finish_trials
@@ -53,6 +54,15 @@ class CompiledBackend:
         outputs = [y0] + [
             layer.activation(z) for layer, z in zip(network.layers, preactivations, strict=True)
         ]
+        weights = [layer.weight for layer in network.layers]
+        largest = max(
+            float(np.abs(values).max()) for values in (*outputs, *preactivations, *weights)
+        )
+        if not largest <= np.finfo(self._dtype).max:
+            raise InputError(
+                f"inputs: expected golden values in the range of {self._dtype}, got {largest:g}; "
+                + ('use dtype "float64"' if self._dtype.itemsize == 4 else "scale the inputs")
+            )
         self._logits = outputs[-1]
         self.golden = network.read_out(outputs[-1]).astype(self._dtype)
         self._outputs = [np.ascontiguousarray(y, self._dtype) for y in outputs]
