@@ -123,6 +123,6 @@ def test_evaluate_gives_the_error_of_a_chosen_fault_set():
 
 def test_golden_values_beyond_the_dtype_are_refused():
     network = ns.Network.dense(weights=[[[2.0]]], biases=[[0.0]], activations=["identity"])
-    with pytest.raises(InputError, match='golden values in the range of float32.*"float64"'):
+    with pytest.raises(InputError, match=r'golden values in the range of float32.*"float64"'):
         make_backend("compiled", network, np.array([[1e300]]), "float32")
     assert make_backend("compiled", network, np.array([[1e300]]), "float64").golden == 2e300
