@@ -58,7 +58,7 @@ class CompiledBackend:
         largest = max(
             float(np.abs(values).max()) for values in (*outputs, *preactivations, *weights)
         )
-        if not largest <= np.finfo(self._dtype).max:
+        if not largest <= float(np.finfo(self._dtype).max):
             raise InputError(
                 f"inputs: expected golden values in the range of {self._dtype}, got {largest:g}; "
                 + ('use dtype "float64"' if self._dtype.itemsize == 4 else "scale the inputs")
