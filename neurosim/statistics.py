@@ -11,10 +11,56 @@ import numpy as np
 
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
+from neurosim.kernels.changes import nonzero_rows, spread
 from neurosim.kernels.accumulate import central_moments, count_exceedances, fill_histogram
 from neurosim.layers import Array
 
-__all__ = ["Moments", "Statistics", "loss_values", "summarise"]
+__all__ = ["Changes", "Moments", "Statistics", "loss_values", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changes:
+    """Errors of a range of trials without the zeros: each distinct fault set once.
+
+    Parameters
+    ----------
+    n_inputs : int
+    sets : ndarray of int64, (n_trials,)
+        Which of the distinct fault sets a trial has; -1 where nothing failed.
+    offsets : ndarray of int64, (n_sets + 1,)
+        The changed inputs of set s are at offsets[s] .. offsets[s + 1] - 1.
+    inputs : ndarray of int32, (n_pairs,)
+        Inputs whose outputs may differ from the golden ones, ascending in a set.
+    values : ndarray, (n_pairs, n_outputs)
+        Their errors, faulty minus golden outputs.
+    """
+
+    n_inputs: int
+    sets: Array
+    offsets: Array
+    inputs: Array
+    values: Array
+
+    @staticmethod
+    def of(errors: Array) -> "Changes":
+        """The same from dense errors (n_trials, n_inputs, n_outputs)."""
+        offsets, inputs, values = nonzero_rows(errors)
+        return Changes(
+            n_inputs=errors.shape[1],
+            sets=np.arange(len(errors)),
+            offsets=offsets,
+            inputs=inputs,
+            values=values,
+        )
+
+    def dense(self) -> Array:
+        """Errors (n_trials, n_inputs, n_outputs), zeros included."""
+        errors = np.zeros((len(self), self.n_inputs, self.values.shape[1]), self.values.dtype)
+        spread(self.sets, self.offsets, self.inputs, self.values, errors)
+        return errors
+
+    def __len__(self) -> int:
+        return len(self.sets)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
