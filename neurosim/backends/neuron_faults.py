@@ -84,6 +84,8 @@ class NeuronFaults:
         self._number = (self._number - 1).reshape(-1, n_inputs)
         shape = (n_early if self._tabled else 0, n_inputs, widths[-1])
         self._table = np.zeros(shape, dtype)
+        late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
+        self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
         self._rows = np.empty((n_kept, widths[-2]), dtype)
         self._made = np.zeros(-(-n_early // _GROUP), np.bool_)
         self._lock = Lock()
@@ -112,7 +114,7 @@ class NeuronFaults:
             *block.arguments, self._golden_t, self._patchable, self._tabled
         )
         self._make_table(np.unique(single[single >= 0] // _GROUP))
-        sums = np.empty((len(inputs), prepared.network.widths[-1]), prepared.dtype)
+        sums = np.zeros((len(inputs), prepared.network.widths[-1]), prepared.dtype)
         hidden = max(0, depth - 2)
         fill_pairs(
             *block.arguments,
@@ -122,6 +124,7 @@ class NeuronFaults:
             self._golden_t,
             self._site_offsets,
             self._table,
+            self._late_table,
             (self._rows, self._number),
             prepared.weights[hidden],
             prepared.weights_t[-1],

@@ -61,6 +61,8 @@ class PreparedNetwork:
         # Of layers 0..L; the copies with units first are for faults that all inputs share.
         self.outputs = [np.ascontiguousarray(y, self.dtype) for y in outputs]
         self.outputs_t = [np.ascontiguousarray(y.T) for y in self.outputs]
+        # Units whose golden output is not 0 on every input.
+        self.active = [(y != 0).any(axis=0) for y in self.outputs]
         # Of layers 1..L, at index l - 1.
         self.weights = [layer.weight.astype(self.dtype) for layer in network.layers]
         self.weights_t = [np.ascontiguousarray(w.T) for w in self.weights]

@@ -8,6 +8,7 @@ import numpy as np
 from neurosim.backends.prepared import PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.lost_synapses import finish_trials
+from neurosim.kernels.neurons import layer_bounds
 from neurosim.kernels.propagation import advance, dead_inputs, layer_events, plan
 from neurosim.layers import Array
 
@@ -161,7 +162,8 @@ class SynapseFaults:
                 )
                 for number, events in ((depth - 1, hidden), (depth, last))
             ]
-            finish_trials(finished, prepared.outputs_t[depth - 2], about[0], about[1], errors)
+            before_t, active = prepared.outputs_t[depth - 2], prepared.active[depth - 2]
+            finish_trials(finished, before_t, active, about[0], about[1], errors)
         return finished
 
 
@@ -169,20 +171,16 @@ def _by_layer(
     events: Events, site_offsets: Array, first: int, stop: int, n_inputs: int
 ) -> Callable[[int], _LayerEvents]:
     """Events of the trials of a block, by layer, as `layer_events` returns them."""
-    offsets = events.offsets[first : stop + 1]
-    nothing = np.empty(0, np.int64)
-    none = (np.zeros(stop - first + 1, np.int64), nothing, nothing, nothing)
+    bounds = layer_bounds(events.offsets[first : stop + 1], events.site, site_offsets)
 
     def of_layer(layer: int) -> _LayerEvents:
-        if offsets[0] == offsets[-1]:
-            return none
         return layer_events(
-            offsets,
+            np.ascontiguousarray(bounds[:, layer]),
+            np.ascontiguousarray(bounds[:, layer + 1]),
             events.site,
             events.start,
             events.stop,
             site_offsets[layer],
-            site_offsets[layer + 1],
             n_inputs,
         )
 

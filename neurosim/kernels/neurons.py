@@ -141,40 +141,28 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _add_four(a0, a1, a2, a3, c0, c1, c2, c3, total):
-    for i in range(len(total)):
-        total[i] += (a0 * c0[i] + a1 * c1[i]) + (a2 * c2[i] + a3 * c3[i])
+def add_columns(units, values, n, columns, total):
+    """Total += sum of values[e] * columns[units[e]] over e < n, four at a time.
 
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _add_one(a, c, total):
-    for i in range(len(total)):
-        total[i] += a * c[i]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def add_columns(units, values, columns, total):
-    """Total += sum of values[e] * columns[units[e]]; four at a time, for each pass costs memory."""
-    e, n = 0, len(units)
+    Rows of a matrix are indexed in place here and below: a view of a row costs more than it saves.
+    """
+    width, e = len(total), 0
     while e + 4 <= n:
-        _add_four(
-            values[e],
-            values[e + 1],
-            values[e + 2],
-            values[e + 3],
-            columns[units[e]],
-            columns[units[e + 1]],
-            columns[units[e + 2]],
-            columns[units[e + 3]],
-            total,
-        )
+        u0, u1, u2, u3 = units[e], units[e + 1], units[e + 2], units[e + 3]
+        a0, a1, a2, a3 = values[e], values[e + 1], values[e + 2], values[e + 3]
+        for i in range(width):
+            total[i] += (a0 * columns[u0, i] + a1 * columns[u1, i]) + (
+                a2 * columns[u2, i] + a3 * columns[u3, i]
+            )
         e += 4
     while e < n:
-        _add_one(values[e], columns[units[e]], total)
+        u0, a0 = units[e], values[e]
+        for i in range(width):
+            total[i] += a0 * columns[u0, i]
         e += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _dead(begin, end, x, site, start, stop, first_site, golden_t, units, values):
     """Dead neurons of a layer on input x with an output other than 0: units, minus their outputs.
 
@@ -189,17 +177,84 @@ def _dead(begin, end, x, site, start, stop, first_site, golden_t, units, values)
     return n
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _add_last_hidden(unit, first_pair, begin, end, golden_t, late_table, weight_t, sums):
+    """Add what a dead neuron of layer L - 1 does on inputs begin .. end - 1: -y times its column.
+
+    It goes to consecutive rows of sums. late_table (n_{L-1}, n_inputs, n_out) has the products, or
+    is empty.
+    """
+    n_out = sums.shape[1]
+    if len(late_table):
+        products, total = late_table[unit, begin:end].ravel(), sums[first_pair:].ravel()
+        for i in range(len(products)):
+            total[i] += products[i]
+        return
+    for x in range(begin, end):
+        row, y = first_pair + x - begin, golden_t[unit, x]
+        for o in range(n_out):
+            sums[row, o] -= y * weight_t[unit, o]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _patch(
+    pairs, begin, end, site, start, stop, inputs, single, golden_t, site_offsets, changes,
+    weight, weight_t, hidden, scratch, sums,
+):  # fmt: skip
+    """Correct the single pairs `pairs` of a trial for its dead neurons of layer L - 1.
+
+    Those are events begin .. end - 1. `fill_pairs` added -y for each; as the single dead neuron
+    changes y by dy, -dy is missing.
+    """
+    depth = len(site_offsets) - 2
+    kind, parameter, first, second = hidden
+    first_hidden = site_offsets[depth - 1]
+    last_early = site_offsets[depth - 2] if depth > 1 else 0
+    rows, number = changes
+    units, values, known = scratch
+    n = 0
+    for i in pairs:
+        x, alone = inputs[i], single[i]
+        near = alone >= last_early
+        for e in range(begin, end):
+            if not start[e] <= x < stop[e]:
+                continue
+            u = site[e] - first_hidden
+            units[n] = u
+            values[0, n], values[1, n] = first[x, u], second[x, u]
+            if near:
+                values[2, n] = -golden_t[alone, x] * weight[u, alone - last_early]
+                known[n] = 0
+            else:
+                values[2, n] = 0
+                known[n] = rows[number[alone, x], u]
+            n += 1
+    dy = values[3, :n]
+    change_row(kind, parameter, values[0, :n], values[1, :n], values[2, :n], dy)
+    for k in range(n):
+        known[k] = -(known[k] + dy[k])
+    n = 0
+    for i in pairs:
+        m, x = n, inputs[i]
+        for e in range(begin, end):
+            m += start[e] <= x < stop[e]
+        add_columns(units[n:m], known[n:m], m - n, weight_t, sums[i])
+        n = m
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def fill_pairs(
-    bounds, site, start, stop, offsets, inputs, single, golden_t, site_offsets, table, changes,
-    weight, weight_t, hidden, sums,
+    bounds, site, start, stop, offsets, inputs, single, golden_t, site_offsets, table, late_table,
+    changes, weight, weight_t, hidden, sums,
 ):  # fmt: skip
-    """Write dz_L of the simple and the single pairs into sums (n_pairs, n_out).
+    """Write dz_L of the simple and the single pairs into sums (n_pairs, n_out), zeros on entry.
 
     Parameters
     ----------
     table : (n_early_sites, n_inputs, n_out)
-        dz_L when one neuron alone is dead.
+        dz_L when one neuron before layer L - 1 alone is dead.
+    late_table : (n_{L-1}, n_inputs, n_out)
+        The same for neurons of layer L - 1, or empty.
     changes : (rows, number)
         Rows (n, n_{L-1}) of changes of layer L - 1 under one dead neuron before layer L - 2, and
         their numbers (n_early_sites, n_inputs).
@@ -208,44 +263,45 @@ def fill_pairs(
     hidden : (kind, parameter, first, second)
         Activation and golden caches (n_inputs, n_{L-1}) of layer L - 1.
     """
-    depth = len(site_offsets) - 2
-    kind, parameter, first, second = hidden
-    first_hidden = site_offsets[depth - 1]
-    last_early = site_offsets[depth - 2] if depth > 1 else 0
-    rows, number = changes
+    depth, n_inputs = len(site_offsets) - 2, golden_t.shape[1]
+    first_hidden, n_out = site_offsets[depth - 1], sums.shape[1]
+    golden_hidden_t = golden_t[first_hidden:]
     most = 0
     for t in range(len(bounds)):
-        most = max(most, bounds[t, depth] - bounds[t, depth - 1])
-    units, values = np.empty(most, np.int64), np.empty(most, sums.dtype)
-    dz, dy = np.empty(most, sums.dtype), np.empty(most, sums.dtype)
-    cached = np.empty((2, most), sums.dtype)
+        most = max(most, n_inputs * (bounds[t, depth] - bounds[t, depth - 1]))
+    scratch = (
+        np.empty(most, np.int64),
+        np.empty((4, most), sums.dtype),
+        np.empty(most, sums.dtype),
+    )
+    pairs = np.empty(n_inputs, np.int64)
     for t in range(len(bounds)):
         begin, end = bounds[t, depth - 1], bounds[t, depth]
-        for i in range(offsets[t], offsets[t + 1]):
-            alone, x = single[i], inputs[i]
-            if alone == SEVERAL:
-                continue
-            total = sums[i]
-            m = _dead(begin, end, x, site, start, stop, first_hidden, golden_t, units, values)
-            if alone == NONE:
-                total[:] = 0
-            else:
-                total[:] = table[alone, x]
-                if m > 0 and alone >= last_early:
-                    y = golden_t[alone, x]
-                    for e in range(m):
-                        cached[0, e], cached[1, e] = first[x, units[e]], second[x, units[e]]
-                        dz[e] = -y * weight[units[e], alone - last_early]
-                    change_row(kind, parameter, cached[0, :m], cached[1, :m], dz[:m], dy[:m])
-                    for e in range(m):
-                        values[e] -= dy[e]
-                elif m > 0:
-                    for e in range(m):
-                        values[e] -= rows[number[alone, x], units[e]]
-            add_columns(units[:m], values[:m], weight_t, total)
+        for e in range(begin, end):
+            row = offsets[t]
+            while inputs[row] < start[e]:
+                row += 1
+            _add_last_hidden(
+                site[e] - first_hidden, row, start[e], stop[e], golden_hidden_t, late_table,
+                weight_t, sums,
+            )  # fmt: skip
+        n = 0
+        if bounds[t, 0] < begin:
+            for i in range(offsets[t], offsets[t + 1]):
+                alone, x = single[i], inputs[i]
+                if alone >= 0:
+                    pairs[n] = i
+                    n += 1
+                    for o in range(n_out):
+                        sums[i, o] += table[alone, x, o]
+        if n > 0 and end > begin:
+            _patch(
+                pairs[:n], begin, end, site, start, stop, inputs, single, golden_t, site_offsets,
+                changes, weight, weight_t, hidden, scratch, sums,
+            )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _change_row(
     r, layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
     weight_t, activation, products, dz, units, values, row,
@@ -269,7 +325,7 @@ def _change_row(
             values,
         )
         dz[:] = 0
-        add_columns(units[:n], values[:n], weight_t, dz)
+        add_columns(units, values, n, weight_t, dz)
         change_row(kind, parameter, first[x], second[x], dz, row)
     for e in range(bounds[t, layer], bounds[t, layer + 1]):
         if start[e] <= x < stop[e]:
@@ -305,49 +361,34 @@ def change_rows(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _two_by_five(w0, w1, w2, w3, w4, a, b, sum_a, sum_b):
-    zero = a.dtype.type(0)
-    a0 = a1 = a2 = a3 = a4 = b0 = b1 = b2 = b3 = b4 = zero
-    for i in range(len(a)):
-        a0 += w0[i] * a[i]
-        a1 += w1[i] * a[i]
-        a2 += w2[i] * a[i]
-        a3 += w3[i] * a[i]
-        a4 += w4[i] * a[i]
-        b0 += w0[i] * b[i]
-        b1 += w1[i] * b[i]
-        b2 += w2[i] * b[i]
-        b3 += w3[i] * b[i]
-        b4 += w4[i] * b[i]
-    sum_a[0], sum_a[1], sum_a[2], sum_a[3], sum_a[4] = a0, a1, a2, a3, a4
-    sum_b[0], sum_b[1], sum_b[2], sum_b[3], sum_b[4] = b0, b1, b2, b3, b4
+def multiply_rows(n, rows, weight, sums):
+    """Sums (n, n_out) = rows (n, n_in) times weight (n_out, n_in) transposed.
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def multiply_rows(rows, weight, sums):
-    """Sums (n, n_out) = rows (n, n_in) times weight (n_out, n_in) transposed; n is even.
-
-    Blocks of two rows and five outputs; the last block of outputs may overlap the one before.
+    In blocks of two rows and five outputs, whose ten sums stay in registers. rows has an even
+    number of rows; the last block of outputs overlaps the one before, or repeats the last output.
     """
-    n_out = len(weight)
-    for r in range(0, len(rows), 2):
+    n_out, n_in = weight.shape
+    for r in range(0, n, 2):
+        s = r + 1
         for block in range(0, n_out, 5):
-            o = max(0, min(block, n_out - 5))
-            w = weight[o : o + 5]
-            k = len(w) - 1
-            if k == 4:
-                _two_by_five(
-                    w[0], w[1], w[2], w[3], w[4], rows[r], rows[r + 1],
-                    sums[r, o:], sums[r + 1, o:],
-                )  # fmt: skip
-            else:
-                few_a, few_b = np.empty(5, rows.dtype), np.empty(5, rows.dtype)
-                _two_by_five(
-                    w[0], w[min(1, k)], w[min(2, k)], w[min(3, k)], w[k], rows[r], rows[r + 1],
-                    few_a, few_b,
-                )  # fmt: skip
-                sums[r, :k], sums[r + 1, :k] = few_a[:k], few_b[:k]
-                sums[r, k], sums[r + 1, k] = few_a[4], few_b[4]
+            o0 = max(0, min(block, n_out - 5))
+            o1, o2 = min(o0 + 1, n_out - 1), min(o0 + 2, n_out - 1)
+            o3, o4 = min(o0 + 3, n_out - 1), min(o0 + 4, n_out - 1)
+            a0 = a1 = a2 = a3 = a4 = b0 = b1 = b2 = b3 = b4 = rows.dtype.type(0)
+            for i in range(n_in):
+                a, b = rows[r, i], rows[s, i]
+                a0 += weight[o0, i] * a
+                a1 += weight[o1, i] * a
+                a2 += weight[o2, i] * a
+                a3 += weight[o3, i] * a
+                a4 += weight[o4, i] * a
+                b0 += weight[o0, i] * b
+                b1 += weight[o1, i] * b
+                b2 += weight[o2, i] * b
+                b3 += weight[o3, i] * b
+                b4 += weight[o4, i] * b
+            sums[r, o0], sums[r, o1], sums[r, o2], sums[r, o3], sums[r, o4] = a0, a1, a2, a3, a4
+            sums[s, o0], sums[s, o1], sums[s, o2], sums[s, o3], sums[s, o4] = b0, b1, b2, b3, b4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -372,7 +413,7 @@ def finish_rows(
             )  # fmt: skip
             if len(kept):
                 kept[begin + k] = tile[k]
-        multiply_rows(tile[: m + m % 2], weight_out, into)
+        multiply_rows(m, tile, weight_out, into)
         for k in range(m):
             sums[several[begin + k, 2]] = into[k]
 
