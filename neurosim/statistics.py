@@ -34,7 +34,7 @@ class Changes:
     ----------
     n_inputs : int
     sets : ndarray of int64, (n_trials,)
-        Which of the distinct fault sets a trial has; -1 where nothing failed.
+        Which of the distinct fault sets a trial has, each at least one; -1 where nothing failed.
     offsets : ndarray of int64, (n_sets + 1,)
         The changed inputs of set s are at offsets[s] .. offsets[s + 1] - 1.
     inputs : ndarray of int32, (n_pairs,)

@@ -1,6 +1,7 @@
 """Trials in which synapses died, perhaps with neurons; and the changes of hidden layers."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -9,7 +10,14 @@ from neurosim.backends.prepared import PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.lost_synapses import finish_trials
 from neurosim.kernels.neurons import layer_bounds
-from neurosim.kernels.propagation import advance, dead_inputs, layer_events, plan
+from neurosim.kernels.propagation import (
+    advance,
+    change_rows_of_all,
+    dead_inputs,
+    layer_events,
+    plan,
+    split_weights,
+)
 from neurosim.layers import Array
 
 __all__ = ["SynapseFaults"]
@@ -19,6 +27,9 @@ _LayerEvents: TypeAlias = tuple[Array, Array, Array, Array]
 
 # Values of one layer that the pairs of a block may need: they should stay in the cache.
 _BLOCK_VALUES = 2**21
+
+# One dead synapse costs as much as this many multiplications in BLAS (measured).
+_DEAD_COST = 6
 
 
 class SynapseFaults:
@@ -36,14 +47,62 @@ class SynapseFaults:
         # them the last bits of results, are the same whoever computes a trial.
         widest = prepared.n_inputs * max(prepared.network.widths)
         self._block = max(1, _BLOCK_VALUES // widest)
+        self._products = [
+            y @ w.T for y, w in zip(prepared.outputs, prepared.weights, strict=False)
+        ]
 
     def errors(self, neurons: Events, synapses: Events) -> Iterator[Array]:
         """Errors (n_trials, n_inputs, n_outputs) of consecutive blocks of trials, before read-out."""
         depth = self._prepared.network.depth
+        many = np.diff(synapses.offsets) * _DEAD_COST > self._prepared.weights[0].size
         for first, stop in self._blocks(neurons):
             results = self._zeros(stop - first, range(depth, depth + 1))
-            self._run(neurons, synapses, first, stop, results, range(depth, depth + 1))
+            if many[first:stop].all() and _all_last(
+                (neurons, synapses), first, stop, self._prepared.n_inputs
+            ):
+                for t in range(first, stop):
+                    results[0][t - first] = self._dense(neurons, synapses, t)
+            else:
+                self._run(neurons, synapses, first, stop, results, range(depth, depth + 1))
             yield results[0]
+
+    def _dense(self, neurons: Events, synapses: Events, t: int) -> Array:
+        """Errors (n_inputs, n_outputs) of one trial whose many faults last, by BLAS alone.
+
+        dz = -(dead W) y in the first layer that changes, (living W) (y + dy) - W y in later ones.
+        """
+        prepared = self._prepared
+        neuron_offsets, synapse_offsets = self._sites.neuron_offsets, self._sites.synapse_offsets
+        dead_neurons = neurons.site[slice(*neurons.offsets[t : t + 2])]
+        dead_synapses = synapses.site[slice(*synapses.offsets[t : t + 2])]
+        neuron_bounds = np.searchsorted(dead_neurons, neuron_offsets)
+        synapse_bounds = np.searchsorted(dead_synapses, synapse_offsets)
+        silent = [
+            dead_neurons[a:b] - low
+            for (a, b), low in zip(pairwise(neuron_bounds), neuron_offsets[:-1], strict=True)
+        ]
+        dy = np.zeros_like(prepared.outputs[0])
+        dy[:, silent[0]] = -prepared.outputs[0][:, silent[0]]
+        changed = bool(len(silent[0]))
+        for number in range(1, prepared.network.depth + 1):
+            weight, golden = prepared.weights[number - 1], prepared.outputs[number - 1]
+            part = np.empty_like(weight)
+            lost = dead_synapses[slice(*synapse_bounds[number : number + 2])]
+            split_weights(lost, synapse_offsets[number], weight, not changed, part)
+            if changed:
+                dz = (golden + dy) @ part.T - self._products[number - 1]
+            else:
+                dz = golden @ -part.T
+            dy = np.empty_like(dz)
+            change_rows_of_all(
+                *prepared.activations[number - 1],
+                dz,
+                silent[number],
+                prepared.outputs[number],
+                dy,
+            )
+            changed = True
+        return dy
 
     def errors_of_all_layers(self, neurons: Events, synapses: Events) -> list[Array]:
         """Errors of layers 1..L, each (n_trials, n_inputs, n_l), before read-out."""
@@ -165,6 +224,15 @@ class SynapseFaults:
             before_t, active = prepared.outputs_t[depth - 2], prepared.active[depth - 2]
             finish_trials(finished, before_t, active, about[0], about[1], errors)
         return finished
+
+
+def _all_last(kinds: tuple[Events, Events], first: int, stop: int, n_inputs: int) -> bool:
+    """Whether all events of trials first .. stop - 1 last the whole trial."""
+    return all(
+        bool((events.stop[a:b] - events.start[a:b] == n_inputs).all())
+        for events in kinds
+        for a, b in [events.offsets[[first, stop]]]
+    )
 
 
 def _by_layer(

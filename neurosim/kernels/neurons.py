@@ -4,8 +4,8 @@ The change of the sums dz_L of the output layer is what these kernels make; its 
 last (`finish_outputs`). A pair (trial, input) is of one of three sorts (`classify`):
 
 - *simple*: nothing before layer L - 1 changed; dz_L is linear in the dead outputs of layer L - 1;
-- *single*: one dead neuron before layer L - 1 has an output other than 0. What it does alone is
-  read from a table; dead neurons of layer L - 1 are corrected for (`fill_pairs`);
+- *single*: one dead neuron before layer L - 1 matters, as its golden output is not 0. What it does
+  alone is read from a table; dead neurons of layer L - 1 are corrected for (`fill_pairs`);
 - *several*: computed layer by layer as rows of changes (`change_rows`, `finish_rows`).
 
 Events of a block of trials come as (site, start, stop), sorted by site within a trial, with
@@ -54,13 +54,16 @@ def layer_bounds(offsets, site, site_offsets):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _note(golden, event, count, first):
-    """Count an event where the golden output is not 0; note the first such event of an input."""
+def _note(golden, event, before, count, first):
+    """Count a dead neuron on the inputs where it matters; note the first such event of an input.
+
+    It matters where its golden output is not 0, or where something before its layer changed.
+    """
     zero = golden.dtype.type(0)
     for x in range(len(golden)):
-        counts = np.int32(golden[x] != zero)
-        first[x] = event if count[x] == 0 and counts == 1 else first[x]
-        count[x] += counts
+        matters = np.int32((golden[x] != zero) | (before[x] > 0))
+        first[x] = event if count[x] == 0 and matters == 1 else first[x]
+        count[x] += matters
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -101,6 +104,7 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
     inputs, single = np.empty(room, np.int32), np.empty(room, np.int64)
     layers = np.empty(room, np.int64)
     count, first = np.empty(n_inputs, np.int32), np.empty(n_inputs, np.int64)
+    before = np.empty(n_inputs, np.int32)
     late = np.empty(n_inputs, np.bool_)
     by_layer = np.zeros(depth + 1, np.int64)
     n = 0
@@ -110,9 +114,13 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
         if begin == end:
             continue
         count[:] = 0
-        for e in range(begin, middle):
-            a, b = start[e], stop[e]
-            _note(golden_t[site[e], a:b], np.int64(e), count[a:b], first[a:b])
+        for layer in range(depth - 1):
+            before[:] = count
+            for e in range(bounds[t, layer], bounds[t, layer + 1]):
+                a, b = start[e], stop[e]
+                _note(
+                    golden_t[site[e], a:b], np.int64(e), before[a:b], count[a:b], first[a:b]
+                )
         late[:] = False
         for e in range(middle, end):
             late[start[e] : stop[e]] = True

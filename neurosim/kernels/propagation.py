@@ -20,7 +20,15 @@ from numba import njit
 from neurosim.kernels.activations import change_row
 from neurosim.kernels.lost_synapses import lost_inputs
 
-__all__ = ["add_scaled", "advance", "dead_inputs", "layer_events", "plan"]
+__all__ = [
+    "add_scaled",
+    "advance",
+    "change_rows_of_all",
+    "dead_inputs",
+    "layer_events",
+    "plan",
+    "split_weights",
+]
 
 # A list of more than an eighth of a layer is written as a dense row: BLAS is then faster.
 _SHORT = 8
@@ -357,3 +365,26 @@ def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):
         else:
             for e in range(changes[2][was], changes[2][was + 1]):
                 faulty_t[changes[3][e], x] = golden_t[changes[3][e], x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def split_weights(site, low, weight, keep_dead, result):
+    """Write into result the weights at site - low, the rest 0; or without keep_dead the reverse."""
+    flat, source = result.ravel(), weight.ravel()
+    if keep_dead:
+        flat[:] = 0
+        for number in site:
+            flat[np.uint64(number - low)] = source[np.uint64(number - low)]
+    else:
+        flat[:] = source
+        for number in site:
+            flat[np.uint64(number - low)] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def change_rows_of_all(kind, parameter, first, second, dz, dead, golden, dy):
+    """Changes dy (n_inputs, n) of a layer on all inputs from dz; then dead neurons to -golden."""
+    for x in range(len(dz)):
+        change_row(kind, parameter, first[x], second[x], dz[x], dy[x])
+        for unit in dead:
+            dy[x, unit] = -golden[x, unit]
