@@ -229,7 +229,7 @@ class Campaign:
     def chunk(self) -> int:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
         n_inputs, widths = self.n_inputs, self.network.widths
-        kept, share = self.n_outputs, self._changed_share
+        kept, share = float(self.n_outputs), self._changed_share
         work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
         if "hidden" in self.record:
             kept = sum(widths)

@@ -11,6 +11,7 @@ from neurosim.backends import Backend, backend_of
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
+from neurosim.layers import Array
 from neurosim.statistics import Changes, Statistics, summarise
 from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
 
@@ -42,7 +43,8 @@ def compute_chunk(
     """
     first = k * campaign.chunk
     batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
-    hidden = None
+    errors: Array | None
+    hidden: list[Array] | None = None
     if "hidden" in campaign.record:
         errors, hidden = backend.errors_and_hidden(batch)
         changes = Changes.of(errors)

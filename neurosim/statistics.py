@@ -325,9 +325,7 @@ def loss_values(kind: str, outputs: Array, target_outputs: Array) -> Array:
     return -np.where(target_outputs > 0, terms, 0).sum(axis=-1)
 
 
-def summarise(
-    campaign: Campaign, golden: Array, errors: Array | Changes, first: int
-) -> Statistics:
+def summarise(campaign: Campaign, golden: Array, errors: Array | Changes, first: int) -> Statistics:
     """Statistics of one range of trials.
 
     Parameters

@@ -1,6 +1,7 @@
 """Trials in which only neurons died: the table of single dead neurons, and rows of changes."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -105,7 +106,7 @@ class NeuronFaults:
         bounds = layer_bounds(events.offsets, events.site, self._site_offsets)
         return [
             self._block(_Block(bounds[first:stop], events.site, events.start, events.stop))
-            for first, stop in zip(edges[:-1], edges[1:], strict=True)
+            for first, stop in pairwise(edges)
         ]
 
     def _block(self, block: _Block) -> Part:

@@ -26,7 +26,7 @@ __all__ = ["SynapseFaults"]
 _LayerEvents: TypeAlias = tuple[Array, Array, Array, Array]
 
 # Values of one layer that the pairs of a block may need: they should stay in the cache.
-_BLOCK_VALUES = 2**21
+_BLOCK_VALUES = 2**22
 
 # One dead synapse costs as much as this many multiplications in BLAS (measured).
 _DEAD_COST = 6
@@ -47,12 +47,10 @@ class SynapseFaults:
         # them the last bits of results, are the same whoever computes a trial.
         widest = prepared.n_inputs * max(prepared.network.widths)
         self._block = max(1, _BLOCK_VALUES // widest)
-        self._products = [
-            y @ w.T for y, w in zip(prepared.outputs, prepared.weights, strict=False)
-        ]
+        self._products = [y @ w.T for y, w in zip(prepared.outputs, prepared.weights, strict=False)]
 
     def errors(self, neurons: Events, synapses: Events) -> Iterator[Array]:
-        """Errors (n_trials, n_inputs, n_outputs) of consecutive blocks of trials, before read-out."""
+        """Errors (n_trials, n_inputs, n_outputs) of block after block of trials, before read-out."""
         depth = self._prepared.network.depth
         many = np.diff(synapses.offsets) * _DEAD_COST > self._prepared.weights[0].size
         for first, stop in self._blocks(neurons):
@@ -120,9 +118,7 @@ class SynapseFaults:
     def _zeros(self, n_trials: int, layers: range) -> list[Array]:
         prepared = self._prepared
         widths = prepared.network.widths
-        return [
-            np.zeros((n_trials, prepared.n_inputs, widths[n]), prepared.dtype) for n in layers
-        ]
+        return [np.zeros((n_trials, prepared.n_inputs, widths[n]), prepared.dtype) for n in layers]
 
     def _run(
         self,

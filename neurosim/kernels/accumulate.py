@@ -2,8 +2,8 @@
 
 The errors of a range of trials come as distinct fault sets (`neurosim.kernels.changes`), each with
 the number of trials that have it as its weight. Pairs are visited input by input (`by_input`), so
-that memory is read in order and the sums of one input stay in the cache; the trials in which an input does not change are
-counted, never touched: their errors are exactly 0.
+that memory is read in order and the sums of one input stay in the cache; the trials in which an
+input does not change are counted, never touched: their errors are exactly 0.
 """
 
 import numpy as np

@@ -21,6 +21,7 @@ __all__ = [
     "WIDE_SIGMOID",
     "WIDE_TANH",
     "change_row",
+    "change_rows_at",
     "sigmoid_change",
     "softplus_change",
 ]
@@ -32,46 +33,60 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # high part exact in few bits
 _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _sigmoid_row_single(first, second, dz, gain, scale, out):
-    """Scale (sigma(a + d) - sigma(a)), d = gain dz: +-s q F / (own + other e), e = exp(-|d|).
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
+def _sigmoid_single(s, q, d):
+    """sigma(a + d) - sigma(a) in float32: +-s q F / (own + other e), e = exp(-|d|).
 
     F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial, the power of two
-    written as a bit pattern. Not to be reassociated: that would undo the reduction to r.
+    written as a bit pattern: loops over it become vector code. Not to be reassociated: that would
+    undo the reduction to r.
     """
-    real = out.dtype.type
-    g, c, one, zero, half = real(gain), real(scale), real(1), real(0), real(0.5)
-    top, log2_e = real(80), real(_LOG2_E)  # exp(-80) is as good as 0 and still a normal number
-    high, low = real(_LN2_HIGH), real(_LN2_LOW)
+    one, zero, half = np.float32(1), np.float32(0), np.float32(0.5)
+    x = min(abs(d), np.float32(80))  # exp(-80) is as good as 0 and still a normal number
+    k = np.int32(x * np.float32(_LOG2_E) + half)
+    n = np.float32(k)
+    r = (n * np.float32(_LN2_HIGH) - x) + n * np.float32(_LN2_LOW)
+    m = np.float32(1 / 720) + r * np.float32(1 / 5040)
+    m = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * m)
+    m = r * (one + r * (half + r * (np.float32(1 / 6) + r * m)))
+    power = np.int32((_BIAS - k) << _MANTISSA_BITS).view(np.float32)
+    minus_f = power * m + (power - one)
+    e = power * m + power
+    own = s if d >= zero else q
+    other = q if d >= zero else s
+    change = s * q * minus_f / (own + other * e)
+    return -change if d >= zero else change
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sigmoid_double(s, q, d):
+    """The same in float64, with the exponentials of the C library."""
+    e, minus_f = math.exp(-abs(d)), math.expm1(-abs(d))
+    own, other = (s, q) if d >= 0.0 else (q, s)
+    change = s * q * minus_f / (own + other * e)
+    return -change if d >= 0.0 else change
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sigmoid_row_single(first, second, dz, gain, scale, out):
+    g, c = np.float32(gain), np.float32(scale)
     for i in range(len(dz)):
-        d = g * dz[i]
-        x = min(abs(d), top)
-        k = np.int32(x * log2_e + half)
-        n = real(k)
-        r = (n * high - x) + n * low
-        m = real(1 / 720) + r * real(1 / 5040)
-        m = real(1 / 24) + r * (real(1 / 120) + r * m)
-        m = r * (one + r * (half + r * (real(1 / 6) + r * m)))
-        power = np.int32((_BIAS - k) << _MANTISSA_BITS).view(np.float32)
-        minus_f = power * m + (power - one)
-        e = power * m + power
-        s, q = first[i], second[i]
-        own = s if d >= zero else q
-        other = q if d >= zero else s
-        change = c * (s * q * minus_f / (own + other * e))
-        out[i] = -change if d >= zero else change
+        out[i] = c * _sigmoid_single(first[i], second[i], g * dz[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sigmoid_rows_single(rows, first, second, dz, gain, scale, out):
+    g, c = np.float32(gain), np.float32(scale)
+    for k in range(len(rows)):
+        row = rows[k]
+        for i in range(dz.shape[1]):
+            out[k, i] = c * _sigmoid_single(first[row, i], second[row, i], g * dz[k, i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_row_double(first, second, dz, gain, scale, out):
-    """The same with the exponentials of the C library."""
     for i in range(len(dz)):
-        d = gain * dz[i]
-        e, minus_f = math.exp(-abs(d)), math.expm1(-abs(d))
-        s, q = first[i], second[i]
-        own, other = (s, q) if d >= 0.0 else (q, s)
-        change = scale * (s * q * minus_f / (own + other * e))
-        out[i] = -change if d >= 0.0 else change
+        out[i] = scale * _sigmoid_double(first[i], second[i], gain * dz[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -155,3 +170,15 @@ def change_row(kind, parameter, first, second, dz, out):
     else:
         for i in range(len(dz)):
             out[i] = dz[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def change_rows_at(kind, parameter, rows, first, second, dz, out):
+    """`change_row` for each row of dz and out (n_rows, n), with the caches at rows[k]."""
+    if kind in (SIGMOID, TANH) and out.itemsize == 4:
+        # Without a view of each row, which costs as much as a hundred changes.
+        gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
+        _sigmoid_rows_single(rows, first, second, dz, gain, scale, out)
+    else:
+        for k in range(len(rows)):
+            change_row(kind, parameter, first[rows[k]], second[rows[k]], dz[k], out[k])

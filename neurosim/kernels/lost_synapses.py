@@ -7,27 +7,12 @@ code: every input loses the same synapses.
 import numpy as np
 from numba import njit
 
-from neurosim.kernels.activations import change_row
+from neurosim.kernels.activations import change_rows_at
 
 __all__ = ["finish_trials", "lost_inputs", "trial_changes"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _rows_hit(numbers, n_in, n_out):
-    """Neurons that lose a synapse, ascending, and where the numbers of each begin, and the end."""
-    hit = np.empty(min(len(numbers), n_out), np.int64)
-    begins = np.empty(len(hit) + 1, np.int64)
-    n, end = 0, np.int64(-1)
-    for e in range(len(numbers)):
-        if numbers[e] >= end:
-            hit[n], begins[n] = numbers[e] // n_in, e
-            end = (hit[n] + 1) * n_in
-            n += 1
-    begins[n] = len(numbers)
-    return hit[:n], begins[: n + 1]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _add_rows(units, factors, n, rows_t, sums, k):
     """Row k of sums += sum of factors[e] * rows_t[units[e]] over e < n.
 
@@ -60,25 +45,31 @@ def _add_rows(units, factors, n, rows_t, sums, k):
             )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def lost_inputs(numbers, weight, faulty_t, active):
-    """What neurons lose: (hit, lost), the neurons in ascending order and (n_hit, n_inputs).
+    """What neurons lose: (hit, dz), those that do in ascending order and (n_hit, n_inputs).
 
-    numbers: dead synapses out * n_in + in, sorted. lost = sum of W[out, in] * (faulty y[in]).
+    numbers: dead synapses out * n_in + in, sorted. dz = -sum of W[out, in] * (faulty y[in]).
     active: (n_in,) whether y[in] may differ from 0 on any input.
     """
     n_out, n_in = weight.shape
-    hit, begins = _rows_hit(numbers, n_in, n_out)
-    lost = np.zeros((len(hit), faulty_t.shape[1]), faulty_t.dtype)
+    n_hit, e = 0, 0
+    hit = np.empty(min(len(numbers), n_out), np.int64)
+    dz = np.zeros((len(hit), faulty_t.shape[1]), faulty_t.dtype)
     units, factors = np.empty(n_in + 4, np.int64), np.empty(n_in + 4, faulty_t.dtype)
-    for k in range(len(hit)):
-        n, base = 0, hit[k] * n_in
-        for e in range(begins[k], begins[k + 1]):
+    while e < len(numbers):
+        out = numbers[e] // n_in
+        n, base = 0, out * n_in
+        while e < len(numbers) and numbers[e] < base + n_in:
             unit = numbers[e] - base
-            units[n], factors[n] = unit, weight[hit[k], unit]
+            units[n], factors[n] = unit, -weight[out, unit]
             n += active[unit]
-        _add_rows(units, factors, n, faulty_t, lost, k)
-    return hit, lost
+            e += 1
+        if n > 0:
+            _add_rows(units, factors, n, faulty_t, dz, n_hit)
+            hit[n_hit] = out
+            n_hit += 1
+    return hit[:n_hit], dz[:n_hit]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -87,54 +78,70 @@ def trial_changes(
 ):
     """Change of a layer in a trial where nothing changed before: (units, (n_units, n_inputs)).
 
-    numbers: dead synapses of the layer; dead: its dead neurons; both last the trial, sorted.
+    Units that lost synapses come first, then other dead neurons. numbers: dead synapses of the
+    layer; dead: its dead neurons; both last the trial, sorted.
     """
-    hit, lost = lost_inputs(numbers, weight, golden_before_t, active)
-    units = np.empty(len(hit) + len(dead), np.int64)
-    values = np.empty((len(units), lost.shape[1]), lost.dtype)
-    n = d = 0
-    for k in range(len(hit)):
-        while d < len(dead) and dead[d] < hit[k]:
-            units[n] = dead[d]
-            values[n] = -golden_t[dead[d]]
-            n += 1
-            d += 1
-        units[n] = hit[k]
-        if d < len(dead) and dead[d] == hit[k]:
-            values[n] = -golden_t[dead[d]]
-            d += 1
-        else:
-            for x in range(lost.shape[1]):
-                lost[k, x] = -lost[k, x]
-            change_row(kind, parameter, first_t[hit[k]], second_t[hit[k]], lost[k], values[n])
-        n += 1
-    while d < len(dead):
-        units[n] = dead[d]
-        values[n] = -golden_t[dead[d]]
-        n += 1
-        d += 1
+    hit, dz = lost_inputs(numbers, weight, golden_before_t, active)
+    n, width = len(hit), dz.shape[1]
+    units = np.empty(n + len(dead), np.int64)
+    values = np.empty((len(units), width), dz.dtype)
+    units[:n] = hit
+    change_rows_at(kind, parameter, hit, first_t, second_t, dz, values)
+    k = 0
+    for unit in dead:
+        while k < len(hit) and hit[k] < unit:
+            k += 1
+        at = k if k < len(hit) and hit[k] == unit else n
+        n += at == n
+        units[at] = unit
+        for x in range(width):
+            values[at, x] = -golden_t[unit, x]
     return units[:n], values[:n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _multiply(units, weight, values, dz_t):
+    """dz_t[out] += sum of weight[out, units[k]] * values[k]; four rows, two outputs at a time."""
+    (n_out, width), n, real = dz_t.shape, len(units), values.dtype.type
+    for k in range(0, n, 4):
+        k1, k2, k3 = min(k + 1, n - 1), min(k + 2, n - 1), min(k + 3, n - 1)
+        # Rows and outputs beyond the end are the last ones again, with weight 0.
+        m1, m2, m3 = real(k + 1 < n), real(k + 2 < n), real(k + 3 < n)
+        u0, u1, u2, u3 = units[k], units[k1], units[k2], units[k3]
+        for o in range(0, n_out - 1, 2):
+            p = o + 1
+            a0, a1 = weight[o, u0], weight[o, u1] * m1
+            a2, a3 = weight[o, u2] * m2, weight[o, u3] * m3
+            b0, b1 = weight[p, u0], weight[p, u1] * m1
+            b2, b3 = weight[p, u2] * m2, weight[p, u3] * m3
+            for x in range(width):
+                v0, v1, v2, v3 = values[k, x], values[k1, x], values[k2, x], values[k3, x]
+                dz_t[o, x] += (a0 * v0 + a1 * v1) + (a2 * v2 + a3 * v3)
+                dz_t[p, x] += (b0 * v0 + b1 * v1) + (b2 * v2 + b3 * v3)
+        if n_out % 2 == 1:
+            o = n_out - 1
+            a0, a1 = weight[o, u0], weight[o, u1] * m1
+            a2, a3 = weight[o, u2] * m2, weight[o, u3] * m3
+            for x in range(width):
+                dz_t[o, x] += (a0 * values[k, x] + a1 * values[k1, x]) + (
+                    a2 * values[k2, x] + a3 * values[k3, x]
+                )
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):
     """Add to dz_t (n_out, n_inputs) what changed units and dead synapses of the next layer make.
 
     faulty_t is scratch that equals golden_t on entry and on return.
     """
-    n = len(units)
-    rows, factors = np.empty(n + 4, np.int64), np.empty(n + 4, values.dtype)
-    for out in range(len(dz_t)):
-        for k in range(n):
-            rows[k], factors[k] = k, weight[out, units[k]]
-        _add_rows(rows, factors, n, values, dz_t, out)
+    _multiply(units, weight, values, dz_t)
     if not len(numbers):
         return
     for k in range(len(units)):
         faulty_t[units[k]] += values[k]
-    hit, lost = lost_inputs(numbers, weight, faulty_t, np.ones(weight.shape[1], np.bool_))
+    hit, dz = lost_inputs(numbers, weight, faulty_t, np.ones(weight.shape[1], np.bool_))
     for k in range(len(hit)):
-        dz_t[hit[k]] -= lost[k]
+        dz_t[hit[k]] += dz[k]
     for k in range(len(units)):
         faulty_t[units[k]] = golden_t[units[k]]
 
@@ -151,7 +158,7 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
     middle_t = hidden[7]
     faulty_t = middle_t.copy()
     dz_t = np.empty((n_outputs, n_inputs), before_t.dtype)
-    dy = np.empty(n_inputs, before_t.dtype)
+    dy_t, outputs = np.empty_like(dz_t), np.arange(n_outputs)
     for t in range(len(chosen)):
         if not chosen[t]:
             continue
@@ -179,8 +186,9 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
             faulty_t,
             dz_t,
         )
-        for out in range(n_outputs):
-            change_row(last[3], last[4], last[5][out], last[6][out], dz_t[out], dy)
-            errors[t, :, out] = dy
+        change_rows_at(last[3], last[4], outputs, last[5], last[6], dz_t, dy_t)
+        for x in range(n_inputs):
+            for out in range(n_outputs):
+                errors[t, x, out] = dy_t[out, x]
         for e in range(neurons[0][t], neurons[0][t + 1]):
             errors[t, :, neurons[1][e]] = -last[7][neurons[1][e]]

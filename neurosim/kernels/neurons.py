@@ -118,9 +118,7 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
             before[:] = count
             for e in range(bounds[t, layer], bounds[t, layer + 1]):
                 a, b = start[e], stop[e]
-                _note(
-                    golden_t[site[e], a:b], np.int64(e), before[a:b], count[a:b], first[a:b]
-                )
+                _note(golden_t[site[e], a:b], np.int64(e), before[a:b], count[a:b], first[a:b])
         late[:] = False
         for e in range(middle, end):
             late[start[e] : stop[e]] = True

@@ -290,11 +290,11 @@ def advance(
                     for e in range(changes[2][was], changes[2][was + 1]):
                         add_scaled(changes[4][e], weight_t[changes[3][e]], dz)
             for e in range(len(hit)):
-                dz[hit[e]] -= lost[e, x]
+                dz[hit[e]] += lost[e, x]
         else:
             for e in range(len(hit)):
                 if lost[e, x] != zero:
-                    units[n], values[n] = hit[e], -lost[e, x]
+                    units[n], values[n] = hit[e], lost[e, x]
                     n += 1
         for e in range(_passing(synapses, pair)):
             number = synapses[3][synapses[2][pair] + e]
