@@ -23,7 +23,7 @@ from neurosim.kernels.accumulate import (
 from neurosim.kernels.changes import nonzero_rows, spread
 from neurosim.layers import Array
 
-__all__ = ["Changes", "Moments", "Statistics", "loss_values", "summarise"]
+__all__ = ["Changes", "Moments", "Statistics", "changed_rows", "loss_values", "summarise"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class Changes:
     @staticmethod
     def of(errors: Array) -> "Changes":
         """The same from dense errors (n_trials, n_inputs, n_outputs)."""
-        offsets, inputs, values = nonzero_rows(errors)
+        offsets, inputs, values = changed_rows(errors)
         return Changes(
             n_inputs=errors.shape[1],
             sets=np.arange(len(errors)),
@@ -64,6 +64,8 @@ class Changes:
     def dense(self, first: int = 0, stop: int | None = None) -> Array:
         """Errors (n_trials, n_inputs, n_outputs) of trials first .. stop - 1, zeros included."""
         sets = self.sets[first:stop]
+        if len(self.values) == len(sets) * self.n_inputs and (sets == np.arange(len(sets))).all():
+            return self.values.reshape(len(sets), self.n_inputs, -1)  # every pair changed
         errors = np.zeros((len(sets), self.n_inputs, self.values.shape[1]), self.values.dtype)
         spread(sets, self.offsets, self.inputs, self.values, errors)
         return errors
@@ -308,6 +310,16 @@ class Statistics:
             elif name not in values:
                 values[name] = np.asarray(flat[name])
         return Statistics(**values)
+
+
+def changed_rows(errors: Array) -> tuple[Array, Array, Array]:
+    """`offsets`, `inputs` and `values` of `Changes` from dense errors, each trial a set."""
+    offsets, inputs = nonzero_rows(errors)
+    values = errors.reshape(-1, errors.shape[2])
+    if len(inputs) < len(values):
+        trials = np.repeat(np.arange(len(errors)), np.diff(offsets))
+        values = values[trials * errors.shape[1] + inputs]
+    return offsets, inputs, values
 
 
 def loss_values(kind: str, outputs: Array, target_outputs: Array) -> Array:

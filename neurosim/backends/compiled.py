@@ -11,10 +11,10 @@ from neurosim.backends.neuron_faults import NeuronFaults, Part
 from neurosim.backends.prepared import PreparedNetwork
 from neurosim.backends.synapse_faults import SynapseFaults
 from neurosim.faults import Events, FaultBatch
-from neurosim.kernels.changes import distinct_trials, nonzero_rows, take_events
+from neurosim.kernels.changes import distinct_trials, take_events
 from neurosim.layers import Array
 from neurosim.network import Network
-from neurosim.statistics import Changes
+from neurosim.statistics import Changes, changed_rows
 
 __all__ = ["CompiledBackend"]
 
@@ -53,14 +53,21 @@ class CompiledBackend:
         )
         parts = self._neurons.changes(_taken(neurons, chosen[:n_neuron_sets]))
         rest = chosen[n_neuron_sets:]
-        parts += [
-            Part(*nonzero_rows(errors))
-            for errors in self._synapses.errors(_taken(neurons, rest), _taken(synapses, rest))
-        ]
+        if len(rest):
+            errors = self._synapses.errors(_taken(neurons, rest), _taken(synapses, rest))
+            parts.append(Part(*changed_rows(errors)))
         if self._prepared.network.readout == "softmax":
             for part in parts:
                 self._soften(part.inputs, part.values)
         nothing = np.empty((0, n_outputs), self.golden.dtype)
+        if len(parts) == 1:
+            return Changes(
+                n_inputs=n_inputs,
+                sets=sets,
+                offsets=parts[0].offsets,
+                inputs=parts[0].inputs,
+                values=parts[0].values,
+            )
         starts = np.cumsum([0, *(len(part.inputs) for part in parts)])
         return Changes(
             n_inputs=n_inputs,
@@ -76,7 +83,7 @@ class CompiledBackend:
         """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""
         *hidden, errors = self._synapses.errors_of_all_layers(batch.neurons, batch.synapses)
         if self._prepared.network.readout == "softmax":
-            offsets, inputs, values = nonzero_rows(errors)
+            offsets, inputs, values = changed_rows(errors)
             self._soften(inputs, values)
             trials = np.repeat(np.arange(len(errors)), np.diff(offsets))
             errors[trials, inputs] = values

@@ -1,6 +1,6 @@
 """Trials in which synapses died, perhaps with neurons; and the changes of hidden layers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -49,20 +49,21 @@ class SynapseFaults:
         self._block = max(1, _BLOCK_VALUES // widest)
         self._products = [y @ w.T for y, w in zip(prepared.outputs, prepared.weights, strict=False)]
 
-    def errors(self, neurons: Events, synapses: Events) -> Iterator[Array]:
-        """Errors (n_trials, n_inputs, n_outputs) of block after block of trials, before read-out."""
+    def errors(self, neurons: Events, synapses: Events) -> Array:
+        """Errors (n_trials, n_inputs, n_outputs), before read-out."""
         depth = self._prepared.network.depth
+        last = range(depth, depth + 1)
         many = np.diff(synapses.offsets) * _DEAD_COST > self._prepared.weights[0].size
+        (errors,) = self._zeros(len(neurons.offsets) - 1, last)
         for first, stop in self._blocks(neurons):
-            results = self._zeros(stop - first, range(depth, depth + 1))
             if many[first:stop].all() and _all_last(
                 (neurons, synapses), first, stop, self._prepared.n_inputs
             ):
                 for t in range(first, stop):
-                    results[0][t - first] = self._dense(neurons, synapses, t)
+                    errors[t] = self._dense(neurons, synapses, t)
             else:
-                self._run(neurons, synapses, first, stop, results, range(depth, depth + 1))
-            yield results[0]
+                self._run(neurons, synapses, first, stop, [errors[first:stop]], last)
+        return errors
 
     def _dense(self, neurons: Events, synapses: Events, t: int) -> Array:
         """Errors (n_inputs, n_outputs) of one trial whose many faults last, by BLAS alone.
@@ -145,6 +146,8 @@ class SynapseFaults:
                     (synapses(depth), neurons(depth)),
                     results[-1],
                 )
+                if finished.all():
+                    return
             if not (
                 len(changes[0])
                 or any(

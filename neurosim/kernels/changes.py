@@ -108,7 +108,7 @@ def cut_blocks(offsets, site, active, n_inputs, most):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def nonzero_rows(errors):
-    """Changed pairs of dense errors (n_trials, n_inputs, n_outputs): (offsets, inputs, values)."""
+    """Which pairs of dense errors (n_trials, n_inputs, n_outputs) changed: (offsets, inputs)."""
     n_trials, n_inputs, n_outputs = errors.shape
     offsets = np.zeros(n_trials + 1, np.int64)
     inputs = np.empty(n_trials * n_inputs, np.int32)
@@ -122,11 +122,7 @@ def nonzero_rows(errors):
                     n += 1
                     break
         offsets[t + 1] = n
-    values = np.empty((n, n_outputs), errors.dtype)
-    for t in range(n_trials):
-        for i in range(offsets[t], offsets[t + 1]):
-            values[i] = errors[t, inputs[i]]
-    return offsets, inputs[:n].copy(), values
+    return offsets, inputs[:n].copy()
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -7,7 +7,7 @@ code: every input loses the same synapses.
 import numpy as np
 from numba import njit
 
-from neurosim.kernels.activations import change_rows_at
+from neurosim.kernels.activations import IDENTITY, change_rows_at
 
 __all__ = ["finish_trials", "lost_inputs", "trial_changes"]
 
@@ -129,21 +129,28 @@ def _multiply(units, weight, values, dz_t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _pass_on(units, values, weight, numbers, golden_t, faulty_t, dz_t):
+def _pass_on(units, values, weight, numbers, golden_t, every, place, dz_t):
     """Add to dz_t (n_out, n_inputs) what changed units and dead synapses of the next layer make.
 
-    faulty_t is scratch that equals golden_t on entry and on return.
+    every: (n_in,) all True. place: (n_in,) scratch, -1 on entry and on return.
     """
     _multiply(units, weight, values, dz_t)
     if not len(numbers):
         return
-    for k in range(len(units)):
-        faulty_t[units[k]] += values[k]
-    hit, dz = lost_inputs(numbers, weight, faulty_t, np.ones(weight.shape[1], np.bool_))
+    hit, dz = lost_inputs(numbers, weight, golden_t, every)
     for k in range(len(hit)):
         dz_t[hit[k]] += dz[k]
+    # That took W y from dz; where y changed, W dy must go as well.
     for k in range(len(units)):
-        faulty_t[units[k]] = golden_t[units[k]]
+        place[units[k]] = k
+    for number in numbers:
+        out, unit = number // weight.shape[1], number % weight.shape[1]
+        k, w = place[unit], weight[out, unit]
+        if k >= 0:
+            for x in range(dz_t.shape[1]):
+                dz_t[out, x] -= w * values[k, x]
+    for k in range(len(units)):
+        place[units[k]] = -1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -156,7 +163,8 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
     """
     n_outputs, n_inputs = len(last[2]), before_t.shape[1]
     middle_t = hidden[7]
-    faulty_t = middle_t.copy()
+    every = np.ones(len(middle_t), np.bool_)
+    place = np.full(len(middle_t), -1, np.int64)
     dz_t = np.empty((n_outputs, n_inputs), before_t.dtype)
     dy_t, outputs = np.empty_like(dz_t), np.arange(n_outputs)
     for t in range(len(chosen)):
@@ -183,10 +191,14 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
             last[2],
             synapses[1][synapses[0][t] : synapses[0][t + 1]],
             middle_t,
-            faulty_t,
+            every,
+            place,
             dz_t,
         )
-        change_rows_at(last[3], last[4], outputs, last[5], last[6], dz_t, dy_t)
+        if last[3] == IDENTITY:
+            dy_t[:] = dz_t
+        else:
+            change_rows_at(last[3], last[4], outputs, last[5], last[6], dz_t, dy_t)
         for x in range(n_inputs):
             for out in range(n_outputs):
                 errors[t, x, out] = dy_t[out, x]
