@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 
-__all__ = ["HISTOGRAM_EDGES", "Campaign"]
+__all__ = ["HISTOGRAM_EDGES", "Campaign", "Loss"]
 
 Loss: TypeAlias = Literal["squared_error", "absolute_error", "cross_entropy"]
 
@@ -113,7 +113,8 @@ class Campaign:
         put("trials", _whole("trials", self.trials, 1, 2**62))
         put("seed", _whole("seed", self.seed, 0, 2**64 - 1))
         put("targets", self._checked_targets())
-        self._check_loss()
+        if self.loss is not None:
+            self.check_loss(self.loss)
         self.plan.probabilities(self.faults)
         _one_of("backend", self.backend, BACKENDS)
         _one_of("dtype", self.dtype, ("float32", "float64"))
@@ -168,13 +169,18 @@ class Campaign:
             raise InputError("targets: expected finite numbers, got NaN or infinity")
         return frozen(targets, np.float64)
 
-    def _check_loss(self) -> None:
-        if self.loss is None:
-            return
-        _one_of("loss", self.loss, ("squared_error", "absolute_error", "cross_entropy"))
+    def check_loss(self, loss: str) -> None:
+        """Check that the campaign has what a loss needs.
+
+        Raises
+        ------
+        InputError
+            If there is no such loss, or the targets or the read-out do not go with it.
+        """
+        _one_of("loss", loss, get_args(Loss))
         if self.targets is None:
-            raise InputError(f"targets: expected them for loss {self.loss!r}, got none")
-        if self.loss == "cross_entropy":
+            raise InputError(f"targets: expected them for loss {loss!r}, got none")
+        if loss == "cross_entropy":
             if self.network.readout != "softmax":
                 raise InputError(
                     "loss: expected a network with a softmax read-out for cross_entropy, got one "

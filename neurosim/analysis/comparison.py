@@ -49,9 +49,6 @@ _SHARES = {
     "rates": 0.1,
 }
 
-# Beyond this many single effects their fourth powers are not summed: the sample's kurtosis serves.
-_MOST_EFFECTS = 3e8
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
@@ -297,7 +294,7 @@ def compare(
     }
     levels = {name: false_alarm_rate * _SHARES[name] / count for name, count in verdicts.items()}
     factor = 0.0 if prediction.exact else 1.0
-    kurtosis = _kurtosis(prediction)
+    kurtosis = 1.0 if prediction.kurtosis is None else prediction.kurtosis
     spread = prediction.variance
     bounds = check_bounds(statistics, prediction, levels["bounds"])
     chips = levels["chips"]
@@ -376,24 +373,6 @@ def _judge_variance(
         tolerance,
         reliable(moments, level, kurtosis),
     )
-
-
-def _kurtosis(prediction: Prediction) -> Array:
-    """Kurtosis of the linear surrogate: 3 + sum p q (1 - 6 p q) e^4 / Var^2, per cell."""
-    kurtosis = np.ones_like(prediction.variance)
-    setting = prediction.effects.setting
-    blocks = setting.probabilities
-    n_effects = sum(setting.n_sites(block) for block in blocks) * prediction.mean.size
-    if n_effects > _MOST_EFFECTS:
-        return kurtosis
-    fourth = np.zeros_like(kurtosis)
-    for block, p in blocks.items():
-        q = p * (1 - p)
-        for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
-            effects = prediction.effects.effects(block, rows)
-            fourth[rows] += q * (1 - 6 * q) * (effects**4).sum(axis=2).T
-    square = prediction.variance**2
-    return 3 + np.divide(fourth, square, out=np.full_like(square, -2), where=square > 0)
 
 
 def _totals(trace: "Trace") -> Array:

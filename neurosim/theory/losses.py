@@ -78,6 +78,77 @@ class Head:
             slope = u * (slope - (u * slope).sum(axis=-1, keepdims=True))
         return slope[None]
 
+    def gradient_change(self, y: Array, dy: Array, targets: Array | None) -> Array:
+        """Derivative of `gradient` along dy (n_inputs, n_paths, n_L).
+
+        Shape (size, n_inputs, n_paths, n_L). Not for absolute errors, which have a kink.
+        """
+        n = y.shape[-1]
+        if self.linear:
+            return np.zeros((n, *dy.shape[:2], n))
+        u = self.outputs(y)[:, None, :]
+        du = u * (dy - (u * dy).sum(-1, keepdims=True)) if self.readout == "softmax" else dy
+        if self.loss is None:
+            own = np.eye(n)[:, None, None, :] - u
+            of_output = np.moveaxis(du, -1, 0)[..., None]
+            return of_output * own - np.moveaxis(u, -1, 0)[..., None] * du
+        assert targets is not None
+        t = targets[:, None, :]
+        if self.loss == "cross_entropy":
+            return (du * t.sum(axis=-1, keepdims=True))[None]
+        slope, d_slope = 2 * (u - t) / n, 2 * du / n
+        if self.readout == "softmax":
+            mean = (u * slope).sum(-1, keepdims=True)
+            d_mean = (du * slope + u * d_slope).sum(-1, keepdims=True)
+            return (du * (slope - mean) + u * (d_slope - d_mean))[None]
+        return d_slope[None]
+
+    def second_derivative(self, y: Array, dy: Array, d2y: Array, targets: Array | None) -> Array:
+        """Second derivative of what is predicted along a path with derivatives dy, d2y of y_L.
+
+        dy, d2y: (n_inputs, n_paths, n_L); result (n_inputs, n_paths, size).
+        """
+        if self.linear:
+            return d2y
+        u = self.outputs(y)[:, None, :]
+        du, d2u = dy, d2y
+        if self.readout == "softmax":
+            centred = dy - (u * dy).sum(-1, keepdims=True)
+            spread = (u * centred**2).sum(-1, keepdims=True)
+            if self.loss == "cross_entropy":
+                assert targets is not None
+                t = targets[:, None, :]
+                total = t.sum(-1, keepdims=True) * ((u * d2y).sum(-1, keepdims=True) + spread)
+                return np.asarray(total - (t * d2y).sum(-1, keepdims=True))
+            du = u * centred
+            d2u = u * (d2y - (u * d2y).sum(-1, keepdims=True) + centred**2 - spread)
+        if self.loss is None:
+            return d2u
+        assert targets is not None
+        return np.asarray(2 * (du**2 + (u - targets[:, None, :]) * d2u).mean(-1, keepdims=True))
+
+    def expansion(self, y: Array, targets: Array | None) -> tuple[Array, Array]:
+        """First and second derivatives of a loss by the outputs in which it is expanded.
+
+        These outputs are those of `expanded_in`. Shapes (n_inputs, n_L), (n_inputs, n_L, n_L).
+        An absolute error has no curvature but in its kink, which this cannot show.
+        """
+        assert targets is not None
+        n = y.shape[-1]
+        u = self.outputs(y)
+        if self.loss == "cross_entropy":
+            total = targets.sum(axis=-1, keepdims=True)
+            curved = np.eye(n) * u[:, None, :] - u[:, :, None] * u[:, None, :]
+            return u * total - targets, total[..., None] * curved
+        if self.loss == "squared_error":
+            return 2 * (u - targets) / n, np.broadcast_to(2 / n * np.eye(n), (len(y), n, n))
+        return np.sign(u - targets) / n, np.zeros((len(y), n, n))
+
+    @property
+    def expanded_in(self) -> "Head":
+        """The outputs in which a loss is expanded: logits for a cross-entropy, else the outputs."""
+        return Head(readout=None if self.loss == "cross_entropy" else self.readout)
+
     def change(self, y: Array, dy: Array, targets: Array | None) -> Array:
         """Exact changes of what is predicted, (n_inputs, n_changes, size), without cancellation."""
         if self.linear:

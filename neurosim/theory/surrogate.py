@@ -9,7 +9,7 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 
-__all__ = ["SurrogateLaw", "surrogate_law"]
+__all__ = ["SurrogateLaw", "exact_law", "surrogate_law"]
 
 # Mass that may fall outside the lattice: exp(-36.8) = 1e-16.
 _LOG_LOST = 36.8
@@ -26,7 +26,7 @@ class SurrogateLaw:
     Parameters
     ----------
     grid : ndarray, shape (n,)
-        Equally spaced values, ascending.
+        Values, ascending; equally spaced but for `exact_law`.
     mass : ndarray, shape (n,)
         Their probabilities; the atom at "no fault that matters" included.
     mass_at_zero : float
@@ -129,6 +129,39 @@ def surrogate_law(
         variance=variance,
         step=step,
         location_error=step * blur**0.5,
+    )
+
+
+def exact_law(values: npt.ArrayLike, probabilities: npt.ArrayLike) -> SurrogateLaw:
+    """The law that gives each value its probability: of enumerated fault sets.
+
+    Parameters
+    ----------
+    values, probabilities : array_like, shape (n,)
+        Values may repeat; the probabilities sum to 1.
+
+    Returns
+    -------
+    SurrogateLaw
+        Its grid holds the distinct values; `step` is a millionth of the largest.
+
+    Examples
+    --------
+    >>> exact_law([0.0, 1.0, 1.0], [0.5, 0.25, 0.25]).sf(1.0).item()
+    0.5
+    """
+    v, p = np.asarray(values, np.float64), np.asarray(probabilities, np.float64)
+    grid, where = np.unique(v, return_inverse=True)
+    mass = np.bincount(where, weights=p)
+    mean = float(p @ v)
+    return SurrogateLaw(
+        grid=frozen(grid, np.float64),
+        mass=frozen(mass, np.float64),
+        mass_at_zero=float(p[v == 0].sum()),
+        mean=mean,
+        variance=float(p @ (v - mean) ** 2),
+        step=1e-6 * float(np.abs(v).max()),
+        location_error=0.0,
     )
 
 
