@@ -69,9 +69,9 @@ class LossEffects(ProductEffects):
         return covariance(self.outputs)
 
     @property
-    def linear_mean(self) -> Array:
-        """a.m of every input (AP9): (n_inputs, 1)."""
-        return np.einsum("xk,xk->x", self._expansion[0], self.mean)[:, None]
+    def exact(self) -> bool:
+        """Whether the error of the loss is this quadratic form of the faults."""
+        return self.setting.head.loss == "squared_error" and self.outputs.setting.exact
 
     @property
     def curvature_mean(self) -> Array:

@@ -364,7 +364,7 @@ def predict(
         mean_terms=_frozen(parts.mean_terms),
         mean_contributions=_frozen(parts.means),
         variance_contributions=_frozen(parts.variances),
-        exact=method == "enumeration" or setting.exact,
+        exact=parts.exact,
         overlaps=setting.overlaps,
         model=parts.model,
     )
@@ -384,6 +384,7 @@ class _Parts:
     variances: Mapping[Block, Array]
     mean_terms: Mapping[str, Array]
     model: Model
+    exact: bool
     mean_paper: Array | None = None
     variance_paper: Array | None = None
     variance_error: Array | None = None
@@ -419,6 +420,7 @@ def _by_effects(effects: Effects) -> _Parts:
         means=means,
         variances=variances,
         mean_terms={"linear": mean},
+        exact=setting.exact,
         mean_paper=mean,
         variance_paper=_total({block: p[block] * second[block] for block in p}, setting),
         model=_Surrogate(effects=effects, variance=variance),
@@ -437,6 +439,7 @@ def _by_mean_field(setting: Setting) -> _Parts:
     if isinstance(effects, LossEffects):
         parts = _with_pairs(parts, effects.pair_variances(), setting)
         terms = {"mean activations": shift, "curvature": effects.curvature_mean}
+        parts = replace(parts, exact=effects.exact)
     else:
         terms = {"linear": parts.mean, "interaction": shift - parts.mean}
     mean = np.asarray(sum(terms.values()))
@@ -451,6 +454,7 @@ def _by_corrected_loss(setting: Setting) -> _Parts:
     terms = {"linear": plain.mean, "curvature": effects.curvature_mean}
     return replace(
         parts,
+        exact=effects.exact,
         mean=plain.mean + terms["curvature"],
         means=plain.means,
         mean_terms=terms,
@@ -493,6 +497,7 @@ def _by_enumeration(setting: Setting) -> _Parts:
         variances={block: second for block, (_, second) in blocks.items()},
         mean_terms={"all": mean},
         model=model,
+        exact=True,
     )
 
 
