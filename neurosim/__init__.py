@@ -31,6 +31,7 @@ _HOME = {
     "Trace": "trace",
     "TraceError": "errors",
     "Transient": "faults",
+    "check_assumptions": "theory",
     "chip_profiles": "chip",
     "compare": "analysis",
     "deploy": "deployment",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.runner import run as run
     from neurosim.sampling import PlainMonteCarlo as PlainMonteCarlo
     from neurosim.theory import Prediction as Prediction
+    from neurosim.theory import check_assumptions as check_assumptions
     from neurosim.theory import predict as predict
     from neurosim.trace import Trace as Trace
     from neurosim.trace import join as join

@@ -21,7 +21,8 @@ __all__ = ["main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_METHODS = ("first-order", "single-fault")
+# As in neurosim.theory, which is loaded only when it is used.
+_METHODS = ("first-order", "single-fault", "second-order", "mean-field", "enumeration")
 
 
 class _Commands(click.Group):
@@ -166,10 +167,15 @@ def run(path: Path, quiet: bool, **values: Any) -> None:
 @main.command()
 @_campaign_options
 @click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
-def predict(method: str, **values: Any) -> None:
-    """Predict mean and variance of the error without simulation."""
+@click.option("--layer", type=int, help="Predict the error of this layer, not of the outputs.")
+def predict(method: str, layer: int | None, **values: Any) -> None:
+    """Predict mean and variance of the error without simulation; with a loss, of that too."""
     values["trials"] = values["trials"] or 1  # a prediction draws nothing
-    click.echo(str(ns.predict(_campaign(values), method=method)))
+    campaign = _campaign(values)
+    click.echo(str(ns.predict(campaign, method=method, layer=layer)))
+    if campaign.loss is not None:
+        click.echo("\n" + str(ns.predict(campaign, method=method, loss=campaign.loss)))
+    click.echo("\n" + str(ns.check_assumptions(campaign)))
 
 
 def _compared(trace_path: Path, method: str, values: dict[str, Any]) -> ns.Comparison:

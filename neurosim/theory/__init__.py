@@ -1,5 +1,6 @@
 """The paper's results and their corrections: what faults should do, without simulating any."""
 
+from neurosim.theory.assumptions import Assumptions, check_assumptions
 from neurosim.theory.prediction import Prediction, predict
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Assumptions", "Prediction", "check_assumptions", "predict"]
