@@ -270,6 +270,25 @@ def test_derivatives_decay_by_their_order_and_variance_as_1_over_n(layer):
     assert "-2" in str(decay)
 
 
+def test_decay_is_of_means_over_inputs_outputs_and_neurons():
+    networks = [cut(n, 2)[0] for n in (3, 7)]
+    inputs = [[[0.3, -1.0], [1.2, 0.4]], [[0.1, 0.2]]]
+    decay = continuity.derivative_decay(networks, inputs, 1)
+    for k, (network, given_) in enumerate(zip(networks, inputs, strict=True)):
+        first, second = continuity.derivatives(network, given_, 1)
+        y = network.activations(np.array(given_))[1]
+        n = network.widths[1]
+        pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+        assert decay.first[k] == pytest.approx(abs(first).mean(), rel=1e-12)
+        diagonal = np.mean([abs(second[..., i, i]) for i in range(n)])
+        assert decay.second_diagonal[k] == pytest.approx(diagonal, rel=1e-12)
+        off_diagonal = np.mean([abs(second[..., i, j]) for i, j in pairs])
+        assert decay.second_off_diagonal[k] == pytest.approx(off_diagonal, rel=1e-12)
+        g = [d * active for rows, active in zip(first, y, strict=True) for d in rows]
+        variance = np.mean([one @ one for one in g])
+        assert decay.variance[k] == pytest.approx(variance, rel=1e-12)
+
+
 def test_predicted_variance_falls_as_1_over_n():
     variance, p = [], 0.01
     pairs = [cut(n) for n in WIDTHS]
@@ -472,6 +491,8 @@ def test_the_needed_width_meets_its_target_and_one_neuron_less_does_not():
         needed = Fraction(c) * Fraction(p) / Fraction(delta) / Fraction(t) ** 2
         assert n >= needed * (1 - Fraction(1, 10**11))
         assert n == 1 or n - 1 < needed
+    # 0.9 * 0.1 / 0.1 / 0.03^2 comes out above 1000 by rounding alone.
+    assert continuity.width_needed(0.9, 0.1, 0.1, 0.03) == 1000
     many = continuity.width_needed([0.5, 1.0], 0.01, 0.1, [[0.02], [0.01]])
     np.testing.assert_array_equal(many, [[125, 250], [500, 1000]])
 
