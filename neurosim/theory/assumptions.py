@@ -160,7 +160,8 @@ def _about_the_network(setting: Setting) -> list[Assumption]:
     kinks = [str(a) for a in behind if not a.smooth]
     steepest = max((layer.activation.lipschitz for layer in setting.layers), default=1.0)
     rough = max(
-        (smoothness(layer.weight).per_neuron for layer in setting.layers[:-1]), default=None
+        (_roughness(layer.weight) for layer in setting.layers[:-1] if layer.weight.any()),
+        default=None,
     )
     r = p + 1 / n
     return [
@@ -171,7 +172,7 @@ def _about_the_network(setting: Setting) -> list[Assumption]:
                "least balance q of the weights of failing layers, at least 0.01",
                0.01, 0.01, small=False),
         _entry("A3", rough,
-               "largest (C1 + C2 + C3)/n_l of a hidden layer, far below 1 in a continuous limit",
+               "mean step between neighbouring hidden weights beside |W|; falls as 1/n in a limit",
                _SMALL, 1.0),
         Assumption(
             name="smooth",
@@ -186,6 +187,13 @@ def _about_the_network(setting: Setting) -> list[Assumption]:
                "T1's remainder (p + 1/n)^3 beside p/n, but for the factor D12, which is unknown",
                _SMALL, 1.0),
     ]  # fmt: skip
+
+
+def _roughness(weight: Array) -> float:
+    """Mean step between neighbouring neurons or inputs beside the mean |W|: about 1.4 at random."""
+    smooth = smoothness(weight)
+    steps = max(smooth.c1, smooth.c2 * weight.shape[0] / weight.shape[1])
+    return steps / float(np.abs(weight).sum())
 
 
 def _balance(setting: Setting, block: Block) -> float:
