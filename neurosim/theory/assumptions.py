@@ -11,6 +11,7 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers import Array
 from neurosim.theory.continuity import balance, smoothness
+from neurosim.theory.effects import Effects, block_sums
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.second_order import QuadraticEffects, check_smooth
@@ -236,16 +237,12 @@ def _terms(setting: Setting) -> list[Assumption]:
     ]  # fmt: skip
 
 
-def _moments(effects: LinearEffects | SingleEffects) -> tuple[Array, Array]:
-    setting = effects.setting
-    shape = (setting.n_inputs, setting.n_outputs)
-    mean, variance = np.zeros(shape), np.zeros(shape)
-    for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
-        for block, (one, two) in effects.sums(rows).items():
-            p = setting.probabilities[block]
-            mean[rows] += p * one
-            variance[rows] += p * (1 - p) * two
-    return mean, variance
+def _moments(effects: Effects) -> tuple[Array, Array]:
+    p = effects.setting.probabilities
+    first, second = block_sums(effects)
+    mean = sum(p[block] * part for block, part in first.items())
+    variance = sum(p[block] * (1 - p[block]) * part for block, part in second.items())
+    return np.asarray(mean), np.asarray(variance)
 
 
 def _share(part: Array, whole: Array) -> float:

@@ -16,7 +16,15 @@ from neurosim.kernels.sums import product_sums
 from neurosim.layers import Array
 from neurosim.theory.setting import Block, Setting
 
-__all__ = ["Effects", "ProductEffects", "Term", "covariance", "effect_chunks", "kurtosis"]
+__all__ = [
+    "Effects",
+    "ProductEffects",
+    "Term",
+    "block_sums",
+    "covariance",
+    "effect_chunks",
+    "kurtosis",
+]
 
 # Beyond this many effects their fourth powers are not summed.
 _MOST_EFFECTS = 3e8
@@ -172,6 +180,18 @@ def _neuron_effects(terms: Sequence[Term]) -> Array:
 def effect_chunks(setting: Setting, block: Block) -> Iterator[slice]:
     """Slices of the inputs whose effects of one block fit into memory."""
     return setting.chunks(setting.n_outputs * setting.n_sites(block))
+
+
+def block_sums(effects: Effects) -> tuple[dict[Block, Array], dict[Block, Array]]:
+    """Sums and sums of squares of the effects of every block, each (n_inputs, n_outputs)."""
+    setting = effects.setting
+    shape = (setting.n_inputs, setting.n_outputs)
+    first = {block: np.zeros(shape) for block in setting.probabilities}
+    second = {block: np.zeros(shape) for block in setting.probabilities}
+    for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
+        for block, (one, two) in effects.sums(rows).items():
+            first[block][rows], second[block][rows] = one, two
+    return first, second
 
 
 def covariance(effects: Effects) -> Array:

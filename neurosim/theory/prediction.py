@@ -13,7 +13,7 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 from neurosim.theory.corrected_loss import LossEffects
-from neurosim.theory.effects import Effects, covariance, kurtosis
+from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.mean_field import mean_field_change
@@ -390,18 +390,6 @@ class _Parts:
     variance_error: Array | None = None
 
 
-def _sums(effects: Effects) -> tuple[dict[Block, Array], dict[Block, Array]]:
-    """Sums and sums of squares of the effects of every block, each (n_inputs, n_outputs)."""
-    setting = effects.setting
-    shape = (setting.n_inputs, setting.n_outputs)
-    first = {block: np.zeros(shape) for block in setting.probabilities}
-    second = {block: np.zeros(shape) for block in setting.probabilities}
-    for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
-        for block, (one, two) in effects.sums(rows).items():
-            first[block][rows], second[block][rows] = one, two
-    return first, second
-
-
 def _total(parts: Mapping[Block, Array], setting: Setting) -> Array:
     return np.asarray(sum(parts.values(), np.zeros((setting.n_inputs, setting.n_outputs))))
 
@@ -410,7 +398,7 @@ def _by_effects(effects: Effects) -> _Parts:
     """Means and variances of the sum of the effects (T1, b4)."""
     setting = effects.setting
     p = setting.probabilities
-    first, second = _sums(effects)
+    first, second = block_sums(effects)
     means = {block: p[block] * first[block] for block in p}
     variances = {block: p[block] * (1 - p[block]) * second[block] for block in p}
     mean, variance = _total(means, setting), _total(variances, setting)
