@@ -20,6 +20,8 @@ from neurosim.theory.setting import Setting, is_linear
 from neurosim.theory.single_fault import _code as activation_code
 
 __all__ = [
+    "NEURON_VALUE",
+    "SYNAPSE_WEIGHT",
     "EffectBatch",
     "EffectTable",
     "Paths",
@@ -28,6 +30,10 @@ __all__ = [
     "in_series",
     "paths",
 ]
+
+# What an effect sets, one row a member.
+NEURON_VALUE = np.dtype([("layer", "i8"), ("unit", "i8"), ("value", "f8")])
+SYNAPSE_WEIGHT = np.dtype([("layer", "i8"), ("out", "i8"), ("in", "i8"), ("weight", "f8")])
 
 # Neurons of one layer, columns (effect, unit, value); synapses, (effect, out, in, weight).
 _Columns: TypeAlias = tuple[Array, ...]
@@ -92,17 +98,13 @@ class EffectTable:
         """Flatten effects, each given as the rows of neurons and of synapses that it sets."""
         sites = Sites(setting.widths)
         found = []
-        for kind in (0, 1):
+        for kind, dtype in enumerate((NEURON_VALUE, SYNAPSE_WEIGHT)):
             kept = [rows[kind][rows[kind]["layer"] <= setting.depth] for rows in effects]
+            rows = np.concatenate([np.empty(0, dtype), *kept])
+            *place, value = (rows[name] for name in dtype.names or ())
+            numbers = sites.neuron_numbers if kind == 0 else sites.synapse_numbers
             offsets = np.cumsum([0, *map(len, kept)])
-            rows = np.concatenate(kept)
-            number = (
-                sites.neuron_numbers(rows["layer"], rows["unit"])
-                if kind == 0
-                else sites.synapse_numbers(rows["layer"], rows["out"], rows["in"])
-            )
-            value = rows["value" if kind == 0 else "weight"]
-            found.append(_Rows(offsets=offsets, number=number, value=value))
+            found.append(_Rows(offsets=offsets, number=numbers(*place), value=value))
         return EffectTable(sites=sites, neurons=found[0], synapses=found[1])
 
     @property

@@ -21,14 +21,12 @@ from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.theory.passes import faultless_setting
+from neurosim.theory.site_changes import NEURON_VALUE, SYNAPSE_WEIGHT
 from neurosim.theory.site_moments import Enumeration, SiteSums, States
 
 __all__ = ["Effect", "Site", "SitePrediction", "predict_sites"]
 
 Method = Literal["single-fault", "first-order", "enumeration"]
-
-_NEURON = np.dtype([("layer", "i4"), ("unit", "i8"), ("value", "f8")])
-_SYNAPSE = np.dtype([("layer", "i4"), ("out", "i8"), ("in", "i8"), ("weight", "f8")])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,11 +56,12 @@ class Effect:
     synapses: Array = ()  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, dtype in (("neurons", _NEURON), ("synapses", _SYNAPSE)):
+        for name, dtype in (("neurons", NEURON_VALUE), ("synapses", SYNAPSE_WEIGHT)):
             fields = dtype.names or ()
             table = _table(name, getattr(self, name), fields)
             places = table[:, :-1]
-            if (wrong := ((places < 0) | (places != np.floor(places))).any(axis=1)).any():
+            whole = (places >= 0) & (places < 2**53) & (places == np.floor(places))
+            if (wrong := ~whole.all(axis=1)).any():
                 raise InputError(
                     f"{name}: expected whole numbers from 0 on for {', '.join(fields[:-1])}, got "
                     f"{_row(places[wrong.argmax()])}"
@@ -100,7 +99,7 @@ def _table(name: str, rows: Any, fields: Sequence[str]) -> Array:
         raise InputError(f"{expected}, got {error}") from error
     if table.size == 0:
         return np.empty((0, len(fields)))
-    if table.shape != (len(table), len(fields)):
+    if table.ndim != 2 or table.shape[1] != len(fields):
         raise InputError(f"{expected}, got an array of shape {table.shape}")
     if not np.isfinite(table).all():
         raise InputError(f"{expected}, got one that is not finite")
