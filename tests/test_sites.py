@@ -192,6 +192,23 @@ def test_exact_means_exact(method):
     assert min(seen.values()) >= 20
 
 
+def test_sites_that_meet_in_a_neuron_add_only_if_it_is_linear():
+    for activation in ACTIVATIONS:
+        network = ns.Network.dense(
+            weights=[[[1.0, -2.0]], [[3.0]]],
+            biases=[[0.5], [0.0]],
+            activations=[activation, "identity"],
+        )
+        for places in (
+            [("neuron", 0, 0), ("neuron", 0, 1)],
+            [("synapse", 1, 0, 0), ("synapse", 1, 0, 1)],
+            [("neuron", 0, 0), ("synapse", 1, 0, 1)],
+        ):
+            for method in ("single-fault", "first-order"):
+                prediction = predict_sites(network, [[1.0, 1.0]], dead_each(places, 0.1), method)
+                assert prediction.exact is (activation == "identity")
+
+
 def line(*, last="identity"):
     """Two chains side by side, 2 - 2 - 2, so that paths can be told by eye."""
     return ns.Network.dense(
@@ -398,6 +415,13 @@ def test_overlaps_are_said_in_words():
     twice = Site.dead(synapses=[(2, 0, 0)], probability=0.3)
     (text,) = predict_sites(network, x, [out_of, twice]).overlaps
     assert text == "column A and site 1: both set synapse [0, 0] of layer 2"
+    # Synapse [0, 1] of layer 2 comes out of neuron 1 of layer 1 and goes into neuron 0 of layer 2.
+    across = Site.dead(synapses=[(2, 0, 1)], probability=0.1)
+    for layer, unit, how in ((1, 0, None), (1, 1, "out of"), (2, 0, "into"), (2, 1, None)):
+        other = Site.dead(neurons=[(layer, unit)], probability=0.1)
+        found = predict_sites(network, x, [across, other]).overlaps
+        assert [text for text in found if f"hides the synapses {how} it" in text] == list(found)
+        assert bool(found) is (how is not None)
 
 
 def test_the_same_effect_twice_counts_once():

@@ -216,10 +216,8 @@ class SiteSums:
     @property
     def exact(self) -> bool:
         """Whether the changes add up, and are those of the network."""
-        states = self.states
-        if self.by_derivatives:
-            return not (states.paths.behind or states.paths.bent)
-        return len(states.first) <= 1 or not (states.paths.behind or states.paths.shared)
+        lie = self.states.paths
+        return not (lie.behind or (lie.bent if self.by_derivatives else lie.shared))
 
     def _changes(self, golden: GoldenPass, chosen: slice) -> Array:
         table = self.states.table
