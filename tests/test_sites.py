@@ -465,6 +465,28 @@ def test_batches_do_not_matter(case):
         np.testing.assert_allclose(covariance, whole.covariance, **close)
 
 
+def test_impossible_combinations_may_fill_a_batch():
+    certain = Site.stuck_neuron(0, 0, value=0.0, probability=1.0)
+    often = Site.dead(neurons=[(0, 1)], probability=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(site_moments, "_VALUES", 1)
+        prediction = predict_sites(line(), [[1.0, 1.0]], [certain, often], "enumeration")
+    # relu(x + .5) and relu(2 x + .5): chain 0 loses 3, chain 1 loses 8 half the time.
+    np.testing.assert_allclose(prediction.mean, [[-3.0, -4.0]])
+    np.testing.assert_allclose(prediction.variance, [[0.0, 16.0]])
+
+
+def test_printing_stops_after_ten_outputs():
+    wide = ns.Network.dense(
+        weights=[np.ones((12, 1))], biases=[np.zeros(12)], activations=["identity"]
+    )
+    site = Site.dead(neurons=[(0, 0)], probability=0.5)
+    text = str(predict_sites(wide, [[2.0]], [site]))
+    assert "single-fault prediction of 1 sites for 1 inputs (exact)" in text
+    assert "9  -1.000e+00   1.000e+00   1.000e+00" in text
+    assert "... 2 more outputs" in text
+
+
 def test_small_changes_keep_their_digits():
     # sigma(50) is 1 in float64: the change by a stuck input is -exp(-50) (exp(1) - 1), to 1e-20.
     network = ns.Network.dense(
