@@ -13,11 +13,10 @@ from typing import TypeAlias
 import numpy as np
 
 from neurosim.faults import Sites
-from neurosim.kernels.single_fault import activation_change
 from neurosim.layers import Array
 from neurosim.theory.passes import GoldenPass
 from neurosim.theory.setting import Setting, is_linear
-from neurosim.theory.single_fault import _code as activation_code
+from neurosim.theory.single_fault import change_outputs
 
 __all__ = [
     "NEURON_VALUE",
@@ -141,9 +140,7 @@ def exact_changes(golden: GoldenPass, batch: EffectBatch) -> Array:
             if synapses is not None:
                 effect, out, drive = _drive_changes(golden, number, synapses, dy)
                 dz[:, effect, out] += drive
-            if not is_linear(layer.activation):
-                activation_change(*activation_code(layer.activation), golden.z[number], dz)
-            dy = dz
+            dy = change_outputs(layer.activation, golden.z[number], dz)
         if number in batch.neurons:
             effect, unit, value = batch.neurons[number]
             dy = np.zeros(shape) if dy is None else dy
