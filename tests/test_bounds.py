@@ -79,7 +79,28 @@ def arguments(groups):
 @settings(max_examples=500, deadline=None)
 @given(scenarios())
 def test_no_valid_bound_is_ever_violated(scenario):
-    network, x, groups = scenario
+    check_bounds(*scenario)
+
+
+@pytest.mark.parametrize(
+    ("widths", "activations", "groups"),
+    [
+        ((6, 8, 6, 2), ["sigmoid(4)", "tanh", "identity"],
+         [("neuron", 0, 0.02), ("neuron", 1, 0.1), ("neuron", 2, 0.3)]),
+        ((4, 5, 3), ["softplus", "softmax"], [("synapse", 1, 0.05)]),
+    ],
+)  # fmt: skip
+def test_nor_with_twenty_sites(widths, activations, groups):
+    rng = np.random.default_rng(20)
+    network = Network.dense(
+        weights=[rng.normal(size=(b, a)) for a, b in pairwise(widths)],
+        biases=[rng.normal(size=n) for n in widths[1:]],
+        activations=activations,
+    )
+    check_bounds(network, rng.normal(size=widths[0]), groups)
+
+
+def check_bounds(network, x, groups):
     law, how, inputs = exact_law(network, x, groups), arguments(groups), x[None]
     mean, variance = law.mean, law.variance
     for order in ORDERS:

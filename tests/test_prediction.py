@@ -60,7 +60,7 @@ def predict(network, inputs, blocks, p, method, **options):
 
 
 @given(case=cases(), p=st.sampled_from([1e-4, 0.01, 0.3, 0.5]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_single_fault_moments_are_sums_over_exact_single_errors(case, p):
     network, plain, inputs, blocks, sites = case
     prediction = predict(network, inputs, blocks, p, "single-fault")
@@ -76,7 +76,7 @@ def test_single_fault_moments_are_sums_over_exact_single_errors(case, p):
 
 
 @given(case=cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
     network, plain, inputs, blocks, sites = case
     gaps = []
@@ -93,7 +93,7 @@ def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
 
 
 @given(case=cases(), p=st.sampled_from([1e-4, 0.05, 0.5]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_exact_means_exact(case, p):
     network, plain, inputs, blocks, sites = case
     prediction = predict(network, inputs, blocks, p, "single-fault")
@@ -105,7 +105,7 @@ def test_exact_means_exact(case, p):
 
 
 @given(case=cases(activations=["identity", "sigmoid(4)", "tanh", "softplus"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_first_order_effects_are_derivatives(case):
     network, _, inputs, blocks, sites = case
     prediction = predict(network, inputs[:1], blocks, 0.01, "first-order")
