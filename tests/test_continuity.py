@@ -396,7 +396,7 @@ def test_copies_keep_the_outputs_and_share_the_variance(case):
     before = first_order(network, inputs, layer, p)
     after = first_order(copied, inputs, layer, p)
     np.testing.assert_allclose(after.mean, before.mean, rtol=1e-9, atol=1e-12)
-    g = before.effects.effects(("neuron", layer), slice(None))
+    g = before.model.effects.effects(("neuron", layer), slice(None))
     expected = p * (1 - p) * (g**2 / copies).sum(axis=2).T
     np.testing.assert_allclose(after.variance, expected, rtol=1e-9, atol=1e-14)
 
