@@ -27,6 +27,7 @@ _HOME = {
     "PlainMonteCarlo": "sampling",
     "Prediction": "theory",
     "Sweep": "analysis",
+    "SpikingModel": "spiking_model",
     "StuckAtZero": "faults",
     "Trace": "trace",
     "TraceError": "errors",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.report import write_report as write_report
     from neurosim.runner import run as run
     from neurosim.sampling import PlainMonteCarlo as PlainMonteCarlo
+    from neurosim.spiking_model import SpikingModel as SpikingModel
     from neurosim.theory import Prediction as Prediction
     from neurosim.theory import check_assumptions as check_assumptions
     from neurosim.theory import predict as predict

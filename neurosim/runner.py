@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from neurosim.backends import Backend, backend_of
+from neurosim.backends import Backend, SpikingBackend, backend_of
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
@@ -42,13 +42,19 @@ def compute_chunk(
     """
     first = k * campaign.chunk
     batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
-    hidden = None
-    if "hidden" in campaign.record:
+    hidden, spiking_rows = None, {}
+    if isinstance(backend, SpikingBackend):
+        errors, hidden, rates = backend.errors_hidden_and_rates(batch)
+        spiking_rows["rates"] = rates
+        if "spikes" in campaign.record:
+            rasters = backend.rasters(batch)
+            spiking_rows |= {f"spikes/{name}": values for name, values in vars(rasters).items()}
+    elif "hidden" in campaign.record:
         errors, hidden = backend.errors_and_hidden(batch)
     else:
         errors = backend.errors(batch)
     statistics = summarise(campaign, backend.golden, errors, first)
-    return statistics, rows_of(campaign, batch, errors, hidden)
+    return statistics, rows_of(campaign, batch, errors, hidden) | spiking_rows
 
 
 def run(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 
 from neurosim.errors import InputError
+from neurosim.faults import Permanent
 from neurosim.layers import Array, frozen
 from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
@@ -333,6 +334,13 @@ def predict(
     if method not in get_args(Method):
         spelled = ", ".join(f'"{name}"' for name in get_args(Method))
         raise InputError(f"method: expected one of {spelled}, got {method!r}")
+    if campaign.ticks > 1 and any(
+        not isinstance(process.persistence, Permanent) for process in campaign.faults
+    ):
+        raise InputError(
+            f"ticks: expected 1 tick a presentation for faults that come and go, got "
+            f"{campaign.ticks}; the theory knows no time within an inference"
+        )
     setting = Setting.of(campaign, layer, loss)
     if method == "enumeration":
         parts = _by_enumeration(setting)

@@ -167,6 +167,7 @@ def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None
         ("processes", processes),
     ):
         group.create_dataset(name, data=np.array(strings, dtype=object), dtype=text)
+    group["ticks"] = campaign.ticks
     group["widths"] = np.array(campaign.network.widths, np.int64)
     group["epsilons"] = np.array(campaign.epsilons, np.float64)
     group["replicas"] = np.array(campaign.replicas, np.int64)
