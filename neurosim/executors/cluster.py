@@ -10,8 +10,8 @@ workers it gives a task up, which is an error here too.
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Generic, TypeVar, Union
 
 from neurosim.environment import Environment, current
 from neurosim.errors import ExecutorError, InputError
@@ -37,7 +37,7 @@ class DaskExecutor:
 
     The function is sent to the workers once. What a worker that dies had in work is computed by
     others; workers may join and leave. At most two items a thread of the cluster are in work or
-    waiting to be fetched.
+    waiting to be fetched. Worker processes keep one BLAS thread from then on.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class DaskExecutor:
     --------
     >>> from distributed import Client, LocalCluster
     >>> with (
-    ...     LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+    ...     LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
     ...     Client(cluster) as client,
     ... ):
     ...     list(DaskExecutor(client).map(abs, [-1, 2, -3]))
@@ -65,7 +65,7 @@ class DaskExecutor:
     def __init__(self, scheduler: Union[str, "Client"]) -> None:
         try:
             from distributed import Client
-            from distributed.comm import get_address_host_port
+            from distributed.comm.addressing import get_address_host_port
         except ImportError as error:
             raise ExecutorError(
                 "DaskExecutor: expected the library distributed, which is not installed; "
@@ -99,8 +99,8 @@ class DaskExecutor:
         Raises
         ------
         ExecutorError
-            If the scheduler does not answer in 10 s or has no worker for 60 s, if workers have
-            other versions, or if an item is lost with its worker again and again.
+            If the scheduler does not answer in 10 s, has no worker for 60 s or goes away, if
+            workers have other versions, or if an item is lost with its workers again and again.
         """
         home = current()
         agreement = Agreement(home)
@@ -143,24 +143,26 @@ class _Tasks(Generic[_Item, _Result]):
         """Submit an item, with the function again if the cluster has lost it."""
         if self._scattered.status != "finished":
             self._scatter()
-        # operator.call, so that a scheduler need not import neurosim.
-        return self.client.submit(operator.call, self._scattered, item, pure=False)
+        with _asking(self.client):
+            # operator.call, so that a scheduler need not import neurosim.
+            return self.client.submit(operator.call, self._scattered, item, pure=False)
 
     def look_ahead(self) -> int:
         """Two items for each thread the cluster has now."""
-        return max(1, 2 * sum(self.client.nthreads().values()))
+        with _asking(self.client):
+            return max(1, 2 * sum(self.client.nthreads().values()))
 
     def done(self, task: "_Task[_Item, _Result]") -> None:
         """Forget a task, so that the cluster forgets its result."""
         self._under_way.discard(task)
 
     def cancel(self) -> None:
-        """Let the cluster forget all."""
-        self.client.cancel([task.future for task in self._under_way])
-        self.client.cancel([self._scattered])
+        """Let the cluster forget all, if it is still there."""
+        with suppress(OSError):
+            self.client.cancel([*(task.future for task in self._under_way), self._scattered])
 
     def _scatter(self) -> None:
-        try:
+        with _asking(self.client):
             self.client.wait_for_workers(1, timeout=_FIRST_WORKER)
             # First what they are: another version may not even be able to read the function.
             answers = self.client.run(current, on_error="return")
@@ -171,11 +173,6 @@ class _Tasks(Generic[_Item, _Result]):
                     )
                 self._agreement.check(there)
             self._scattered = self.client.scatter(self._work, broadcast=True, hash=False)
-        except (OSError, CancelledError) as error:
-            raise ExecutorError(
-                f"scheduler {_address(self.client)}: expected a worker within {_FIRST_WORKER} s, "
-                f"got none ({error})"
-            ) from error
 
 
 class _Task(Generic[_Item, _Result]):
@@ -226,5 +223,13 @@ def _connected(scheduler: Union[str, "Client"]) -> AbstractContextManager["Clien
     return client
 
 
-def _address(client: "Client") -> Any:
-    return client.scheduler.address if client.scheduler else "(closed)"
+@contextmanager
+def _asking(client: "Client") -> Iterator[None]:
+    """Say in one line that the scheduler has no workers or is gone."""
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise ExecutorError(
+            f"scheduler {client.scheduler.address if client.scheduler else ''}: expected a "
+            f"connection and workers within {_FIRST_WORKER} s, got {error!r}"
+        ) from error

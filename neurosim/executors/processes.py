@@ -14,13 +14,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from neurosim.environment import Environment, current
 from neurosim.errors import ExecutorError
-from neurosim.executors.work import Agreement, Work, in_order, one_blas_thread, workers_asked
+from neurosim.executors.work import Agreement, Work, in_order, workers_asked
 
 __all__ = ["ProcessExecutor"]
 
@@ -113,7 +114,8 @@ class _Worker:
         self._begun = False
         self._connection, end = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(end,), daemon=True)
-        self._process.start()
+        with _deaf_to_ctrl_c():
+            self._process.start()
         # The process has the only copy of its end now: when it dies, our end breaks.
         end.close()
 
@@ -207,12 +209,28 @@ class _Workers:
         return worker
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and so in the processes it starts.
+
+    A terminal sends it to all processes; the parent alone says what it means.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # now: starting it under way would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: "Connection[Any, Any]") -> None:
     """The life of a worker process: a function, then items, until the parent ends it or dies."""
-    # Ctrl-C goes to all processes of a terminal; the parent alone says what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     function: Callable[[Any], Any] | None = None
-    with ExitStack() as life, suppress(EOFError, OSError):
+    with suppress(EOFError, OSError):
         connection.send_bytes(b"begun")
         work = connection.recv_bytes()
         while True:
@@ -221,8 +239,6 @@ def _serve(connection: "Connection[Any, Any]") -> None:
                 if function is None:
                     # Here, so that a function that cannot be loaded is the error of a call.
                     function, work = pickle.loads(work), b""
-                    # Not for each call: finding the libraries takes a while. It has loaded them.
-                    life.enter_context(one_blas_thread())
                 answer = pickle.dumps((True, function(pickle.loads(item))))
             except Exception as error:
                 answer = pickle.dumps((False, _portable(error)))

@@ -1,11 +1,10 @@
 """What executors share: the protocol, the order of results, one BLAS thread, equal workers."""
 
 import os
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeVar
@@ -60,29 +59,10 @@ def in_order(
         yield waiting.popleft().result()
 
 
-# The number of BLAS threads belongs to the process: of calls that overlap in several threads, the
-# first to come sets it and the last to leave puts it back.
-_blas_lock = threading.Lock()
-_blas_users = 0
-_blas_limits: threadpool_limits | None = None
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Context in which BLAS uses one thread, so that products have the same bits everywhere."""
-    global _blas_users, _blas_limits
-    with _blas_lock:
-        if _blas_users == 0:
-            _blas_limits = threadpool_limits(1, user_api="blas")
-        _blas_users += 1
-    try:
-        yield
-    finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0 and _blas_limits is not None:
-                _blas_limits.restore_original_limits()
-                _blas_limits = None
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def workers_asked(name: str, number: int | None) -> int:
@@ -116,21 +96,27 @@ class Work:
     home: Environment
 
     def __call__(self, item: Any) -> tuple[Environment, Any]:
-        """The environment of the worker, and function(item) with one BLAS thread.
+        """The environment of the worker, and function(item).
 
         Raises
         ------
         ExecutorError
             If versions are not those of the submitting process.
         """
-        here = _environment_of_worker()
+        here = _settled()
         refuse_other_versions(self.home, here)
-        with one_blas_thread():
-            return here, self.function(item)
+        return here, self.function(item)
 
 
-# Once for each process: it reads files, and a worker does not change under way.
-_environment_of_worker = cache(current)
+@cache
+def _settled() -> Environment:
+    """Once for each worker process: one BLAS thread from now on, and what the process is.
+
+    Not for the time of each call: calls that overlap in threads of a worker would put back the
+    number of BLAS threads, which belongs to the process, under each other's hands.
+    """
+    threadpool_limits(1, user_api="blas")
+    return current()
 
 
 def refuse_other_versions(home: Environment, there: Environment) -> None:
