@@ -15,8 +15,10 @@ _HOME = {
     "CampaignMismatchError": "errors",
     "Chip": "chip",
     "Comparison": "analysis",
+    "DaskExecutor": "executors",
     "Deployment": "deployment",
     "DeploymentError": "errors",
+    "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
     "InputError": "errors",
@@ -26,8 +28,11 @@ _HOME = {
     "Permanent": "faults",
     "PlainMonteCarlo": "sampling",
     "Prediction": "theory",
-    "Sweep": "analysis",
+    "ProcessExecutor": "executors",
+    "SerialExecutor": "executors",
     "StuckAtZero": "faults",
+    "Sweep": "analysis",
+    "ThreadExecutor": "executors",
     "Trace": "trace",
     "TraceError": "errors",
     "Transient": "faults",
@@ -64,10 +69,15 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.deployment import deploy as deploy
     from neurosim.errors import CampaignMismatchError as CampaignMismatchError
     from neurosim.errors import DeploymentError as DeploymentError
+    from neurosim.errors import ExecutorError as ExecutorError
     from neurosim.errors import FormatError as FormatError
     from neurosim.errors import InputError as InputError
     from neurosim.errors import NeurosimError as NeurosimError
     from neurosim.errors import TraceError as TraceError
+    from neurosim.executors import DaskExecutor as DaskExecutor
+    from neurosim.executors import ProcessExecutor as ProcessExecutor
+    from neurosim.executors import SerialExecutor as SerialExecutor
+    from neurosim.executors import ThreadExecutor as ThreadExecutor
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent
