@@ -338,9 +338,7 @@ class Campaign:
         )
 
 
-def spiking_model_for(
-    backend: str, given: SpikingModel | None, chip: Chip
-) -> SpikingModel | None:
+def spiking_model_for(backend: str, given: SpikingModel | None, chip: Chip) -> SpikingModel | None:
     """The spiking model that goes with a backend; None for backends that know no spikes.
 
     Raises

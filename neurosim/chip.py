@@ -2,8 +2,9 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -151,6 +152,11 @@ class Chip:
                 )
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Executors send chips to workers, and a mapping proxy cannot be pickled.
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return partial(Chip, **{**values, "quantities": dict(self.quantities)}), ()
 
     @staticmethod
     def load(name: str | PathLike[str]) -> "Chip":

@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import neurosim as ns
 from neurosim.campaign_file import make_campaign, read_arrays
+
+if TYPE_CHECKING:
+    from neurosim.executors import Executor
 
 __all__ = ["main"]
 
@@ -155,13 +158,44 @@ def deploy(network: str, chip: str) -> None:
     type=click.Path(path_type=Path),
     help="The trace (HDF5). Run again after an interruption: it continues.",
 )
+@click.option("--threads", type=int, help="Compute in so many threads. Default: all cores.")
+@click.option("--processes", type=int, help="Compute in so many processes of this machine.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Compute on a Dask cluster, as tcp://10.0.0.1:8786."
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def run(path: Path, quiet: bool, **values: Any) -> None:
+def run(
+    path: Path,
+    threads: int | None,
+    processes: int | None,
+    scheduler: str | None,
+    quiet: bool,
+    **values: Any,
+) -> None:
     """Draw the trials of a campaign and write their statistics to a trace."""
+    executor = _executor(threads=threads, processes=processes, scheduler=scheduler)
     campaign = _campaign(values)
     _notes(campaign.deployment)
-    with ns.run(campaign, path, progress=not quiet) as trace:
+    with ns.run(campaign, path, executor=executor, progress=not quiet) as trace:
         click.echo(str(trace))
+
+
+def _executor(**flags: Any) -> Executor | None:
+    """The executor that at most one flag asks for."""
+    kinds: dict[str, Callable[[Any], Executor]] = {
+        "threads": ns.ThreadExecutor,
+        "processes": ns.ProcessExecutor,
+        "scheduler": ns.DaskExecutor,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    if len(given) > 1:
+        raise ns.InputError(
+            f"expected one of --threads, --processes and --scheduler, got "
+            f"{' and '.join(f'--{name}' for name in given)}"
+        )
+    for name, value in given.items():
+        return kinds[name](value)
+    return None
 
 
 @main.command()

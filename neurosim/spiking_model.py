@@ -112,9 +112,7 @@ class SpikingModel:
                         f"got {getattr(self, name):g} s"
                     )
         if not (_is_number(self.refractory_s) and 0 <= self.refractory_s < np.inf):
-            raise InputError(
-                f"refractory_s: expected seconds from 0 on, got {self.refractory_s!r}"
-            )
+            raise InputError(f"refractory_s: expected seconds from 0 on, got {self.refractory_s!r}")
         for name in ("duration_s", "refractory_s"):
             if _whole_steps(getattr(self, name), self.time_step_s) is None:
                 raise InputError(
@@ -212,7 +210,7 @@ class SpikingModel:
             f"{self.duration_s:g} s in {self.n_steps} steps",
             f"{self.neuron} neurons",
             f"threshold {self.threshold_v:g} V",
-            f"reset to zero" if self.reset == "zero" else "reset by subtraction",
+            "reset to zero" if self.reset == "zero" else "reset by subtraction",
             f"{self.coding} inputs",
             f"read-out by {self.readout}",
         ]

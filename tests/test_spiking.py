@@ -56,9 +56,7 @@ MODELS = {
     "poisson, refractory": ns.SpikingModel(
         duration_s=0.06, coding="poisson", refractory_s=3e-3, ticks=6
     ),
-    "leaky": ns.SpikingModel(
-        duration_s=0.05, neuron="lif", membrane_time_constant_s=0.02, ticks=5
-    ),
+    "leaky": ns.SpikingModel(duration_s=0.05, neuron="lif", membrane_time_constant_s=0.02, ticks=5),
     "leaky with synaptic currents": ns.SpikingModel(
         duration_s=0.05,
         coding="regular",
@@ -217,9 +215,7 @@ class SpikingContract:
         assert not inside.all()
         np.testing.assert_array_equal(steps(rasters, 1), before[~inside])
         for presentation in (0, 2):
-            np.testing.assert_array_equal(
-                steps(rasters, presentation), steps(golden, presentation)
-            )
+            np.testing.assert_array_equal(steps(rasters, presentation), steps(golden, presentation))
 
     def test_fault_sets_of_other_windows_are_refused(self):
         model = ns.SpikingModel(duration_s=0.02, ticks=2)
@@ -487,7 +483,7 @@ def test_campaign_files_know_spiking_models(tmp_path):
     path.write_text(text + "duration_s = 0.1\nticks = 2\n")
     assert ns.load_campaign(path).spiking == ns.SpikingModel(duration_s=0.1, ticks=2)
     path.write_text(text + "tick = 2\n")
-    with pytest.raises(InputError, match="spiking: expected keys .* did you mean ticks"):
+    with pytest.raises(InputError, match=r"spiking: expected keys .* did you mean ticks"):
         ns.load_campaign(path)
 
 

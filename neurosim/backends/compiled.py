@@ -65,7 +65,8 @@ class CompiledBackend:
             )
         self._logits = outputs[-1]
         self.golden = network.read_out(outputs[-1]).astype(self._dtype)
-        self._outputs = [np.ascontiguousarray(y, self._dtype) for y in outputs]
+        # Copies: the inputs are read-only, which kernels take for another type of array.
+        self._outputs = [np.array(y, self._dtype, order="C") for y in outputs]
         self._weights = [layer.weight.astype(self._dtype) for layer in network.layers]
         self._weights_t = [np.ascontiguousarray(w.T) for w in self._weights]
         prepared = [

@@ -263,7 +263,7 @@ def _run_layer(layers, state, synapses, layer, replaying, begin, stop):
     kind, theta, keep_current = layers.kinds[layer], layers.threshold, layers.keep_current
     refractory, first, zero = layers.refractory, layers.firsts[layer], layers.reset_to_zero
     curved = LEAKY_RELU <= kind < MEMBRANE
-    signed = kind == IDENTITY or kind == LEAKY_RELU or kind == TANH
+    signed = kind in (IDENTITY, LEAKY_RELU, TANH)
     keep = 1.0 if curved else layers.keep
     spiking_inputs = layer > 1 or not layers.current_inputs
     flows = current.any()
@@ -287,19 +287,19 @@ def _run_layer(layers, state, synapses, layer, replaying, begin, stop):
                 for i in range(len(v)):
                     mean = v[i] / steps
                     lag = gain * _apply(kind, layers.parameters[layer], mean) - before[i]
-                    if lag >= 1.0 or (signed and lag <= -1.0):
-                        if rests_until[i] <= step:
-                            before[i] += 1.0 if lag >= 1.0 else -1.0
-                            rests_until[i] = step + refractory
-                            end = _emit(i if lag >= 1.0 else ~i, alive, units, end)
+                    crosses = lag >= 1.0 or (signed and lag <= -1.0)
+                    if crosses and rests_until[i] <= step:
+                        before[i] += 1.0 if lag >= 1.0 else -1.0
+                        rests_until[i] = step + refractory
+                        end = _emit(i if lag >= 1.0 else ~i, alive, units, end)
             elif beyond:
                 for i in range(len(v)):
                     up = v[i] >= theta
-                    if up or (signed and v[i] <= -theta):
-                        if rests_until[i] <= step:
-                            v[i] = 0.0 if zero else (v[i] - theta if up else v[i] + theta)
-                            rests_until[i] = step + refractory
-                            end = _emit(i if up else ~i, alive, units, end)
+                    crosses = up or (signed and v[i] <= -theta)
+                    if crosses and rests_until[i] <= step:
+                        v[i] = 0.0 if zero else (v[i] - theta if up else v[i] + theta)
+                        rests_until[i] = step + refractory
+                        end = _emit(i if up else ~i, alive, units, end)
             if keep_current == 0.0:
                 if flows:
                     current[:] = 0.0
@@ -530,8 +530,10 @@ def run_trials(
             first, touched = _first_layer(layers, neurons, synapses, t, x)
             if not (touched or recording):
                 continue
-            if first <= depth and not state.known[first] and (
-                first > 1 or not layers.current_inputs
+            if (
+                first <= depth
+                and not state.known[first]
+                and (first > 1 or not layers.current_inputs)
             ):
                 _golden_currents(layers, state, golden, synapses, x, first)
             begin = 0 if recording else first - 1

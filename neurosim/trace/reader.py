@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
 from neurosim.faults import NEURON_EVENT, SYNAPSE_EVENT, FaultSet
 from neurosim.layers import Array
@@ -354,7 +355,7 @@ class Trace:
             return tuple(dataset.asstr()[()])
 
     @cached_property
-    def provenance(self) -> list[provenance.Environment]:
+    def provenance(self) -> list[Environment]:
         """Versions and machine, one entry for each environment that computed a part."""
         group = self._dataset("provenance")
         with reading(self.path):

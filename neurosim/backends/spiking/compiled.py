@@ -21,9 +21,7 @@ class CompiledSimulator:
 
     def __init__(self, lowered: Lowered) -> None:
         self._lowered = lowered
-        nothing = windows_of(
-            FaultBatch.without_faults(lowered.network.widths, lowered.n_inputs)
-        )[0]
+        nothing = windows_of(FaultBatch.without_faults(lowered.network.widths, lowered.n_inputs))[0]
         self._golden = kernels.golden_pass(
             lowered.layers, lowered.trains, lowered.currents, nothing
         )

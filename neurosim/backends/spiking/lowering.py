@@ -88,8 +88,7 @@ def lower(network: Network, model: SpikingModel, inputs: Array) -> Lowered:
     scales = model.scales or model.scales_of(network.activations(inputs))
     if len(scales) != depth + 1:
         raise InputError(
-            f"scales: expected {depth + 1}, one for each layer from 0 to {depth}, "
-            f"got {len(scales)}"
+            f"scales: expected {depth + 1}, one for each layer from 0 to {depth}, got {len(scales)}"
         )
     kinds = [_KINDS[layer.activation.kind] for layer in network.layers]
     if model.readout == "membrane":
