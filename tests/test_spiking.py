@@ -509,3 +509,31 @@ def test_the_demo_network_keeps_its_accuracy_in_spikes():
     spiking = compiled_backend(network, inputs, "float64", ns.SpikingModel(duration_s=0.064))
     rate = (network(inputs).argmax(axis=1) == labels).mean()
     assert abs((spiking.golden.argmax(axis=1) == labels).mean() - rate) <= 0.02
+
+
+def test_reports_show_spikes_around_a_fault_and_the_error_in_time(campaign, tmp_path):
+    page = ns.write_report(campaign, tmp_path / "r")
+    text = page.read_text()
+    assert "Spikes around a fault" in text
+    assert (tmp_path / "r" / "raster.png").stat().st_size > 1000
+    assert (tmp_path / "r" / "error-in-time.png").stat().st_size > 1000
+    whole = replace(campaign, spiking=replace(campaign.spiking, ticks=1), record=())
+    with ns.run(whole, tmp_path / "t.h5", progress=False) as trace:
+        comparison = ns.compare(trace, ns.predict(whole))
+    assert "The error in time" in ns.write_report(comparison, tmp_path / "c").read_text()
+    harmless = replace(campaign, faults=[ns.StuckAtZero("neuron", probability=0.0)])
+    assert "No fault changed an output" in ns.write_report(harmless, tmp_path / "h").read_text()
+    with pytest.raises(InputError, match="expected one with a spiking backend"):
+        ns.write_report(replace(campaign, backend="compiled", spiking=None, record=()), tmp_path)
+
+
+def test_the_error_in_time_ends_at_the_error(campaign):
+    from neurosim.report import rasters
+
+    case = rasters.worst_case(campaign)
+    figure = rasters.error_in_time(case)
+    ends = [line.get_ydata()[-1] for line in figure.axes[0].get_lines()[:3]]
+    batch = campaign.fault_batch(case.trial, case.trial + 1)
+    expected = case.backend.errors(batch)[0, case.presentation]
+    np.testing.assert_allclose(ends, expected, rtol=1e-5, atol=1e-7)
+    assert all(0 <= a < b <= 0.04 for a, b in case.windows)

@@ -7,9 +7,10 @@ from html import escape
 import numpy as np
 
 from neurosim.analysis import Comparison, Sweep
+from neurosim.campaign import Campaign
 from neurosim.theory import Assumptions
 
-__all__ = ["comparison_page", "sweep_page"]
+__all__ = ["comparison_page", "spiking_page", "sweep_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5f6368; --line: #d9d9de; --paper: #fff;
@@ -200,11 +201,47 @@ def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -
                 pictures["scatter"],
                 "",
             ),
+            *(() if campaign.spiking is None else _spike_sections(pictures)),
             _section("The chip", "Share of each core's crossbar in use.", pictures["chip"], ""),
             "<h2>Whether the theory applies</h2>",
             _assumptions(comparison.assumptions),
             "<h2>The comparison in words</h2>",
             f"<pre>{escape(str(comparison))}</pre>",
+        ],
+    )
+
+
+def _spike_sections(pictures: dict[str, bytes | None]) -> list[str]:
+    nothing = "No fault changed an output in the first trials of this campaign."
+    return [
+        _section(
+            "Spikes around a fault",
+            "The presentation with the largest error among the first trials, of each layer the "
+            "neurons whose counts change most. Shaded: times in which something is dead.",
+            pictures["raster"],
+            nothing,
+        ),
+        _section(
+            "The error in time",
+            "Change of the spike counts of the last spiking layer in units of its activity; it "
+            "ends at the error of the presentation.",
+            pictures["error-in-time"],
+            nothing,
+        ),
+    ]
+
+
+def spiking_page(campaign: Campaign, pictures: dict[str, bytes | None]) -> str:
+    """The page about the spikes of a campaign; pictures by the name of their figure."""
+    chip = campaign.deployment.chip
+    about = f"{campaign.network}\n\n{campaign.deployment}\n\n{campaign}"
+    return _page(
+        f"Spikes on {chip.name}",
+        [
+            f"<h1>Spikes on {escape(chip.name)}</h1>",
+            *_spike_sections(pictures),
+            "<h2>What was simulated</h2>",
+            f"<pre>{escape(about)}</pre>",
         ],
     )
 
