@@ -295,7 +295,8 @@ def save_nir(network: Network, model: SpikingModel, path: str | PathLike[str]) -
         )
     if model.refractory_steps > 1:
         raise InputError("refractory_s: expected none, for NIR has no refractory neurons")
-    dt, theta, rate = model.time_step_s, model.threshold_v, model.largest_rate
+    theta, rate = model.threshold_v, model.largest_rate
+    leak = (model.membrane_time_constant_s or 1.0) / model.time_step_s
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([network.widths[0]])})}
     for number, layer in enumerate(network.layers, start=1):
         last = number == network.depth and model.readout == "membrane"
@@ -310,7 +311,8 @@ def save_nir(network: Network, model: SpikingModel, path: str | PathLike[str]) -
                 f"layer {number}: expected no bias with synaptic currents, got one: NIR would "
                 "filter it"
             )
-        to = 1.0 if last else theta * rate / model.scales[number]
+        # Other simulators want resistances of 1: weights make up for the time constants.
+        to = 1.0 if last else theta * rate / model.scales[number] * leak
         of = model.scales[number - 1] / rate
         if number == 1 and model.coding == "current":
             of = 1.0
@@ -319,7 +321,7 @@ def save_nir(network: Network, model: SpikingModel, path: str | PathLike[str]) -
             bias=layer.bias.astype(np.float64) * to,
         )
         if not last:
-            nodes[f"neurons_{number}"] = _nir_neurons(model, layer.n_out, dt)
+            nodes[f"neurons_{number}"] = _nir_neurons(model, layer.n_out)
     nodes["output"] = nir.Output({"output": np.array([network.widths[-1]])})
     names = list(nodes)
     graph = nir.NIRGraph(
@@ -333,8 +335,8 @@ def save_nir(network: Network, model: SpikingModel, path: str | PathLike[str]) -
         raise InputError(f"path: expected one that can be written, got {error}") from error
 
 
-def _nir_neurons(model: SpikingModel, n: int, dt: float) -> Any:
-    """Neurons whose membrane grows by the weight of a spike in its step."""
+def _nir_neurons(model: SpikingModel, n: int) -> Any:
+    """Neurons of one layer, with resistances of 1."""
     import nir
 
     one = np.ones(n)
@@ -346,11 +348,11 @@ def _nir_neurons(model: SpikingModel, n: int, dt: float) -> Any:
         return nir.CubaLIF(
             tau_syn=synaptic * one,
             tau_mem=tau * one,
-            r=tau / dt * one,
+            r=one,
             v_leak=0 * one,
             w_in=one,
             **threshold,
         )
     if tau is not None:
-        return nir.LIF(tau=tau * one, r=tau / dt * one, v_leak=0 * one, **threshold)
-    return nir.IF(r=one / dt, **threshold)
+        return nir.LIF(tau=tau * one, r=one, v_leak=0 * one, **threshold)
+    return nir.IF(r=one, **threshold)

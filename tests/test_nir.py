@@ -241,3 +241,32 @@ def test_what_nir_cannot_represent_is_not_written(tmp_path, activation, options,
     model = ns.SpikingModel(**{**TIMES, "scales": (1.0, 1.0, 1.0), **options})
     with pytest.raises(InputError, match=why):
         ns.save_nir(network, model, tmp_path / "n.nir")
+
+
+@pytest.mark.full
+def test_norse_gives_the_same_spikes(tmp_path):
+    # Norse computes in single precision: a spike within rounding of its threshold may move.
+    torch = pytest.importorskip("torch")
+    norse = pytest.importorskip("norse")
+    network = ns.Network.dense(
+        weights=WEIGHTS, biases=[0.1 * np.ones(8), np.ones(5) / 9], activations=["relu", "relu"]
+    )
+    model = ns.SpikingModel(
+        **{**TIMES, "duration_s": 0.5}, neuron="lif", membrane_time_constant_s=0.02, reset="zero"
+    ).calibrated(network, INPUTS)
+    ns.save_nir(network, model, tmp_path / "n.nir")
+    theirs = norse.torch.from_nir(nir.read(tmp_path / "n.nir"), dt=model.time_step_s)
+    rasters = compiled_backend(network, INPUTS, "float64", model).rasters()
+    for x in range(3):
+        state, expected = None, []
+        with torch.no_grad():
+            for _ in range(model.n_steps):
+                spikes, state = theirs(torch.tensor(INPUTS[x : x + 1], dtype=torch.float32), state)
+                expected.append(spikes[0].numpy())
+        here = (rasters.presentation == x) & (rasters.layer == 2)
+        ours = np.zeros((model.n_steps, 5))
+        ours[rasters.step[here], rasters.unit[here]] = 1
+        # A spike takes one step to the next layer here, none there.
+        agree = ours[1:] == np.array(expected)[:-1]
+        assert np.array(expected).sum() > 20
+        assert agree.mean() > 0.99

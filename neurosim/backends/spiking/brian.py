@@ -131,18 +131,30 @@ class _Replicas:
         self._clock = brian2.Clock(self._dt)
         layers = lowered.layers
         self._widths = np.diff(layers.offsets)
-        self._groups = [self._group(n) for n in range(len(self._widths))]
-        first = 2 if layers.current_inputs else 1
-        self._synapses = {n: self._connect(n) for n in range(first, len(self._widths))}
-        self._monitors = (
-            [brian2.SpikeMonitor(group, variables=["fired"]) for group in self._groups]
-            if record
-            else []
+        n_layers = len(self._widths)
+        self._groups = {n: self._group(n) for n in range(1, n_layers)}
+        self._inputs = brian2.SpikeGeneratorGroup(
+            n_trials * int(self._widths[0]),
+            [],
+            [] * brian2.second,
+            clock=self._clock,
+            name="layer_0_*",
         )
+        first = 2 if layers.current_inputs else 1
+        self._synapses = {n: self._connect(n) for n in range(first, n_layers)}
+        self._monitors = {
+            n: brian2.SpikeMonitor(group, variables=["fired"])
+            for n, group in self._groups.items()
+            if record
+        }
         tick = layers.n_steps // layers.ticks * self._dt
         operation = brian2.NetworkOperation(self._begin_tick, dt=tick, when="start")
         self._network = brian2.Network(
-            *self._groups, *self._synapses.values(), *self._monitors, operation
+            self._inputs,
+            *self._groups.values(),
+            *self._synapses.values(),
+            *self._monitors.values(),
+            operation,
         )
         self._network.store()
 
@@ -156,13 +168,9 @@ class _Replicas:
             "refractory_steps": float(layers.refractory),
             "parameter": float(layers.parameters[layer]),
             "gain": float(layers.gains[layer]),
-            "n": n,
         }
         before_threshold, after_threshold = [], []
-        if layer == 0:
-            constants["train"] = brian2.TimedArray(self._trains(), dt=self._dt)
-            before_threshold = ["fired = train(t, i % n)"]
-        elif kind == kernels.MEMBRANE:
+        if kind == kernels.MEMBRANE:
             before_threshold = [
                 "on = alive * int(begun >= 0)",
                 # Two statements: Brian2 would add up the currents of one first.
@@ -220,17 +228,38 @@ class _Replicas:
         group.run_regularly("\n".join(after_threshold), when="resets", clock=self._clock)
         return group
 
-    def _trains(self) -> Array:
-        """Input spikes as signs, (n_inputs * n_steps, n_0)."""
+    def _send_inputs(self) -> None:
+        """Give every replica the input spikes that its dead input neurons leave.
+
+        Keeps them as rows trial, presentation, step, layer, unit, sign, and their counts.
+        """
         offsets, units = self._lowered.trains
-        n_steps = self._lowered.layers.n_steps
-        trains = np.zeros((self._lowered.n_inputs * n_steps, int(self._widths[0])))
+        layers = self._lowered.layers
+        per_tick = layers.n_steps // layers.ticks
+        found = [np.empty((6, 0), np.int64)]
         for x in range(self._lowered.n_inputs):
-            for step in range(n_steps):
-                here = units[offsets[x, 0, step] : offsets[x, 0, step + 1]]
-                trains[x * n_steps + step, here[here >= 0]] = 1
-                trains[x * n_steps + step, ~here[here < 0]] = -1
-        return trains
+            codes = units[offsets[x, 0, 0] : offsets[x, 0, -1]].astype(np.int64)
+            step = np.repeat(np.arange(layers.n_steps), np.diff(offsets[x, 0]))
+            unit, sign = np.where(codes < 0, ~codes, codes), np.where(codes < 0, -1, 1)
+            for trial, fault_set in enumerate(self._fault_sets):
+                alive = np.ones((layers.ticks, self._widths[0]), bool)
+                for tick in range(layers.ticks):
+                    neurons = fault_set.masks(x * layers.ticks + tick)[0]
+                    alive[tick, neurons[neurons[:, 0] == 0, 1]] = False
+                kept = alive[step // per_tick, unit]
+                found.append(
+                    np.stack([
+                        np.full(kept.sum(), trial), np.full(kept.sum(), x), step[kept],
+                        np.zeros(kept.sum(), np.int64), unit[kept], sign[kept],
+                    ])
+                )  # fmt: skip
+        self._sent = np.concatenate(found, axis=1)
+        trial, x, step, _, unit, sign = self._sent
+        np.add.at(self._counts, (trial, x, unit), sign.astype(np.int32))
+        np.add.at(self._totals[..., 0], (trial, x), 1)
+        self._inputs.set_spikes(
+            trial * self._widths[0] + unit, (x * layers.n_steps + step) * self._dt
+        )
 
     def _weights(self, layer: int) -> Array:
         """Scaled weights of a layer, (n_in, n_out)."""
@@ -240,11 +269,12 @@ class _Replicas:
 
     def _connect(self, layer: int) -> Any:
         n_in, n_out = (int(n) for n in self._widths[layer - 1 : layer + 1])
+        # The sign of an input, the same for all its spikes, is in the weights.
         synapses = brian2.Synapses(
-            self._groups[layer - 1],
+            self._inputs if layer == 1 else self._groups[layer - 1],
             self._groups[layer],
             "w : 1",
-            on_pre="arriving_post += w * fired_pre",
+            on_pre="arriving_post += w" if layer == 1 else "arriving_post += w * fired_pre",
             method="exact",
             clock=self._clock,
             name=f"synapses_{layer}_*",
@@ -266,6 +296,7 @@ class _Replicas:
         self._potentials = np.zeros((*shape, self._widths[-1]))
         self._alive_steps = np.zeros((*shape, self._widths[-1]), np.int64)
         self._network.restore()
+        self._send_inputs()
         self._tick = 0
         self._network.run(n_inputs * layers.n_steps * self._dt, namespace={})
         self._collect(n_inputs - 1)
@@ -284,8 +315,8 @@ class _Replicas:
         for trial, (neurons, _) in enumerate(masks):
             for layer, unit in neurons:
                 alive[layer][trial, unit] = 0
-        for group, values in zip(self._groups, alive, strict=True):
-            group.alive_[:] = values.ravel()
+        for layer, group in self._groups.items():
+            group.alive_[:] = alive[layer].ravel()
         weights = {}
         for layer in range(1, len(self._widths)):
             weight = np.repeat(self._weights(layer)[None], self.n_trials, axis=0)
@@ -294,6 +325,8 @@ class _Replicas:
                 weight[trial, dead[:, 2], dead[:, 1]] = 0
             weights[layer] = weight
         for layer, synapse_group in self._synapses.items():
+            if layer == 1:
+                weights[1] *= self._lowered.signs[presentation][:, None]
             synapse_group.w_[:] = weights[layer].ravel()
         if self._lowered.layers.current_inputs:
             n_1 = int(self._widths[1])
@@ -304,7 +337,7 @@ class _Replicas:
 
     def _begin_presentation(self) -> None:
         layers = self._lowered.layers
-        for layer, group in enumerate(self._groups):
+        for layer, group in self._groups.items():
             for name in (
                 "v", "current", "arriving", "emitted_before", "wait", "alive_steps", "fired",
                 "signed_count", "spike_count",
@@ -316,13 +349,13 @@ class _Replicas:
 
     def _collect(self, presentation: int) -> None:
         offsets = self._lowered.layers.offsets
-        for layer, group in enumerate(self._groups):
+        for layer, group in self._groups.items():
             columns = slice(offsets[layer], offsets[layer + 1])
             counts = np.asarray(group.signed_count_[:]).reshape(self.n_trials, -1)
             self._counts[:, presentation, columns] = counts
             totals = np.asarray(group.spike_count_[:]).reshape(self.n_trials, -1).sum(axis=1)
             self._totals[:, presentation, layer] = totals
-        last = self._groups[-1]
+        last = self._groups[len(self._widths) - 1]
         self._potentials[:, presentation] = np.asarray(last.v_[:]).reshape(self.n_trials, -1)
         steps = np.asarray(last.alive_steps_[:]).reshape(self.n_trials, -1)
         self._alive_steps[:, presentation] = steps
@@ -338,8 +371,8 @@ class _Replicas:
 
     def spikes(self) -> Array:
         """Spikes of the last run: rows trial, presentation, step, layer, unit, sign, sorted."""
-        n_steps, rows = self._lowered.layers.n_steps, []
-        for layer, monitor in enumerate(self._monitors):
+        n_steps, rows = self._lowered.layers.n_steps, [self._sent]
+        for layer, monitor in self._monitors.items():
             trial, unit = np.divmod(np.asarray(monitor.i[:]), self._widths[layer])
             step = np.rint(np.asarray(monitor.t_[:]) / self._lowered.model.time_step_s)
             presentation, step = np.divmod(step.astype(np.int64), n_steps)

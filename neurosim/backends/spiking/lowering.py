@@ -38,6 +38,8 @@ class Lowered:
     layers : kernels.Layers
     currents : ndarray, (n_inputs, n_0)
         Constant inputs; all 0 where inputs are spikes.
+    signs : ndarray, (n_inputs, n_0)
+        1, or -1 where the spikes of an input are negative.
     trains : kernels.Spikes
         Spikes of layer 0; none where inputs are currents.
     """
@@ -46,6 +48,7 @@ class Lowered:
     model: SpikingModel
     layers: kernels.Layers
     currents: Array
+    signs: Array
     trains: kernels.Spikes
 
     @property
@@ -144,6 +147,7 @@ def lower(network: Network, model: SpikingModel, inputs: Array) -> Lowered:
         model=model,
         layers=layers,
         currents=np.ascontiguousarray(inputs) if current_inputs else np.zeros_like(inputs),
+        signs=np.where(inputs < 0, -1.0, 1.0),
         trains=kernels.Spikes(offsets=whole, units=units),
     )
 
