@@ -77,7 +77,7 @@ def _campaign_options(command: F) -> F:
             click.option("--trials", type=int, help="Number of fault sets to draw."),
             click.option("--seed", type=int, help="Seed of the random numbers."),
             click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
-            click.option("--backend", help="compiled or reference."),
+            click.option("--backend", help="compiled, reference, spiking-compiled or spiking."),
             click.option("--dtype", help="float32 or float64."),
             click.option(
                 "--record", multiple=True, help="faults, error or hidden; may be repeated."

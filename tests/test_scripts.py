@@ -63,3 +63,15 @@ def test_the_packaged_network_has_the_accuracy_its_page_states():
         right = (network(images["inputs"]).argmax(axis=1) == images["targets"]).mean()
     page = (data.network_path().parent / "README.md").read_text()
     assert f"accuracy on the kept test images (200): {right:.4f}" in page
+
+
+@pytest.mark.full
+def test_the_spiking_example_can_be_written_again(tmp_path):
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "spiking_example.py", "--trials", "2", "-o", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "correlation" in (tmp_path / "spiking-example.md").read_text()
+    assert len(list((tmp_path / "images").glob("spiking-*.png"))) == 4
