@@ -286,6 +286,14 @@ def test_a_neuron_spikes_at_the_rate_of_its_current():
         assert golden[0, 0] * n_steps == pytest.approx(np.floor(0.375 * n_steps))
 
 
+def test_deep_layers_are_read_over_the_steps_in_which_they_ran():
+    # A spike in every step of every layer: activity 1 exactly, though layer 4 begins in step 3.
+    network = ns.Network.dense(weights=[[[1.0]]] * 4, biases=[[0.0]] * 4, activations=["relu"] * 4)
+    for readout in ("count", "membrane"):
+        model = ns.SpikingModel(duration_s=0.02, scales=(1.0,) * 5, readout=readout)
+        assert compiled_backend(network, np.array([[1.0]]), "float64", model).golden == 1
+
+
 def test_refractory_neurons_rest_as_long_as_they_must():
     network = ns.Network.dense(weights=[[[10.0]]], biases=[[0.0]], activations=["relu"])
     model = ns.SpikingModel(duration_s=0.02, refractory_s=4e-3, scales=(1.0, 1.0))
