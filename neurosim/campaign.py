@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, StuckAtZero
+from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
@@ -25,7 +25,8 @@ BACKENDS = ("compiled", "reference")
 RECORDS = ("faults", "error", "hidden")
 
 # A unit of work aims at this many error values and this many multiplications.
-_CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**35, 4096
+# They are counted in presentations in which something fails: the others cost next to nothing.
+_CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**37, 2**17
 
 
 def _histogram_edges() -> Array:
@@ -233,13 +234,35 @@ class Campaign:
     @cached_property
     def chunk(self) -> int:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
-        sizes = sum(layer.weight.size for layer in self.network.layers)
-        by_memory = _CHUNK_VALUES / (self.n_inputs * self.n_outputs)
+        n_inputs, widths = self.n_inputs, self.network.widths
+        kept, share = float(self.n_outputs), self._changed_share
+        work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
         if "hidden" in self.record:
-            by_memory = _CHUNK_VALUES / (self.n_inputs * sum(self.network.widths))
-        by_work = _CHUNK_WORK / (self.n_inputs * sizes)
+            kept = sum(widths)
+        if not {"hidden", "error"} & set(self.record):
+            kept *= share
+        by_memory, by_work = _CHUNK_VALUES / (n_inputs * kept), _CHUNK_WORK / work
         wanted = max(1.0, min(by_memory, by_work, _CHUNK_TRIALS))
         return max(2 ** int(math.log2(wanted)), max(self.replicas, default=1))
+
+    @property
+    def _changed_share(self) -> float:
+        """At most the share of presentations whose errors take time and memory; above 0.
+
+        Those in which something fails. Where single dead neurons repeat from trial to trial, so
+        that an engine computes them once, those in which at least two things fail.
+        """
+        sites, share = self.deployment.sites, 0.0
+        for process in self.faults:
+            offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+            layers = np.array(process.layers_in(sites.widths))
+            share += process.probability * float((offsets[layers + 1] - offsets[layers]).sum())
+        share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
+        permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
+        few = sum(sites.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
+        if permanent and few and all(process.site == "neuron" for process in self.faults):
+            share = share**2
+        return share
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).

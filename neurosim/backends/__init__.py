@@ -1,7 +1,7 @@
 """Backends: what turns fault sets into errors. All of them keep the same contract.
 
 A backend is made for one network and its inputs and has `golden` (n_inputs, n_outputs),
-`errors(batch)` and `errors_and_hidden(batch)`.
+`errors(batch)`, `changes(batch)` and `errors_and_hidden(batch)`.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultSet
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.statistics import Changes
 
 __all__ = ["Backend", "backend_of", "evaluate", "make_backend"]
 
@@ -28,6 +29,10 @@ class Backend(Protocol):
 
     def errors(self, batch: FaultBatch) -> Array:
         """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs)."""
+        ...
+
+    def changes(self, batch: FaultBatch) -> Changes:
+        """The same without its zeros."""
         ...
 
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
