@@ -538,7 +538,7 @@ def _fastest(contender, options, errors):
     n_trials = contender.whole(max(8192 // len(contender.x), 16))
     fastest = dict.fromkeys(options, float("inf"))
     # In turns, as the measurement itself; the first turn warms up.
-    for turn in range(6):
+    for turn in range(5):
         for option in options:
             contender.choose(option)
             start = time.perf_counter()

@@ -193,7 +193,7 @@ def main():
     for name in FILES:
         shutil.copy(RESULTS / name, figures.DATA / name)
     figures.draw()
-    PAGE.write_text(fill(PAGE.read_text()))
+    PAGE.write_text(fill(PAGE.read_text("utf-8")), "utf-8")
     print(f"written: {PAGE.relative_to(figures.ROOT)}")
 
 

@@ -26,10 +26,23 @@ _ENOUGH = 3  # quiet windows
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def write_rows(name, rows):
-    """Write dictionaries as a CSV file among the results and say where."""
+def write_rows(name, rows, keep=()):
+    """Write dictionaries as a CSV file among the results and say where.
+
+    Parameters
+    ----------
+    name : str
+    rows : list of dict
+    keep : sequence of str
+        Columns that name a case: rows the file has of other cases stay.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / name
+    if keep and path.exists():
+        new = {tuple(str(r[k]) for k in keep) for r in rows}
+        with path.open(newline="") as file:
+            old = [r for r in csv.DictReader(file) if tuple(r[k] for k in keep) not in new]
+        rows = [*old, *rows]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -121,7 +134,7 @@ def measure_limits():
     values = torch.rand(THREADS * 2**16)
     changes = {"sigmoid": values.sigmoid_, "tanh": values.tanh_, "relu": values.relu_}
     activation = {k: _best(f) / len(values) for k, f in changes.items()}
-    large = torch.empty(10**7)
+    large = torch.empty(2**26)  # beyond the caches
     write = large.nbytes / _best(lambda: large.fill_(1))
     rng = np.random.default_rng(0)
     y, w = rng.random((784, 256), np.float32), rng.random(20_000, np.float32)

@@ -48,6 +48,11 @@ def cases(quick):
             yield name, site, p, 100, (Neurosim, TorchBatched, NumpyBatched)
 
 
+def words(case):
+    """A case as people and --only name it."""
+    return f"{case[0]} {case[1]} p={case[2]:g} M={case[3]}"
+
+
 def measure(case, limits, rounds, seconds):
     """Rows of one case, a contender each."""
     name, site, p, n_inputs, kinds = case
@@ -148,26 +153,32 @@ def _case(row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rows, short windows")
-    parser.add_argument("--rounds", type=int, default=5, help="quiet windows of each contender")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of a window")
-    parser.add_argument("--only", default="", help="cases whose words contain this text")
+    parser.add_argument("--rounds", type=int, default=4, help="quiet windows of each contender")
+    parser.add_argument("--seconds", type=float, default=0.25, help="length of a window")
+    parser.add_argument(
+        "--only",
+        default="",
+        help='words of a case, as "relu p=0.01": the results of all other cases stay',
+    )
     arguments = parser.parse_args()
     rounds, seconds = (3, 0.2) if arguments.quick else (arguments.rounds, arguments.seconds)
+    wanted = set(arguments.only.split())
+    chosen = [case for case in cases(arguments.quick) if wanted <= set(words(case).split())]
+    if not chosen:
+        parser.error(f"--only: expected words of a case, got {arguments.only!r}")
     known, limits = facts(), measure_limits()
     about = [*known.items(), *limits.rows()]
     for name, value in about:
         print(f"{name:34}{value}")
     rows = []
-    for case in cases(arguments.quick):
-        words = f"{case[0]} {case[1]} p={case[2]:g} M={case[3]}"
-        if arguments.only not in words:
-            continue
+    for case in chosen:
         start = time.perf_counter()
         rows += measure(case, limits, rounds, seconds)
-        print(f"{words}: {time.perf_counter() - start:.0f} s", flush=True)
+        print(f"{words(case)}: {time.perf_counter() - start:.0f} s", flush=True)
     summary(rows)
     write_rows("machine.csv", [{"name": n, "value": v} for n, v in about])
-    write_rows("peers.csv", rows)
+    key = ("network", "site", "probability", "inputs")
+    write_rows("peers.csv", rows, keep=key if arguments.only else ())
 
 
 if __name__ == "__main__":

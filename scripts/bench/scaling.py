@@ -88,16 +88,24 @@ def _campaign(found, faults, n_trials):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few points, short windows")
+    parser.add_argument(
+        "--only",
+        choices=("probability", "width", "inputs", "trials"),
+        help="one axis: the results of the others stay",
+    )
     arguments = parser.parse_args()
     rounds, seconds = (3, 0.1) if arguments.quick else (3, 0.2)
     limits, rows = measure_limits(), []
     for case in cases(arguments.quick):
+        if arguments.only not in (None, case[0]):
+            continue
         start = time.perf_counter()
         rows += measure(case, limits, rounds, seconds)
         print(f"{case[0]} {case[1]} {case[3]}: {time.perf_counter() - start:.0f} s", flush=True)
-    rows += over_trials(limits, arguments.quick)
+    if arguments.only in (None, "trials"):
+        rows += over_trials(limits, arguments.quick)
     print_table(list(rows[0]), [list(row.values()) for row in rows])
-    write_rows("scaling.csv", rows)
+    write_rows("scaling.csv", rows, keep=("axis",) if arguments.only else ())
 
 
 if __name__ == "__main__":
