@@ -23,8 +23,8 @@ from neurosim.executors import ThreadExecutor
 # A contender further from float64 than this is not timed.
 TOLERANCES = {"neurosim": 2e-6}
 PEER_TOLERANCE = 1e-4
-# Fault sets drawn for a case, unless four units of work hold more.
-_MOST_FAULTS, _MOST_TRIALS = 3e6, 2**16
+# Fault sets drawn for a case.
+_MOST_FAULTS, _MOST_TRIALS = 2e7, 2**16
 _SEARCH_PAIRS = (512, 1024, 2048, 4096, 8192)
 _SEARCH_WEIGHTS = (1, 2, 4, 8, 16)
 
@@ -55,10 +55,12 @@ class Faults:
         sites = sum(widths[:-1])
         if site == "synapse":
             sites = sum(a * b for a, b in pairwise(widths))
-        chunk = self.campaign.chunk
-        chunks = int(min(_MOST_TRIALS, max(1.0, _MOST_FAULTS / (probability * sites))) // chunk)
-        # An even share for each thread, and enough units to keep them busy.
-        chunks = max(1, chunks // (2 * THREADS)) * 2 * THREADS
+        most_trials = min(_MOST_TRIALS, max(1.0, _MOST_FAULTS / (probability * sites)))
+        # An even share for each thread, and two units to keep it busy: where they would hold too
+        # many faults for the memory of a benchmark, smaller ones than those of the campaign.
+        share = 2 * THREADS
+        chunk = self.chunk = int(min(self.campaign.chunk, max(1.0, most_trials // share)))
+        chunks = int(max(1, most_trials // chunk // share)) * share
         self.batches = [
             self.campaign.fault_batch(k * chunk, (k + 1) * chunk) for k in range(chunks)
         ]
@@ -127,11 +129,11 @@ class Neurosim:
         self.faults = faults
         self.backend = backend_of(faults.campaign)
         self.executor = ThreadExecutor(threads=THREADS)
-        self.detail = f"{faults.campaign.chunk} trials a unit"
+        self.detail = f"{faults.chunk} trials a unit"
 
     def errors(self, n_trials: int) -> Iterator[np.ndarray]:
         """Errors of the first trials, in blocks."""
-        campaign, chunk = self.faults.campaign, self.faults.campaign.chunk
+        campaign, chunk = self.faults.campaign, self.faults.chunk
         batches = self.faults.batches[: n_trials // chunk]
         if n_trials % chunk:
             batches = [*batches, campaign.fault_batch(n_trials // chunk * chunk, n_trials)]
@@ -139,7 +141,7 @@ class Neurosim:
 
     def whole(self, n_trials: int) -> int:
         """About so many trials, in whole units of work, an even share for each thread."""
-        share = 2 * THREADS * self.faults.campaign.chunk
+        share = 2 * THREADS * self.faults.chunk
         return min(-(-n_trials // share) * share, self.faults.n_trials)
 
     def preparation(self, n_trials: int) -> float:

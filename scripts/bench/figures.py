@@ -75,7 +75,7 @@ def peers():
         _plain(axes, f"{network}, {site}s", "fault probability")
     grid[0].set_ylabel("µs a trial on 100 inputs", fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 
@@ -106,7 +106,7 @@ def scaling():
     grid[0].set_ylabel("µs a trial", fontsize=9)
     grid[3].set_ylabel("µs a trial", fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 
