@@ -59,7 +59,7 @@ def test_the_limit_counts_pairs_as_enumeration_does(load):
     limits, machine = load("limits"), load("machine")
     found = small_problem(load("networks"), n_inputs=1)
     free = {"sgemm": {"any": np.inf}, "axpy": np.inf, "write": np.inf}
-    speeds = machine.Limits(activation={"sigmoid": 1.0}, **free)
+    speeds = machine.Limits(activation={"sigmoid": 1.0}, quiet=True, **free)
     p, effective = 0.2, int((found.inputs[0] != 0).sum())
     chances = {"changed": 0.0, "two or more": 0.0}
     for dead in itertools.product((0, 1), repeat=effective):

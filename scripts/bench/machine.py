@@ -100,12 +100,15 @@ class Limits:
         Floating-point operations a second of z -= w y, y in the second-level cache.
     write : float
         Bytes a second.
+    quiet : bool
+        Whether others left the machine alone meanwhile; if not, the limits are too loose.
     """
 
     sgemm: dict[str, float]
     activation: dict[str, float]
     axpy: float
     write: float
+    quiet: bool
 
     def rows(self):
         """Name and value of each, for people."""
@@ -113,6 +116,7 @@ class Limits:
         yield from ((f"{k}, ns an element", f"{v * 1e9:.3f}") for k, v in self.activation.items())
         yield "axpy in the L2 cache, GFLOP/s", f"{self.axpy / 1e9:.0f}"
         yield "write, GB/s", f"{self.write / 1e9:.0f}"
+        yield "limits measured in quiet windows", "yes" if self.quiet else "no"
 
 
 def measure_limits():
@@ -120,30 +124,37 @@ def measure_limits():
     import torch
 
     torch.set_num_threads(THREADS)
+    quiet = []
+
+    def best(function):
+        seconds, was_quiet = _best(function)
+        quiet.append(was_quiet)
+        return seconds
+
     a = np.random.default_rng(0).random((2048, 2048), np.float32)
     out, t = np.empty_like(a), torch.from_numpy(a)
     t_out, bias = torch.empty_like(t), torch.zeros(2048)
     flops = 2 * 2048**3
     sgemm = {
-        "OpenBLAS (numpy)": flops / _best(lambda: np.matmul(a, a, out=out)),
-        "MKL (torch)": flops / _best(lambda: torch.mm(t, t, out=t_out)),
+        "OpenBLAS (numpy)": flops / best(lambda: np.matmul(a, a, out=out)),
+        "MKL (torch)": flops / best(lambda: torch.mm(t, t, out=t_out)),
         "oneDNN (torch)": flops
-        / _best(lambda: torch.ops.mkldnn._linear_pointwise(t, t, bias, "none", [], "")),
+        / best(lambda: torch.ops.mkldnn._linear_pointwise(t, t, bias, "none", [], "")),
     }
     # 256 KiB a thread: in the second-level cache of both.
     values = torch.rand(THREADS * 2**16)
     changes = {"sigmoid": values.sigmoid_, "tanh": values.tanh_, "relu": values.relu_}
-    activation = {k: _best(f) / len(values) for k, f in changes.items()}
+    activation = {k: best(f) / len(values) for k, f in changes.items()}
     large = torch.empty(2**26)  # beyond the caches
-    write = large.nbytes / _best(lambda: large.fill_(1))
+    write = large.nbytes / best(lambda: large.fill_(1))
     rng = np.random.default_rng(0)
     y, w = rng.random((784, 256), np.float32), rng.random(20_000, np.float32)
     columns = rng.integers(0, 784, len(w))
     zs = [np.zeros(256, np.float32) for _ in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
-        seconds = _best(lambda: list(pool.map(lambda z: _lose(z, y, w, columns), zs)))
+        seconds = best(lambda: list(pool.map(lambda z: _lose(z, y, w, columns), zs)))
     axpy = THREADS * len(w) * 256 * 2 / seconds
-    return Limits(sgemm=sgemm, activation=activation, axpy=axpy, write=write)
+    return Limits(sgemm=sgemm, activation=activation, axpy=axpy, write=write, quiet=all(quiet))
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -154,8 +165,10 @@ def _lose(z, y, w, columns):
             z[i] -= w[k] * row[i]
 
 
-def _best(function: Callable[[], object], seconds: float = 0.3, tries: int = 5) -> float:
-    """Least seconds a call, over windows up to the second quiet one."""
+def _best(
+    function: Callable[[], object], seconds: float = 0.3, tries: int = 5
+) -> tuple[float, bool]:
+    """Least seconds a call, over windows up to the second quiet one, and whether one was quiet."""
     function()
     fastest, quiet_windows = float("inf"), 0
 
@@ -170,7 +183,7 @@ def _best(function: Callable[[], object], seconds: float = 0.3, tries: int = 5) 
         quiet_windows += window(repeat)[1]
         if quiet_windows == 2:
             break
-    return fastest
+    return fastest, quiet_windows > 0
 
 
 @dataclass
