@@ -1,6 +1,7 @@
 """Predictions against exact enumeration of all fault sets (tests/exact.py)."""
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import binom
 
 import neurosim as ns
 from neurosim.errors import InputError
+from neurosim.theory.prediction import Method
 from neurosim.theory.surrogate import surrogate_law
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus"]
@@ -273,7 +275,7 @@ def test_unknown_methods_and_places_are_refused():
     with pytest.raises(InputError, match="layer: expected a layer from 0"):
         predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order", layer=2)
     prediction = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order")
-    with pytest.raises(InputError, match="output: expected 0 to 0"):
+    with pytest.raises(InputError, match="output: expected a whole number from 0 to 0"):
         prediction.distribution(0, 1)
 
 
@@ -342,3 +344,69 @@ def test_small_changes_of_losses_keep_their_digits():
     # Over the target: |0.5 - 1| - |1.5 - 1| and |1 - 1| - |1.5 - 1|.
     network = ns.Network.dense(weights=[[[1.0, 0.5]]], biases=[[0]], activations=["identity"])
     np.testing.assert_allclose(loss_effects(network, [[1.0]], "absolute_error"), [0, -0.5])
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_moments_beyond_a_float_are_refused_in_one_line(method):
+    network = ns.Network.dense(
+        weights=[np.full((2, 2), 1e100), np.full((1, 2), 1e100)],
+        biases=[[0, 0], [0]],
+        activations=["identity", "identity"],
+    )
+    with pytest.raises(InputError, match="network: expected weights and inputs for which") as info:
+        predict(network, [[1.0, 1.0]], [("neuron", 0), ("neuron", 1)], 0.1, method)
+    assert "\n" not in str(info.value)
+
+
+def test_tiny_errors_have_a_kurtosis():
+    for scale in (1e-150, 1e-70, 1.0, 1e70):
+        network = ns.Network.dense(
+            weights=[[[scale, 2 * scale]]], biases=[[0]], activations=["identity"]
+        )
+        kurtosis = [
+            predict(network, [[1.0, 1.0]], [("neuron", 0)], 0.1, method).kurtosis
+            for method in ("first-order", "enumeration")
+        ]
+        # 3 + (1 - 6 p q) (1 + 2^4) / (p q (1 + 2^2)^2)
+        np.testing.assert_allclose(kurtosis, 3 + (1 - 0.54) * 17 / (0.09 * 25), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_certain_faults_leave_nothing_within_a_chip_below_zero(method):
+    network = ns.Network.dense(
+        weights=[np.zeros((3, 3))], biases=[np.zeros(3)], activations=["softplus"]
+    )
+    inputs = np.arange(9.0).reshape(3, 3)
+    found = predict(network, inputs, [("neuron", 1)], 1.0, method)
+    assert (found.within_chip_variance >= 0).all()
+
+
+@pytest.mark.parametrize("value", [None, "x", 1, [1]])
+def test_what_is_no_campaign_is_refused(value):
+    for ask in (ns.predict, ns.check_assumptions):
+        with pytest.raises(InputError, match="campaign: expected a Campaign, got"):
+            ask(value)
+
+
+@pytest.mark.parametrize("place", [None, "x", 0.0, [0], np.array([1]), np.nan])
+def test_places_that_are_no_whole_numbers_are_refused(place):
+    network = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    prediction = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order")
+    with pytest.raises(InputError, match="input: expected a whole number"):
+        prediction.distribution(place, 0)
+    with pytest.raises(InputError, match="output: expected a whole number"):
+        prediction.distribution(0, place)
+    with pytest.raises(InputError, match="layer: expected a whole number"):
+        prediction.site_contributions("neuron", place)
+    with pytest.raises(InputError, match="site: expected"):
+        prediction.site_contributions(place, 0)
+
+
+@pytest.mark.parametrize("value", [None, "x", np.nan, [np.nan], [[1, 2], [3]]])
+def test_laws_are_asked_at_numbers(value):
+    network = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    law = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order").distribution(0, 0)
+    for ask, name in ((law.cdf, "t"), (law.sf, "t"), (law.exceedance, "epsilon")):
+        with pytest.raises(InputError, match=f"{name}: expected numbers"):
+            ask(value)
+    assert law.cdf(np.inf) == 1
