@@ -150,7 +150,12 @@ class Campaign:
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
             return None
-        targets = np.asarray(self.targets)
+        try:
+            targets = np.asarray(self.targets)
+        except ValueError as error:
+            raise InputError(
+                "targets: expected class numbers or rows of wanted outputs, got a ragged list"
+            ) from error
         n, k = self.n_inputs, self.n_outputs
         if targets.dtype.kind not in "fiub":
             raise InputError(f"targets: expected numbers, got dtype {targets.dtype}")
