@@ -1,8 +1,12 @@
 # `make demo` and `make test` do all the set-up they need, in an environment of their own (.venv).
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH := .venv-bench/bin
 
-.PHONY: demo test test-full lint
+# The kernels that the BLAS itself finds best for the processor, whatever the environment says.
+BENCH_PYTHON := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BENCH)/python scripts/bench
+
+.PHONY: demo test test-full lint bench
 
 demo: .venv/ready
 	$(BIN)/neurosim demo
@@ -18,6 +22,15 @@ test-full: lint
 		tests/test_campaign.py tests/test_prediction.py
 	$(BIN)/coverage report --show-missing
 
+# Speed beside peers, on an idle machine: about 20 minutes. `make bench QUICK=--quick`: 3 minutes.
+# scripts/bench/document.py then puts the results into docs.
+bench: .venv-bench/ready
+	$(BENCH_PYTHON)/networks.py
+	$(BENCH_PYTHON)/peers.py $(QUICK)
+	$(BENCH_PYTHON)/scaling.py $(QUICK)
+	$(BENCH_PYTHON)/streaming.py $(QUICK)
+	$(BENCH_PYTHON)/prediction.py $(QUICK)
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,4 +40,10 @@ lint: .venv/ready
 .venv/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+.venv-bench/ready: setup.cfg constraints.txt scripts/bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/pip install --quiet --constraint constraints.txt --editable . \
+		--requirement scripts/bench/requirements.txt
 	touch $@

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, StuckAtZero
+from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
@@ -28,7 +28,8 @@ BACKENDS = ("compiled", "reference", *SPIKING_BACKENDS)
 RECORDS = ("faults", "error", "hidden", "spikes")
 
 # A unit of work aims at this many error values and this many multiplications.
-_CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**35, 4096
+# They are counted in presentations in which something fails: the others cost next to nothing.
+_CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**37, 2**17
 
 
 def _histogram_edges() -> Array:
@@ -164,7 +165,12 @@ class Campaign:
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
             return None
-        targets = np.asarray(self.targets)
+        try:
+            targets = np.asarray(self.targets)
+        except ValueError as error:
+            raise InputError(
+                "targets: expected class numbers or rows of wanted outputs, got a ragged list"
+            ) from error
         n, k = self.n_inputs, self.n_outputs
         if targets.dtype.kind not in "fiub":
             raise InputError(f"targets: expected numbers, got dtype {targets.dtype}")
@@ -253,14 +259,38 @@ class Campaign:
     @cached_property
     def chunk(self) -> int:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
-        sizes = sum(layer.weight.size for layer in self.network.layers)
-        by_memory = _CHUNK_VALUES / (self.n_inputs * self.n_outputs)
+        n_inputs, widths = self.n_inputs, self.network.widths
+        kept, share = float(self.n_outputs), self._changed_share
+        work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
         if "hidden" in self.record:
-            by_memory = _CHUNK_VALUES / (self.n_inputs * sum(self.network.widths))
-        steps = 1 if self.spiking is None else self.spiking.n_steps
-        by_work = _CHUNK_WORK / (self.n_inputs * sizes * steps)
+            kept = sum(widths)
+        if self.spiking is not None:
+            # Spikes of every neuron are counted, in every step.
+            kept, work = float(sum(widths)), work * self.spiking.n_steps
+        elif not {"hidden", "error"} & set(self.record):
+            kept *= share
+        by_memory, by_work = _CHUNK_VALUES / (n_inputs * kept), _CHUNK_WORK / work
         wanted = max(1.0, min(by_memory, by_work, _CHUNK_TRIALS))
         return max(2 ** int(math.log2(wanted)), max(self.replicas, default=1))
+
+    @property
+    def _changed_share(self) -> float:
+        """At most the share of presentations whose errors take time and memory; above 0.
+
+        Those in which something fails. Where single dead neurons repeat from trial to trial, so
+        that an engine computes them once, those in which at least two things fail.
+        """
+        sites, share = self.deployment.sites, 0.0
+        for process in self.faults:
+            offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+            layers = np.array(process.layers_in(sites.widths))
+            share += process.probability * float((offsets[layers + 1] - offsets[layers]).sum())
+        share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
+        permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
+        few = sum(sites.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
+        if permanent and few and all(process.site == "neuron" for process in self.faults):
+            share = share**2
+        return share
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).

@@ -11,7 +11,7 @@ from neurosim.backends import Backend, SpikingBackend, backend_of
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
-from neurosim.statistics import Statistics, summarise
+from neurosim.statistics import Changes, Statistics, summarise
 from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
 
 __all__ = ["compute_chunk", "run"]
@@ -42,18 +42,22 @@ def compute_chunk(
     """
     first = k * campaign.chunk
     batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
-    hidden, spiking_rows = None, {}
+    hidden, errors, spiking_rows = None, None, {}
     if isinstance(backend, SpikingBackend):
         errors, hidden, rates = backend.errors_hidden_and_rates(batch)
+        changes = Changes.of(errors)
         spiking_rows["rates"] = rates
         if "spikes" in campaign.record:
             rasters = backend.rasters(batch)
             spiking_rows |= {f"spikes/{name}": values for name, values in vars(rasters).items()}
     elif "hidden" in campaign.record:
         errors, hidden = backend.errors_and_hidden(batch)
+        changes = Changes.of(errors)
     else:
-        errors = backend.errors(batch)
-    statistics = summarise(campaign, backend.golden, errors, first)
+        changes = backend.changes(batch)
+        if "error" in campaign.record:
+            errors = changes.dense()
+    statistics = summarise(campaign, backend.golden, changes, first)
     return statistics, rows_of(campaign, batch, errors, hidden) | spiking_rows
 
 

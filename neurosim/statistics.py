@@ -4,17 +4,76 @@ All of it is a fold over chunks of trials in order; nothing here grows with the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
-from neurosim.kernels.accumulate import central_moments, count_exceedances, fill_histogram
+from neurosim.kernels.accumulate import (
+    by_input,
+    count_exceedances,
+    count_medians,
+    fill_histogram,
+    over_inputs,
+    weighted_moments,
+    winners,
+)
+from neurosim.kernels.changes import nonzero_rows, spread
 from neurosim.layers import Array
 
-__all__ = ["Moments", "Statistics", "loss_values", "summarise"]
+__all__ = ["Changes", "Moments", "Statistics", "loss_values", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changes:
+    """Errors of a range of trials without the zeros: each distinct fault set once.
+
+    Parameters
+    ----------
+    n_inputs : int
+    sets : ndarray of int64, (n_trials,)
+        Which of the distinct fault sets a trial has, each at least one; -1 where nothing failed.
+    offsets : ndarray of int64, (n_sets + 1,)
+        The changed inputs of set s are at offsets[s] .. offsets[s + 1] - 1.
+    inputs : ndarray of int32, (n_pairs,)
+        Inputs whose outputs may differ from the golden ones, ascending in a set.
+    values : ndarray, (n_pairs, n_outputs)
+        Their errors, faulty minus golden outputs.
+    """
+
+    n_inputs: int
+    sets: Array
+    offsets: Array
+    inputs: Array
+    values: Array
+
+    @staticmethod
+    def of(errors: Array) -> "Changes":
+        """The same from dense errors (n_trials, n_inputs, n_outputs)."""
+        offsets, inputs, values = nonzero_rows(errors)
+        return Changes(
+            n_inputs=errors.shape[1],
+            sets=np.arange(len(errors)),
+            offsets=offsets,
+            inputs=inputs,
+            values=values,
+        )
+
+    def dense(self, first: int = 0, stop: int | None = None) -> Array:
+        """Errors (n_trials, n_inputs, n_outputs) of trials first .. stop - 1, zeros included."""
+        sets = self.sets[first:stop]
+        errors = np.zeros((len(sets), self.n_inputs, self.values.shape[1]), self.values.dtype)
+        spread(sets, self.offsets, self.inputs, self.values, errors)
+        return errors
+
+    def repeats(self) -> Array:
+        """How many trials have each fault set: (n_sets,)."""
+        return np.bincount(self.sets[self.sets >= 0], minlength=len(self.offsets) - 1)
+
+    def __len__(self) -> int:
+        return len(self.sets)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +99,42 @@ class Moments:
     @staticmethod
     def of(values: Array) -> "Moments":
         """Moments over the first axis of values (n_trials, ...)."""
-        shape = values.shape[1:]
-        parts = central_moments(np.ascontiguousarray(values.reshape(len(values), -1)))
-        mean, m2, m3, m4, low, high = (part.reshape(shape) for part in parts)
-        return Moments(count=len(values), mean=mean, m2=m2, m3=m3, m4=m4, minimum=low, maximum=high)
+        flat = np.ascontiguousarray(values.reshape(len(values), -1))
+        moments = Moments.weighted(len(flat), np.ones(len(flat), np.int64), flat)
+        return moments.reshaped(values.shape[1:])
+
+    @staticmethod
+    def by_input(count: int, starts: Array, weights: Array, values: Array) -> "Moments":
+        """Moments of shape (n_inputs, n_outputs) over `count` trials, from changed pairs.
+
+        Parameters
+        ----------
+        count : int
+        starts : ndarray of int64, (n_inputs + 1,)
+            The pairs of input x are starts[x] .. starts[x + 1] - 1.
+        weights : ndarray of int64, (n_pairs,)
+            In how many trials a pair is; in the others its input has the value 0.
+        values : ndarray, (n_pairs, n_outputs)
+        """
+        mean, m2, m3, m4, low, high = weighted_moments(count, starts, weights, values)
+        return Moments(count=count, mean=mean, m2=m2, m3=m3, m4=m4, minimum=low, maximum=high)
+
+    @staticmethod
+    def weighted(count: int, weights: Array, values: Array) -> "Moments":
+        """Moments of shape (n_values,) of rows of values, with weights; `count` in all, rest 0."""
+        moments = Moments.by_input(count, np.array([0, len(values)]), weights, values)
+        return moments.reshaped(values.shape[1:])
+
+    def reshaped(self, shape: tuple[int, ...]) -> "Moments":
+        """The same with arrays of that shape."""
+        names = [item.name for item in fields(Moments) if item.name != "count"]
+        return replace(self, **{name: getattr(self, name).reshape(shape) for name in names})
+
+    def shifted(self, by: float) -> "Moments":
+        """Moments of the values plus a constant."""
+        return replace(
+            self, mean=self.mean + by, minimum=self.minimum + by, maximum=self.maximum + by
+        )
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both together (Pébay, SAND2008-6212, eqs. 2.1, 3.1)."""
@@ -234,7 +325,7 @@ def loss_values(kind: str, outputs: Array, target_outputs: Array) -> Array:
     return -np.where(target_outputs > 0, terms, 0).sum(axis=-1)
 
 
-def summarise(campaign: Campaign, golden: Array, errors: Array, first: int) -> Statistics:
+def summarise(campaign: Campaign, golden: Array, errors: Array | Changes, first: int) -> Statistics:
     """Statistics of one range of trials.
 
     Parameters
@@ -242,49 +333,69 @@ def summarise(campaign: Campaign, golden: Array, errors: Array, first: int) -> S
     campaign : Campaign
     golden : ndarray, (n_inputs, n_outputs)
         Golden outputs of the same backend.
-    errors : ndarray, (n_trials, n_inputs, n_outputs)
+    errors : Changes, or ndarray (n_trials, n_inputs, n_outputs)
     first : int
         Number of the first trial.
     """
-    n_trials, n_inputs, n_outputs = errors.shape
-    flat = np.ascontiguousarray(errors.reshape(n_trials, -1))
+    changes = errors if isinstance(errors, Changes) else Changes.of(errors)
+    n_trials, (n_inputs, n_outputs) = len(changes), golden.shape
+    inputs, values = changes.inputs, changes.values
+    repeats = changes.repeats()
+    weights = np.repeat(repeats, np.diff(changes.offsets))
+    ordered = by_input(inputs, weights, values, n_inputs)
     epsilons = np.array(campaign.epsilons)
-    each, some = count_exceedances(flat, n_outputs, epsilons)
-    outputs = errors + golden  # the faulty outputs
-    winners = outputs.argmax(axis=-1)
-    loss = None
-    if campaign.loss is not None:
-        wanted = campaign.target_outputs
-        loss = Moments.of(
-            loss_values(campaign.loss, outputs.astype(np.float64), wanted)
-            - loss_values(campaign.loss, golden.astype(np.float64), wanted)
-        )
-    accuracy = None
-    if campaign.labels is not None:
-        accuracy = Moments.of((winners == campaign.labels).mean(axis=1))
-    medians = [_median_counts(errors, first, r, epsilons) for r in campaign.replicas]
+    each, some = count_exceedances(*ordered, epsilons)
+    won = winners(inputs, values, golden)
+    lost = np.bincount(inputs, weights * (won != golden.argmax(axis=-1)[inputs]), n_inputs)
+    mean, variance = over_inputs(changes.offsets, values, n_inputs)
+    medians = [_median_counts(changes, first, r, epsilons) for r in campaign.replicas]
     none = np.zeros((0, len(epsilons), n_inputs, n_outputs), np.int64)
     keep = max(campaign.replicas, default=1) - 1
     return Statistics(
         first=first,
         stop=first + n_trials,
-        errors=Moments.of(errors),
-        loss=loss,
-        input_mean=Moments.of(errors.mean(axis=1, dtype=np.float64)),
-        input_variance=Moments.of(errors.var(axis=1, dtype=np.float64)),
-        accuracy=accuracy,
-        histogram=fill_histogram(flat, campaign.histogram_edges).reshape(n_inputs, n_outputs, -1),
-        exceedances=each.reshape(-1, n_inputs, n_outputs),
+        errors=Moments.by_input(n_trials, *ordered),
+        loss=_loss(campaign, golden, changes, weights),
+        input_mean=Moments.weighted(n_trials, repeats, mean),
+        input_variance=Moments.weighted(n_trials, repeats, variance),
+        accuracy=_accuracy(campaign, golden, changes, won, repeats),
+        histogram=fill_histogram(n_trials, *ordered, campaign.histogram_edges),
+        exceedances=each,
         exceedances_any=some,
-        class_changes=(winners != golden.argmax(axis=-1)).sum(axis=0),
+        class_changes=lost.astype(np.int64),
         median_groups=np.array([m[0] for m in medians], np.int64),
         median_exceedances=np.stack([m[1] for m in medians]) if medians else none,
         median_exceedances_any=np.stack([m[2] for m in medians]) if medians else none[..., 0],
-        head=errors[:keep].copy(),
-        tail=errors[n_trials - min(keep, n_trials) :].copy(),
+        head=changes.dense(0, min(keep, n_trials)),
+        tail=changes.dense(n_trials - min(keep, n_trials), n_trials),
         replicas=tuple(campaign.replicas),
         epsilons=tuple(campaign.epsilons),
     )
+
+
+def _loss(campaign: Campaign, golden: Array, changes: Changes, weights: Array) -> Moments | None:
+    if campaign.loss is None:
+        return None
+    wanted, inputs = campaign.target_outputs, changes.inputs
+    outputs = (changes.values + golden[inputs]).astype(np.float64)
+    without = loss_values(campaign.loss, golden.astype(np.float64), wanted)
+    extra = loss_values(campaign.loss, outputs, wanted[inputs]) - without[inputs]
+    ordered = by_input(inputs, weights, extra[:, None], len(golden))
+    return Moments.by_input(len(changes), *ordered).reshaped((len(golden),))
+
+
+def _accuracy(
+    campaign: Campaign, golden: Array, changes: Changes, won: Array, repeats: Array
+) -> Moments | None:
+    """Share of inputs classified correctly: the golden share, and what a trial's faults add."""
+    if campaign.labels is None:
+        return None
+    labels, inputs = campaign.labels, changes.inputs
+    right = golden.argmax(axis=-1) == labels
+    gained = (won == labels[inputs]).astype(np.int64) - right[inputs]
+    before = np.concatenate([[0], np.cumsum(gained)])[changes.offsets]
+    gain = np.diff(before)[:, None] / len(labels)
+    return Moments.weighted(len(changes), repeats, gain).reshaped(()).shifted(right.mean())
 
 
 def _exceed(medians: Array, epsilons: Array) -> tuple[Array, Array]:
@@ -295,12 +406,20 @@ def _exceed(medians: Array, epsilons: Array) -> tuple[Array, Array]:
     return each, some
 
 
-def _median_counts(errors: Array, first: int, r: int, epsilons: Array) -> tuple[int, Array, Array]:
+def _median_counts(
+    changes: Changes, first: int, r: int, epsilons: Array
+) -> tuple[int, Array, Array]:
     """(groups, counts, counts for any output) of the groups of r that lie within the range."""
-    begin = -first % r
-    groups = max(0, (len(errors) - begin) // r)
-    inside = errors[begin : begin + groups * r].reshape(groups, r, *errors.shape[1:])
-    return groups, *_exceed(np.median(inside, axis=1), epsilons)
+    return count_medians(
+        changes.sets,
+        changes.offsets,
+        changes.inputs,
+        changes.values,
+        -first % r,
+        r,
+        epsilons,
+        changes.n_inputs,
+    )
 
 
 def _between(before: Statistics, after: Statistics) -> dict[str, Array]:

@@ -111,3 +111,39 @@ def test_nothing_fails_and_wrong_arguments():
 
 def test_the_command_line_knows_every_method():
     assert get_args(Method) == _METHODS
+
+
+def test_a_layer_without_weights_has_no_balance():
+    network = ns.Network.dense(
+        weights=[np.zeros((3, 2)), np.ones((2, 3))],
+        biases=[np.ones(3), np.zeros(2)],
+        activations=["tanh", "identity"],
+    )
+    found = checked(network, [("neuron", 1)], 0.1)
+    assert found["AA1"].verdict == "unknown"
+    assert "AA1" in str(found)
+
+
+def test_single_faults_are_set_beside_t1_on_as_many_inputs_as_time_allows(monkeypatch):
+    from neurosim.theory import assumptions
+
+    network = random_network((30, 20, 4), ["tanh", "tanh"])
+    asked = []
+
+    class Counted(assumptions.SingleEffects):
+        def sums(self, rows):
+            asked.append(self.setting.n_inputs)
+            return super().sums(rows)
+
+    monkeypatch.setattr(assumptions, "SingleEffects", Counted)
+    work = 30 * (20 * 4 + 4 * 20)  # each dead input: two layers behind it
+    for limit, n_inputs in ((10 * work, 8), (3.5 * work, 3)):
+        monkeypatch.setattr(assumptions, "_MOST_WORK", limit)
+        asked.clear()
+        assert checked(network, [("neuron", 0)], 0.01)["T1 near b4"].verdict != "unknown"
+        assert set(asked) == {n_inputs}
+
+
+def test_weights_beyond_a_float_are_unknown():
+    network = random_network((3, 6, 2), ["identity", "tanh"], scale=1e200)
+    assert checked(network, [("neuron", 0), ("neuron", 1)], 0.1)["A1"].verdict == "fails"

@@ -143,3 +143,15 @@ def test_probabilities_can_be_replaced_one_by_one():
     assert campaign.faults[0].probability == 0.25
     with pytest.raises(InputError, match="one for each of 1 fault processes"):
         make().with_probabilities([0.1, 0.2])
+
+
+def test_units_of_work_grow_where_little_fails_and_depend_on_the_campaign_only(monkeypatch):
+    monkeypatch.setattr("neurosim.campaign._CHUNK_VALUES", 2**17)
+
+    def at(p, **changes):
+        return make(faults=[ns.StuckAtZero("synapse", probability=p)], **changes).chunk
+
+    assert at(1e-7) >= at(1e-3) >= at(0.1)
+    assert at(1e-7) == at(1e-7, trials=3, seed=1)
+    assert at(1e-9, record=["error"]) < at(1e-9)
+    assert at(0) == at(1e-9)

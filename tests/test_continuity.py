@@ -720,6 +720,16 @@ SOFTMAX = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["softma
         (lambda: continuity.duplicate(HIDDEN, 1, True), "copies"),
         (lambda: continuity.duplicate(HIDDEN, 1, [1, 2, 3]), "copies"),
         (lambda: continuity.duplicate(HIDDEN, 1, [[1], [2, 3]]), "copies"),
+        (lambda: continuity.duplicate(None, 1, 2), "network"),
+        (lambda: continuity.derivatives([HIDDEN], [[1.0]], 1), "network"),
+        (lambda: continuity.derivatives(HIDDEN, [[1.0], [1.0, 2.0]], 1), "inputs"),
+        (lambda: continuity.derivative_decay(HIDDEN, [[[1.0]]], 1), "networks"),
+        (lambda: continuity.derivative_decay([HIDDEN], 1.0, 1), "inputs"),
+        (lambda: continuity.derivative_decay([1.0], [[[1.0]]], 1), "network"),
+        (lambda: continuity.discretise(x, [x], [1, 1], ["tanh"]), "weight_functions"),
+        (lambda: continuity.discretise([x], None, [1, 1], ["tanh"]), "bias_functions"),
+        (lambda: continuity.discretise([x], [x], 3, ["tanh"]), "widths"),
+        (lambda: continuity.discretise([x], [x], [1, 1], "tanh"), "activations"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(call, name):

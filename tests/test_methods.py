@@ -330,7 +330,7 @@ def test_site_contributions_have_the_shape_of_the_layer():
     assert found.shape == (1, 3, 2)
     assert (found[0, :, 1] > found[0, :, 0]).all()
     assert not prediction.site_contributions("neuron", 0).any()
-    with pytest.raises(InputError, match="layer: expected synapse layers from 1 to 2, got 0"):
+    with pytest.raises(InputError, match="layer: expected a whole number from 1 to 2, got 0"):
         prediction.site_contributions("synapse", 0)
     with pytest.raises(InputError, match='site: expected "neuron" or "synapse"'):
         prediction.site_contributions("core", 1)

@@ -140,15 +140,36 @@ def test_deviations_may_follow_the_weights():
 @pytest.mark.parametrize(
     ("noise", "message"),
     [
-        ({"layer": 0, "standard_deviation": 1}, "layer: expected a weighted layer from 1 to 1"),
+        ({"layer": 0, "standard_deviation": 1}, "layer: expected a whole number from 1 on"),
         ({"layer": 2, "standard_deviation": 1}, "layer: expected a weighted layer from 1 to 1"),
         ({"layer": 1, "standard_deviation": -1}, "numbers from 0 on, got -1"),
         ({"layer": 1, "standard_deviation": [1, 2]}, r"array of shape \(1, 2\), .* got \(2,\)"),
         ({"layer": 1, "standard_deviation": 1, "mean": np.inf}, "mean: expected finite numbers"),
-        ({"layer": 1, "standard_deviation": "much"}, "standard_deviation: expected real numbers"),
+        ({"layer": 1, "standard_deviation": "much"}, "finite numbers from 0 on, got 'much'"),
     ],
 )
 def test_wrong_noise_is_refused(noise, message):
     network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
     with pytest.raises(InputError, match=message):
         predict_noise(network, [[1.0, 1.0]], WeightNoise(**noise))
+
+
+@pytest.mark.parametrize("noise", [None, 1.0, "x", [None], ["x"], [[1, 2], [3]]])
+def test_what_is_no_noise_is_refused(noise):
+    network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
+    with pytest.raises(InputError, match="noise: expected WeightNoise values, got"):
+        predict_noise(network, [[1.0, 1.0]], noise)
+
+
+@pytest.mark.parametrize("layer", [None, "x", 1.5, [1], True])
+def test_layers_of_noise_are_whole_numbers(layer):
+    with pytest.raises(InputError, match="layer: expected a whole number from 1 on"):
+        WeightNoise(layer=layer, standard_deviation=0.1)
+
+
+def test_what_is_no_network_is_refused_and_what_leaves_the_range_of_a_float():
+    with pytest.raises(InputError, match="network: expected a Network, got"):
+        predict_noise([1.0], [[1.0]], WeightNoise(layer=1, standard_deviation=0.1))
+    network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
+    with pytest.raises(InputError, match="network: expected weights and inputs for which"):
+        predict_noise(network, [[1.0, 1.0]], WeightNoise(layer=1, standard_deviation=1e200))

@@ -90,6 +90,29 @@ def test_any_number_of_threads_gives_the_same_bits(tmp_path, unbroken, threads):
     assert_same(path, unbroken)
 
 
+def test_rare_neuron_faults_give_the_same_bits_for_any_number_of_threads(tmp_path):
+    # Most trials are fault-free or share their fault set; single dead neurons come from a table.
+    changes = {
+        "faults": [ns.StuckAtZero("neuron", probability=0.02)],
+        "record": ("faults", "error"),
+    }
+    for threads in (1, 2, 3):
+        path = tmp_path / f"{threads}.h5"
+        executor = ThreadExecutor(threads)
+        ns.run(campaign_of(5000, **changes), path, executor=executor, progress=False).close()
+    assert_same(tmp_path / "1.h5", tmp_path / "2.h5")
+    assert_same(tmp_path / "1.h5", tmp_path / "3.h5")
+    campaign = campaign_of(5000, **changes)
+    with ns.Trace(tmp_path / "1.h5") as trace:
+        errors = np.asarray(trace.errors)
+        np.testing.assert_allclose(trace.mean, errors.mean(axis=0, dtype=float), rtol=1e-9)
+        assert (trace.exceedances[0] == (abs(errors) >= 0.1).sum(axis=0)).all()
+        for k in (0, 17, 300, 4999):
+            assert trace.fault_set(k) == campaign.fault_set(k)
+            error = ns.evaluate(campaign.deployment, campaign.fault_set(k), campaign.inputs)
+            np.testing.assert_allclose(errors[k], error, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_recorded_is_what_the_campaign_says(unbroken):
     campaign = campaign_of()
     with ns.Trace(unbroken) as trace:

@@ -603,3 +603,22 @@ def test_values_are_kept_sorted_once_and_read_only():
     assert Effect(neurons=effect.neurons).neurons.tolist() == effect.neurons.tolist()
     with pytest.raises(ValueError, match="read-only"):
         effect.neurons["value"] = 0
+
+
+@pytest.mark.parametrize("sites", [None, 1.0, "x", [None], [[1, 2], [3]]])
+def test_what_are_no_sites_is_refused(sites):
+    network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
+    with pytest.raises(InputError, match="sites: expected Site values, got"):
+        predict_sites(network, [[1.0, 1.0]], sites)
+
+
+def test_ragged_lists_and_moments_beyond_a_float_are_refused():
+    network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
+    site = Site.stuck_neuron(0, 0, value=1e200, probability=0.1)
+    for method in ("first-order", "single-fault", "enumeration"):
+        with pytest.raises(InputError, match="network: expected weights and inputs for which"):
+            predict_sites(network, [[1.0, 1.0]], site, method)
+    with pytest.raises(InputError, match=r"inputs: expected .* ragged"):
+        predict_sites(network, [[1.0, 1.0], [1.0]], site)
+    with pytest.raises(InputError, match=r"targets: expected .* ragged"):
+        predict_sites(network, [[1.0, 1.0]], site, targets=[[1.0], [1.0, 2.0]])

@@ -8,7 +8,7 @@ from scipy import stats
 
 import neurosim as ns
 from neurosim.errors import InputError
-from neurosim.statistics import Moments, Statistics, loss_values, summarise
+from neurosim.statistics import Changes, Moments, Statistics, loss_values, summarise
 
 EPSILONS, REPLICAS = (0.05, 0.5, 2.0), (1, 3, 4, 7)
 
@@ -179,4 +179,82 @@ def test_storage_form_round_trips():
             before.replicas,
             before.epsilons,
             before.loss is None,
+        )
+
+
+def changes_of(n_trials, seed, n_inputs=4, n_outputs=3):
+    """Errors in which few fault sets repeat and most inputs do not change; and the same dense."""
+    rng = np.random.default_rng(seed)
+    sets = rng.integers(-1, 5, n_trials)
+    sets = np.unique(np.append(sets, -1), return_inverse=True)[1][:-1] - 1  # each is some trial's
+    offsets, inputs = [0], [np.empty(0, np.int64)]
+    for _ in range(sets.max() + 1):
+        inputs.append(np.sort(rng.choice(n_inputs, rng.integers(0, n_inputs + 1), replace=False)))
+        offsets.append(offsets[-1] + len(inputs[-1]))
+    values = rng.normal(size=(offsets[-1], n_outputs)).astype(np.float32)
+    values[rng.random(values.shape) < 0.2] = 0
+    changes = Changes(
+        n_inputs=n_inputs,
+        sets=sets,
+        offsets=np.array(offsets),
+        inputs=np.concatenate(inputs).astype(np.int32),
+        values=values,
+    )
+    dense = np.zeros((n_trials, n_inputs, n_outputs), np.float32)
+    for t, s in enumerate(changes.sets):
+        if s >= 0:
+            dense[t, inputs[s + 1]] = values[offsets[s] : offsets[s + 1]]
+    return changes, dense
+
+
+@given(n_trials=st.integers(1, 50), first=st.integers(0, 30), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_changed_pairs_and_dense_errors_have_the_same_statistics(n_trials, first, seed):
+    campaign = campaign_of(4, 3, targets=[0, 1, 2, 0], loss="squared_error")
+    golden = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
+    changes, dense = changes_of(n_trials, seed)
+    np.testing.assert_array_equal(changes.dense(), dense)
+    sparse = summarise(campaign, golden, changes, first)
+    check(sparse, campaign, golden, dense, first)
+    expected = summarise(campaign, golden, dense, first).to_arrays()
+    for name, array in sparse.to_arrays().items():
+        if array.dtype.kind == "f" and name not in ("head", "tail"):
+            np.testing.assert_allclose(array, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+        else:
+            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    outputs = (dense + golden).astype(np.float64)
+    losses = loss_values("squared_error", outputs, np.eye(3)[[0, 1, 2, 0]])
+    losses = losses - loss_values("squared_error", golden.astype(float), np.eye(3)[[0, 1, 2, 0]])
+    np.testing.assert_allclose(sparse.loss.mean, losses.mean(axis=0), rtol=1e-9, atol=1e-12)
+    right = (outputs.argmax(axis=2) == [0, 1, 2, 0]).mean(axis=1)
+    np.testing.assert_allclose(sparse.accuracy.mean, right.mean(), rtol=1e-12)
+    np.testing.assert_allclose(sparse.accuracy.m2, ((right - right.mean()) ** 2).sum(), atol=1e-12)
+
+
+def test_the_bins_of_the_histogram_are_those_of_its_edges():
+    campaign = campaign_of(1, 1, replicas=())
+    edges = campaign.histogram_edges
+    inner = edges[np.isfinite(edges)]
+    values = np.concatenate([inner, inner * (1 + 1e-6), inner * (1 - 1e-6), [1e-310, -1e-310, 0]])
+    counts = summarise(campaign, np.zeros((1, 1)), values[:, None, None], 0).histogram[0, 0]
+    middle = (len(edges) - 1) // 2
+    expected = np.zeros(len(edges) - 1, int)
+    for v in values:
+        side = np.searchsorted(edges[middle + 1 :], abs(v), side="right")
+        expected[middle + int(np.sign(v)) * min(side, middle)] += 1
+    np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5, 8])
+def test_medians_at_the_very_threshold_are_those_of_numpy(r):
+    rng = np.random.default_rng(r)
+    campaign = campaign_of(2, 3, replicas=(r,), epsilons=(0.25, 0.5, 1.0))
+    errors = rng.choice([0, 0, 0.25, 0.5, 0.75, 1.25, -0.25, -0.75, -2], size=(40 * r, 2, 3))
+    result = summarise(campaign, np.zeros((2, 3), np.float32), errors.astype(np.float32), 0)
+    medians = np.abs(np.median(errors.reshape(40, r, 2, 3), axis=1))
+    for e, epsilon in enumerate((0.25, 0.5, 1.0)):
+        hit = medians >= epsilon
+        np.testing.assert_array_equal(result.median_exceedances[0, e], hit.sum(axis=0))
+        np.testing.assert_array_equal(
+            result.median_exceedances_any[0, e], hit.any(axis=2).sum(axis=0)
         )

@@ -1,8 +1,8 @@
 """Backends: what turns fault sets into errors. All of them keep the same contract.
 
 A backend is made for one network and its inputs and has `golden` (n_inputs, n_outputs),
-`errors(batch)` and `errors_and_hidden(batch)`. Spiking backends also have the rates of
-neurons and single spikes.
+`errors(batch)`, `changes(batch)` and `errors_and_hidden(batch)`. Spiking backends also have the
+rates of neurons and single spikes.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from neurosim.faults import FaultBatch, FaultSet
 from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.spiking_model import SpikingModel
+from neurosim.statistics import Changes
 
 __all__ = ["Backend", "SpikingBackend", "backend_of", "evaluate", "make_backend"]
 
@@ -32,6 +33,10 @@ class Backend(Protocol):
 
     def errors(self, batch: FaultBatch) -> Array:
         """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs)."""
+        ...
+
+    def changes(self, batch: FaultBatch) -> Changes:
+        """The same without its zeros."""
         ...
 
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:

@@ -5,6 +5,7 @@ import numpy as np
 from neurosim.faults import FaultBatch, FaultSet
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.statistics import Changes
 
 __all__ = ["ReferenceBackend"]
 
@@ -30,6 +31,10 @@ class ReferenceBackend:
     def errors(self, batch: FaultBatch) -> Array:
         """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs), in the backend's dtype."""
         return self.errors_and_hidden(batch)[0]
+
+    def changes(self, batch: FaultBatch) -> Changes:
+        """The same without its zeros."""
+        return Changes.of(self.errors(batch))
 
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
         """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""

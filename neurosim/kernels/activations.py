@@ -32,43 +32,27 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # high part exact in few bits
 _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 def _sigmoid_row_single(first, second, dz, gain, scale, out):
     """Scale (sigma(a + d) - sigma(a)), d = gain dz: +-s q F / (own + other e), e = exp(-|d|).
 
-    F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial; the powers of
-    two are written as bit patterns in a loop of their own, so that both loops become vector code.
+    F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial, the power of two
+    written as a bit pattern. Not to be reassociated: that would undo the reduction to r.
     """
     real = out.dtype.type
     g, c, one, zero, half = real(gain), real(scale), real(1), real(0), real(0.5)
     top, log2_e = real(80), real(_LOG2_E)  # exp(-80) is as good as 0 and still a normal number
     high, low = real(_LN2_HIGH), real(_LN2_LOW)
-    bits = np.empty(len(dz), np.int32)
-    powers = bits.view(np.float32)
-    for i in range(len(dz)):
-        bits[i] = (_BIAS - np.int32(min(abs(g * dz[i]), top) * log2_e + half)) << _MANTISSA_BITS
     for i in range(len(dz)):
         d = g * dz[i]
         x = min(abs(d), top)
-        n = np.floor(x * log2_e + half)
+        k = np.int32(x * log2_e + half)
+        n = real(k)
         r = (n * high - x) + n * low
-        m = r * (
-            one
-            + r
-            * (
-                half
-                + r
-                * (
-                    real(1 / 6)
-                    + r
-                    * (
-                        real(1 / 24)
-                        + r * (real(1 / 120) + r * (real(1 / 720) + r * real(1 / 5040)))
-                    )
-                )
-            )
-        )
-        power = powers[i]
+        m = real(1 / 720) + r * real(1 / 5040)
+        m = real(1 / 24) + r * (real(1 / 120) + r * m)
+        m = r * (one + r * (half + r * (real(1 / 6) + r * m)))
+        power = np.int32((_BIAS - k) << _MANTISSA_BITS).view(np.float32)
         minus_f = power * m + (power - one)
         e = power * m + power
         s, q = first[i], second[i]

@@ -20,45 +20,51 @@ from numba import njit
 from neurosim.kernels.activations import change_row
 from neurosim.kernels.lost_synapses import lost_inputs
 
-__all__ = ["add_scaled", "advance", "dead_inputs", "layer_events", "plan"]
+__all__ = [
+    "add_scaled",
+    "advance",
+    "change_rows_of_all",
+    "dead_inputs",
+    "layer_events",
+    "plan",
+    "split_weights",
+]
 
 # A list of more than an eighth of a layer is written as a dense row: BLAS is then faster.
 _SHORT = 8
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def layer_events(offsets, site, start, stop, low, high, n_inputs):
-    """Events with low <= site < high, as numbers site - low, sorted by site in trial or pair."""
-    n_trials = len(offsets) - 1
+def layer_events(begins, ends, site, start, stop, low, n_inputs):
+    """Events begins[t] .. ends[t] - 1 of each trial t, as numbers site - low, by trial or pair."""
+    n_trials = len(begins)
     lasting_offsets = np.zeros(n_trials + 1, np.int64)
     n_passing = 0
     for t in range(n_trials):
-        lasting_offsets[t + 1] = lasting_offsets[t]
-        for e in range(offsets[t], offsets[t + 1]):
-            if low <= site[e] < high:
-                if stop[e] - start[e] == n_inputs:
-                    lasting_offsets[t + 1] += 1
-                else:
-                    n_passing += stop[e] - start[e]
+        n = 0
+        for e in range(begins[t], ends[t]):
+            lasts = stop[e] - start[e] == n_inputs
+            n += lasts
+            n_passing += 0 if lasts else stop[e] - start[e]
+        lasting_offsets[t + 1] = lasting_offsets[t] + n
     lasting = np.empty(lasting_offsets[-1], np.int64)
     passing = np.empty(n_passing, np.int64)
     passing_offsets = np.zeros(n_trials * n_inputs + 1 if n_passing else 0, np.int64)
     n = 0
     for t in range(n_trials):
-        for e in range(offsets[t], offsets[t + 1]):
-            if low <= site[e] < high:
-                if stop[e] - start[e] == n_inputs:
-                    lasting[n] = site[e] - low
-                    n += 1
-                else:
-                    for x in range(start[e], stop[e]):
-                        passing_offsets[t * n_inputs + x + 1] += 1
+        for e in range(begins[t], ends[t]):
+            if stop[e] - start[e] == n_inputs:
+                lasting[n] = site[e] - low
+                n += 1
+            else:
+                for x in range(start[e], stop[e]):
+                    passing_offsets[t * n_inputs + x + 1] += 1
     if n_passing:
         passing_offsets = np.cumsum(passing_offsets)
         at = passing_offsets.copy()
         for t in range(n_trials):
-            for e in range(offsets[t], offsets[t + 1]):
-                if low <= site[e] < high and stop[e] - start[e] < n_inputs:
+            for e in range(begins[t], ends[t]):
+                if stop[e] - start[e] < n_inputs:
                     for x in range(start[e], stop[e]):
                         pair = t * n_inputs + x
                         passing[at[pair]] = site[e] - low
@@ -255,6 +261,7 @@ def advance(
     cached = np.empty((2, n_out), new_rows.dtype)
     faulty_t = golden_before_t[:0]
     hit, lost = np.empty(0, np.int64), golden_before_t[:0]
+    any_unit = np.ones(n_in, np.bool_)
     n = n_pairs = 0
     trial = -1
     for i in range(len(pairs)):
@@ -267,7 +274,7 @@ def advance(
                 if not len(faulty_t):
                     faulty_t = golden_before_t.copy()
                 touched = _patch(i, pairs, before, n_inputs, changes, rows, faulty_t)
-                hit, lost = lost_inputs(synapses[1][a:b], n_in, weight, faulty_t)
+                hit, lost = lost_inputs(synapses[1][a:b], weight, faulty_t, any_unit)
                 if touched:
                     _restore(i, pairs, before, n_inputs, changes, golden_before_t, faulty_t)
             else:
@@ -358,3 +365,26 @@ def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):
         else:
             for e in range(changes[2][was], changes[2][was + 1]):
                 faulty_t[changes[3][e], x] = golden_t[changes[3][e], x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def split_weights(site, low, weight, keep_dead, result):
+    """Write into result the weights at site - low, the rest 0; or without keep_dead the reverse."""
+    flat, source = result.ravel(), weight.ravel()
+    if keep_dead:
+        flat[:] = 0
+        for number in site:
+            flat[np.uint64(number - low)] = source[np.uint64(number - low)]
+    else:
+        flat[:] = source
+        for number in site:
+            flat[np.uint64(number - low)] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def change_rows_of_all(kind, parameter, first, second, dz, dead, golden, dy):
+    """Changes dy (n_inputs, n) of a layer on all inputs from dz; then dead neurons to -golden."""
+    for x in range(len(dz)):
+        change_row(kind, parameter, first[x], second[x], dz[x], dy[x])
+        for unit in dead:
+            dy[x, unit] = -golden[x, unit]

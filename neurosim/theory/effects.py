@@ -110,7 +110,7 @@ class ProductEffects:
         for a, b in pairs_of(terms, terms):
             drive = (a.feature * b.feature) @ self._weight(block, a.power + b.power).T
             second = second + np.einsum("kxi,kxi,xi->xk", *_alike(a, b), drive)
-        return first, second
+        return first, np.maximum(second, 0)  # rounding of a sum of squares
 
     def products(self, block: Block, rows: slice) -> Array:
         """Products e_k e_l of two outputs summed over sites: (n_inputs, n_outputs, n_outputs)."""
@@ -210,11 +210,12 @@ def kurtosis(effects: Effects, variance: Array) -> Array | None:
     n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
     if n_sites * variance.size > _MOST_EFFECTS:
         return None
-    fourth = np.zeros_like(variance)
+    result = np.where(variance > 0, 3.0, 1.0)
+    # In units of the standard deviation, whose fourth power may leave the range of a float.
+    unit = np.sqrt(np.where(variance > 0, variance, np.inf)).T[:, :, None]
     for block, p in setting.probabilities.items():
         q = p * (1 - p)
         for rows in effect_chunks(setting, block):
-            e = effects.effects(block, rows)
-            fourth[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
-    square = variance**2
-    return 3 + np.divide(fourth, square, out=np.full_like(square, -2), where=square > 0)
+            e = effects.effects(block, rows) / unit[:, rows]
+            result[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
+    return result

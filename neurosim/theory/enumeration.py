@@ -242,6 +242,7 @@ class Enumeration:
         found = []
         for x in range(self.setting.n_inputs):
             errors = self.errors(x)
+            errors /= np.maximum(np.abs(errors).max(axis=0), np.finfo(float).tiny)
             square = (errors - self.probabilities @ errors) ** 2
             variance = self.probabilities @ square
             fourth = self.probabilities @ square**2

@@ -6,10 +6,10 @@ import numpy as np
 
 from neurosim.layers import Array, softmax
 
-__all__ = ["Head"]
+__all__ = ["Head", "log_softmax"]
 
-# Beyond this change of a logit exponentials are shifted before they are summed.
-_LARGE = 300.0
+# exp of a larger change of a logit leaves the range of a float.
+_LARGE = 700.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class Head:
             return u
         assert targets is not None
         if self.loss == "cross_entropy":
-            shifted = y - y.max(axis=-1, keepdims=True)
-            log_total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-            return (targets * (log_total - shifted)).sum(axis=-1, keepdims=True)
+            return -(targets * log_softmax(y)).sum(axis=-1, keepdims=True)
         power = 2 if self.loss == "squared_error" else 1
         return (np.abs(u - targets) ** power).mean(axis=-1, keepdims=True)
 
@@ -157,29 +155,46 @@ class Head:
         if self.loss == "cross_entropy":
             assert targets is not None
             t = targets[:, None, :]
-            log_growth = _softmax_growth(softmax(y), dy)[1]
+            # A shift of all logits changes nothing; by that of the target's it leaves one term
+            # for one class.
+            dy = dy - np.take_along_axis(dy, t.argmax(axis=-1, keepdims=True), axis=-1)
+            log_growth = _softmax_growth(y, dy)[1]
             return t.sum(axis=-1, keepdims=True) * log_growth - (t * dy).sum(-1, keepdims=True)
         du, u = dy, y
         if self.readout == "softmax":
             u = softmax(y)
-            du = _softmax_growth(u, dy)[0]
+            du = _softmax_growth(y, dy)[0]
         if self.loss is None:
             return du
         assert targets is not None
         r = u - targets[:, None, :]
         if self.loss == "squared_error":
             return ((2 * r + du) * du).mean(axis=-1, keepdims=True)
-        return (np.abs(r + du) - np.abs(r)).mean(axis=-1, keepdims=True)
+        # |r + du| - |r|, where |r + du| is the larger of r + du and -(r + du)
+        along = np.where(r < 0, -du, du)
+        return np.maximum(along, -along - 2 * np.abs(r)).mean(axis=-1, keepdims=True)
 
 
-def _softmax_growth(u: Array, dy: Array) -> tuple[Array, Array]:
-    """Changes of softmax outputs u under changes dy of the logits, and of the log of their sum."""
-    top = np.maximum(dy.max(axis=-1, keepdims=True, initial=0.0), 0.0)
-    if top.max(initial=0.0) <= _LARGE:
-        m = np.expm1(dy)
-        mean = (u * m).sum(axis=-1, keepdims=True)
-        if mean.min(initial=0.0) > -0.5:  # else 1 + mean would cancel
-            return u * (m - mean) / (1 + mean), np.log1p(mean)
-    e = np.exp(dy - top)
-    total = (u * e).sum(axis=-1, keepdims=True)
-    return u * (e - total) / total, np.log(total) + top
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis; finite where the softmax itself underflows."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _softmax_growth(y: Array, dy: Array) -> tuple[Array, Array]:
+    """Changes of softmax outputs under changes dy of the logits y, and of the log of their sum."""
+    u = softmax(y)
+    m = np.expm1(np.minimum(dy, _LARGE))
+    mean = (u * m).sum(axis=-1, keepdims=True)
+    # Where golden mass falls 1 + mean would cancel, or be 0.
+    far = ((dy.max(axis=-1, initial=0.0) > _LARGE) | (mean[..., 0] <= -0.5)).nonzero()
+    mean[far] = 0
+    change, log_growth = u * (m - mean) / (1 + mean), np.log1p(mean)
+    if len(far[0]):
+        moved = np.broadcast_to(log_softmax(y), dy.shape)[far] + dy[far]
+        top = moved.max(axis=-1, keepdims=True)
+        e = np.exp(moved - top)
+        total = e.sum(axis=-1, keepdims=True)
+        change[far] = e / total - np.broadcast_to(u, dy.shape)[far]
+        log_growth[far] = np.log(total) + top
+    return change, log_growth

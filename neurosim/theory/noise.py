@@ -18,6 +18,7 @@ from neurosim.errors import InputError
 from neurosim.kernels.sums import product_sums
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
+from neurosim.theory.arguments import check_range, numbers, sequence, whole_number
 from neurosim.theory.passes import GoldenPass, faultless_setting
 from neurosim.theory.setting import Setting
 
@@ -41,7 +42,7 @@ class WeightNoise:
     Raises
     ------
     InputError
-        If a value is not finite, or a deviation is negative.
+        If the layer is no whole number from 1 on, a value not finite, or a deviation negative.
 
     Examples
     --------
@@ -54,19 +55,14 @@ class WeightNoise:
     mean: Array = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("mean", "standard_deviation"):
-            try:
-                array = frozen(getattr(self, name), np.float64)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{name}: expected real numbers, got {error}") from error
-            if not np.isfinite(array).all():
-                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-            object.__setattr__(self, name, array)
-        if (self.standard_deviation < 0).any():
-            raise InputError(
-                "standard_deviation: expected numbers from 0 on, got "
-                f"{self.standard_deviation.min():g}"
-            )
+        object.__setattr__(self, "layer", whole_number("layer", self.layer, 1))
+        mean = numbers("mean", self.mean, "finite numbers", np.isfinite)
+        deviation = numbers(
+            "standard_deviation", self.standard_deviation, "finite numbers from 0 on",
+            lambda s: s >= 0,
+        )  # fmt: skip
+        object.__setattr__(self, "mean", frozen(mean, np.float64))
+        object.__setattr__(self, "standard_deviation", frozen(deviation, np.float64))
 
     def of(self, network: Network) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise of each weight, (n_l, n_{l-1}).
@@ -76,8 +72,7 @@ class WeightNoise:
         InputError
             If the network has no such layer, or one of another shape.
         """
-        whole = isinstance(self.layer, int | np.integer) and not isinstance(self.layer, bool)
-        if not whole or not 1 <= self.layer <= network.depth:
+        if self.layer > network.depth:
             raise InputError(
                 f"layer: expected a weighted layer from 1 to {network.depth} for weight noise, "
                 f"got {self.layer!r}"
@@ -194,7 +189,8 @@ def predict_noise(
     Raises
     ------
     InputError
-        If a layer does not exist, or the noise has another shape than its weights.
+        If a layer does not exist, the noise has another shape than its weights, or the moments
+        leave the range of a float64.
 
     Examples
     --------
@@ -204,14 +200,21 @@ def predict_noise(
     >>> prediction.variance.round(4), prediction.exact
     (array([[0.17]]), True)
     """
-    noise = (noise,) if isinstance(noise, WeightNoise) else tuple(noise)
+    noise = (noise,) if isinstance(noise, WeightNoise) else tuple(
+        sequence("noise", noise, "WeightNoise values")
+    )  # fmt: skip
+    for one in noise:
+        if not isinstance(one, WeightNoise):
+            raise InputError(f"noise: expected WeightNoise values, got {one!r}")
     setting = faultless_setting(network, inputs, layer, loss, targets)
     terms = _Terms(setting=setting, noise=tuple((one.layer, *one.of(network)) for one in noise))
     shape = (len(noise), setting.n_inputs, setting.n_outputs)
     means, variances = np.zeros(shape), np.zeros(shape)
-    for rows, k, slope, shift, power in terms.each():
-        means[k, rows] = product_sums(slope, shift)[0]
-        variances[k, rows] = product_sums(slope, np.sqrt(power))[1]
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+        for rows, k, slope, shift, power in terms.each():
+            means[k, rows] = product_sums(slope, shift)[0]
+            variances[k, rows] = product_sums(slope, np.sqrt(power))[1]
+    check_range("the moments of the error", means, variances)
     return NoisePrediction(
         noise=noise,
         layer=layer,

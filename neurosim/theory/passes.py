@@ -15,6 +15,7 @@ from neurosim.errors import InputError
 from neurosim.faults import StuckAtZero
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.theory.arguments import check_network
 from neurosim.theory.setting import Setting, is_linear
 
 __all__ = ["GoldenPass", "faultless_setting"]
@@ -35,6 +36,7 @@ def faultless_setting(
         As `Campaign` does for inputs, targets and loss; if there is no such layer, or a loss is
         asked for at a hidden layer.
     """
+    check_network(network)
     if layer is not None and loss is not None:
         raise InputError(
             f"loss: expected none beside layer {layer!r}, for a loss is one of the outputs, "

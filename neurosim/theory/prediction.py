@@ -13,6 +13,7 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.faults import Permanent
 from neurosim.layers import Array, frozen
+from neurosim.theory.arguments import check_campaign, check_range, whole_number
 from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
@@ -190,13 +191,9 @@ class Prediction:
         >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
         """
         setting = self.model.setting
-        first = {"neuron": 0, "synapse": 1}.get(site)
-        if first is None:
+        if not isinstance(site, str) or site not in ("neuron", "synapse"):
             raise InputError(f'site: expected "neuron" or "synapse", got {site!r}')
-        if not first <= layer <= setting.depth:
-            raise InputError(
-                f"layer: expected {site} layers from {first} to {setting.depth}, got {layer!r}"
-            )
+        layer = whole_number("layer", layer, 0 if site == "neuron" else 1, setting.depth)
         block: Block = ("neuron", layer) if site == "neuron" else ("synapse", layer)
         shape = setting.widths[layer : layer + 1]
         if site == "synapse":
@@ -232,8 +229,9 @@ class Prediction:
     @property
     def within_chip_variance(self) -> Array:
         """Expectation over trials of the population variance of the error over inputs."""
-        pooled = (self.variance + self.mean**2).mean(axis=0) - self.input_mean**2
-        return np.asarray(pooled - self.input_mean_variance)
+        inner = self.variance.mean(axis=0) - self.input_mean_variance
+        # Rounding alone makes the first part negative: a mean varies less than its terms.
+        return np.asarray(np.maximum(inner, 0) + self.mean.var(axis=0))
 
     def __str__(self) -> str:
         what = self.loss or (f"layer {self.layer}" if self.layer is not None else "")
@@ -275,10 +273,10 @@ class Prediction:
         InputError
             If there is no such input or output.
         """
-        for name, value, n in (("input", input, self.n_inputs), ("output", output, self.n_outputs)):
-            if not 0 <= value < n:
-                raise InputError(f"{name}: expected 0 to {n - 1}, got {value!r}")
-        return self.model.law(input, output)
+        return self.model.law(
+            whole_number("input", input, 0, self.n_inputs - 1),
+            whole_number("output", output, 0, self.n_outputs - 1),
+        )
 
 
 def predict(
@@ -319,7 +317,8 @@ def predict(
     ------
     InputError
         If the method, the layer or the loss does not exist, the network is not smooth enough for
-        "second-order", or there are too many sites for "enumeration".
+        "second-order", there are too many sites for "enumeration", or the moments leave the range
+        of a float64.
 
     Examples
     --------
@@ -331,6 +330,7 @@ def predict(
     >>> ns.predict(campaign).variance
     array([[1.25]])
     """
+    check_campaign(campaign)
     if method not in get_args(Method):
         spelled = ", ".join(f'"{name}"' for name in get_args(Method))
         raise InputError(f"method: expected one of {spelled}, got {method!r}")
@@ -342,18 +342,9 @@ def predict(
             f"{campaign.ticks}; the theory knows no time within an inference"
         )
     setting = Setting.of(campaign, layer, loss)
-    if method == "enumeration":
-        parts = _by_enumeration(setting)
-    elif method == "second-order":
-        parts = _by_curvature(setting, campaign.seed)
-    elif method == "mean-field":
-        parts = _by_mean_field(setting)
-    elif method == "first-order" and loss is not None:
-        parts = _by_corrected_loss(setting)
-    else:
-        single = method == "single-fault"
-        effects: Effects = (SingleEffects if single else LinearEffects)(setting=setting)
-        parts = _by_effects(effects)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+        parts = _parts_of(setting, method, campaign.seed)
+        check_range("the moments of the error", parts.mean**2 + parts.variance)
     zero = np.zeros((setting.n_inputs, setting.n_outputs))
     return Prediction(
         campaign=campaign,
@@ -376,6 +367,20 @@ def predict(
         overlaps=setting.overlaps,
         model=parts.model,
     )
+
+
+def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
+    if method == "enumeration":
+        return _by_enumeration(setting)
+    if method == "second-order":
+        return _by_curvature(setting, seed)
+    if method == "mean-field":
+        return _by_mean_field(setting)
+    if method == "single-fault":
+        return _by_effects(SingleEffects(setting=setting))
+    if setting.head.loss is not None:
+        return _by_corrected_loss(setting)
+    return _by_effects(LinearEffects(setting=setting))
 
 
 def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]
@@ -500,7 +505,9 @@ def _by_enumeration(setting: Setting) -> _Parts:
 def _with_pairs(parts: _Parts, pairs: Mapping[Block, Array], setting: Setting) -> _Parts:
     """Add what pairs of faults do to the variances."""
     assert isinstance(parts.model, _Surrogate)
-    variances = {block: part + pairs[block] for block, part in parts.variances.items()}
+    variances = {  # below 0 by rounding alone, or where a randomised estimate scatters about 0
+        block: np.maximum(part + pairs[block], 0) for block, part in parts.variances.items()
+    }
     variance = _total(variances, setting)
     added = _total(pairs, setting)[:, :, None]
     model = _Surrogate(effects=parts.model.effects, variance=variance, pairs=added)

@@ -22,6 +22,7 @@ from neurosim.kernels.single_fault import (
     synapse_sums_softmax,
 )
 from neurosim.layers import Activation, Array
+from neurosim.theory.losses import log_softmax
 from neurosim.theory.setting import Block, Setting, is_linear
 
 __all__ = ["SingleEffects", "change_outputs"]
@@ -152,7 +153,8 @@ class SingleEffects:
     def _synapse_parts(self, block: Block, rows: slice):  # type: ignore[no-untyped-def]
         """Arguments of the synapse kernels, or None where the rest needs a forward pass.
 
-        (activation, golden arrays, d logits / d y_l, golden outputs or None without a softmax).
+        (activation, golden arrays), d logits / d y_l, and of a softmax the golden outputs with
+        their logarithms, else None.
         """
         kind, number = block
         tail = self._tails[number]
@@ -161,7 +163,8 @@ class SingleEffects:
             return None
         y, z = self._golden(rows)
         layer = self.setting.layers[number - 1]
-        outputs = head.outputs(y[-1]) if head.readout == "softmax" else None
+        softmax = head.readout == "softmax"
+        outputs = (head.outputs(y[-1]), log_softmax(y[-1])) if softmax else None
         return (*_code(layer.activation), z[number], layer.weight, y[number - 1]), tail, outputs
 
     def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
@@ -174,7 +177,7 @@ class SingleEffects:
         if parts is not None:
             neuron, tail, outputs = parts
             if outputs is not None:
-                return synapse_sums_softmax(*neuron, tail, outputs)
+                return synapse_sums_softmax(*neuron, tail, *outputs)
             first, second = synapse_sums(*neuron)
             return first @ tail.T, second @ (tail**2).T
         shape = (len(range(*rows.indices(setting.n_inputs))), setting.n_outputs)
@@ -228,7 +231,7 @@ class SingleEffects:
         shape = (n_rows, *neuron[4].shape)
         if outputs is not None:
             out = np.zeros((len(tail), *shape))
-            synapse_changes_softmax(*neuron, tail, outputs, power, out)
+            synapse_changes_softmax(*neuron, tail, *outputs, power, out)
             return out.reshape(len(tail), n_rows, -1)
         t = np.zeros(shape)
         synapse_changes(*neuron, power, t)

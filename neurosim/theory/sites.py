@@ -20,6 +20,7 @@ from neurosim.campaign import Loss
 from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
+from neurosim.theory.arguments import check_range, sequence
 from neurosim.theory.passes import faultless_setting
 from neurosim.theory.site_changes import NEURON_VALUE, SYNAPSE_WEIGHT
 from neurosim.theory.site_moments import Enumeration, SiteSums, States
@@ -335,8 +336,8 @@ def predict_sites(
     ------
     InputError
         If the method or the layer does not exist, a site sets what the network does not have,
-        there are too many combinations, or, in an enumeration, two sites set one neuron or synapse
-        to different values.
+        there are too many combinations, two sites set one neuron or synapse to different values
+        in an enumeration, or the moments leave the range of a float64.
 
     Examples
     --------
@@ -351,7 +352,7 @@ def predict_sites(
         spelled = ", ".join(f'"{name}"' for name in get_args(Method))
         raise InputError(f"method: expected one of {spelled}, got {method!r}")
     setting = faultless_setting(network, inputs, layer, loss, targets)
-    sites = (sites,) if isinstance(sites, Site) else tuple(sites)
+    sites = (sites,) if isinstance(sites, Site) else tuple(sequence("sites", sites, "Site values"))
     names = []
     for number, site in enumerate(sites):
         if not isinstance(site, Site):
@@ -367,7 +368,9 @@ def predict_sites(
         moments = SiteSums(states=states, by_derivatives=method == "first-order")
         exact = moments.exact
         series = states.site[moments.in_series] if moments.by_derivatives else np.empty(0, np.int64)
-    mean, variance, site_means, site_variances = moments.moments()
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+        mean, variance, site_means, site_variances = moments.moments()
+    check_range("the moments of the error", mean, variance)
     return SitePrediction(
         sites=sites,
         method=method,

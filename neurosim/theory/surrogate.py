@@ -58,20 +58,31 @@ class SurrogateLaw:
 
     def cdf(self, t: npt.ArrayLike) -> Array:
         """P(sum <= t), elementwise."""
-        at = np.asarray(t, np.float64) + 1e-6 * self.step
+        at = _places("t", t) + 1e-6 * self.step
         return np.minimum(self._below[np.searchsorted(self.grid, at, side="right")], 1.0)
 
     def sf(self, t: npt.ArrayLike) -> Array:
         """P(sum >= t), elementwise: a value of exactly t counts."""
-        at = np.asarray(t, np.float64) - 1e-6 * self.step
+        at = _places("t", t) - 1e-6 * self.step
         return np.minimum(self._above[np.searchsorted(self.grid, at, side="left")], 1.0)
 
     def exceedance(self, epsilon: npt.ArrayLike) -> Array:
         """P(|sum| >= epsilon), elementwise, for epsilon > 0."""
-        epsilon = np.asarray(epsilon, np.float64)
+        epsilon = _places("epsilon", epsilon)
         if not (epsilon > 0).all():
             raise InputError(f"epsilon: expected thresholds above 0, got {epsilon.min()}")
         return np.minimum(self.sf(epsilon) + self.cdf(-epsilon), 1.0)
+
+
+def _places(name: str, value: npt.ArrayLike) -> Array:
+    """Numbers, infinite ones too."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name}: expected numbers, got a ragged list") from error
+    if array.dtype.kind not in "fiu" or np.isnan(array).any():
+        raise InputError(f"{name}: expected numbers, got {value!r}")
+    return array.astype(np.float64)
 
 
 def surrogate_law(

@@ -247,7 +247,7 @@ def read_state(file: h5py.File, path: Path) -> Statistics | None:
 
 
 def rows_of(
-    campaign: Campaign, batch: FaultBatch, errors: Array, hidden: list[Array] | None
+    campaign: Campaign, batch: FaultBatch, errors: Array | None, hidden: list[Array] | None
 ) -> Rows:
     """Collect what a campaign records of each trial of a batch.
 
@@ -257,7 +257,7 @@ def rows_of(
     batch : FaultBatch
     errors : ndarray, (n_trials, n_inputs, n_outputs)
     hidden : list of ndarray, (n_trials, n_inputs, n_l), for layers 1..L-1
-        Needed if the campaign records them.
+        Each needed if the campaign records it.
     """
     rows = {"fault_counts": batch.counts}
     if "faults" in campaign.record:
@@ -265,7 +265,7 @@ def rows_of(
         rows |= _event_rows(
             "synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses
         )
-    if "error" in campaign.record:
+    if errors is not None and "error" in campaign.record:
         rows["errors"] = errors
     if "hidden" in campaign.record:
         for number, values in enumerate(hidden or [], start=1):

@@ -9,6 +9,7 @@ from neurosim.backends.spiking.lowering import Lowered
 from neurosim.errors import InputError
 from neurosim.faults import FaultBatch
 from neurosim.layers import Array
+from neurosim.statistics import Changes
 
 __all__ = ["Activity", "Rasters", "Simulator", "SpikingBackend"]
 
@@ -96,6 +97,10 @@ class SpikingBackend:
     def errors(self, batch: FaultBatch) -> Array:
         """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs), in the backend's dtype."""
         return self.errors_and_hidden(batch)[0]
+
+    def changes(self, batch: FaultBatch) -> Changes:
+        """The errors of the presentations in which some output changes."""
+        return Changes.of(self.errors(batch))
 
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
         """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
-from neurosim.theory.arguments import whole_number
+from neurosim.theory.arguments import check_network, sequence, whole_number
 
 __all__ = ["DerivativeDecay", "derivative_decay", "derivatives", "discretise", "sample"]
 
@@ -109,6 +109,10 @@ def discretise(
     >>> network.layers[0].weight
     array([[0.75, 1.  ]])
     """
+    lists = {"weight_functions": weight_functions, "bias_functions": bias_functions,
+             "widths": widths, "activations": activations}  # fmt: skip
+    for name, value in lists.items():
+        sequence(name, value, "a list, one item a layer")
     sizes = [whole_number("widths", n, 1) for n in widths]
     depth = len(weight_functions)
     if depth == 0 or not depth == len(bias_functions) == len(activations) == len(sizes) - 1:
@@ -128,6 +132,7 @@ def discretise(
 
 def _checked_layer(network: Network, layer: int) -> int:
     """Return the layer, if the outputs have derivatives by it everywhere (P4)."""
+    check_network(network)
     number = whole_number("layer", layer, 0, network.depth - 1)
     if network.readout is not None:
         raise InputError(
@@ -304,6 +309,8 @@ def derivative_decay(
     >>> round(derivative_decay(networks, [[[1.0]]] * 2, layer=1).first_slope, 2)
     -1.01
     """
+    networks = sequence("networks", networks, "a list of Network values")
+    inputs = sequence("inputs", inputs, "a list of arrays, one a network")
     if len(networks) != len(inputs):
         raise InputError(
             f"inputs: expected {len(networks)} arrays, one a network, got {len(inputs)}"

@@ -13,7 +13,14 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.layers import Array, Dense
 from neurosim.network import Network
-from neurosim.theory.arguments import broadcast, fraction, numbers, probabilities, whole_number
+from neurosim.theory.arguments import (
+    broadcast,
+    check_network,
+    fraction,
+    numbers,
+    probabilities,
+    whole_number,
+)
 
 __all__ = ["balanced_widths", "copies_by_importance", "duplicate", "width_needed"]
 
@@ -208,6 +215,7 @@ def duplicate(network: Network, layer: int, copies: npt.ArrayLike) -> Network:
     >>> duplicate(network, layer=1, copies=[1, 2]).layers[1].weight
     array([[3., 2., 2.]])
     """
+    check_network(network)
     number = whole_number("layer", layer, 0, network.depth)
     if number in (0, network.depth):
         what = "inputs" if number == 0 else "outputs"

@@ -1,0 +1,208 @@
+"""Trials in which only neurons died: the table of single dead neurons, and rows of changes."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from neurosim.backends.prepared import PreparedNetwork
+from neurosim.faults import Events, Sites
+from neurosim.kernels.changes import cut_blocks
+from neurosim.kernels.neurons import (
+    change_rows,
+    classify,
+    fill_pairs,
+    finish_outputs,
+    finish_rows,
+    layer_bounds,
+)
+from neurosim.layers import Array
+
+__all__ = ["NeuronFaults", "Part"]
+
+# Pairs that go through a matrix product together: enough for BLAS, few enough for the cache.
+_BLOCK_PAIRS = 1024
+
+# Neurons whose rows of the table are made together: the shapes that BLAS sees must not depend on
+# who needs which neuron first.
+_GROUP = 8
+
+# The table of single dead neurons may take this much memory, and what it keeps of a hidden layer.
+_TABLE_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Part:
+    """Changed pairs of consecutive fault sets; the fields are those of `statistics.Changes`."""
+
+    offsets: Array
+    inputs: Array
+    values: Array
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Events of consecutive trials as `kernels.neurons` takes them."""
+
+    bounds: Array
+    site: Array
+    start: Array
+    stop: Array
+
+    @property
+    def arguments(self) -> tuple[Array, Array, Array, Array]:
+        return self.bounds, self.site, self.start, self.stop
+
+
+class NeuronFaults:
+    """Changes of outputs in trials whose fault sets have neurons only.
+
+    Parameters
+    ----------
+    prepared : PreparedNetwork
+    """
+
+    def __init__(self, prepared: PreparedNetwork) -> None:
+        self._prepared = prepared
+        widths, dtype = prepared.network.widths, prepared.dtype
+        self._depth, n_inputs = prepared.network.depth, prepared.n_inputs
+        self._site_offsets = Sites(widths).neuron_offsets
+        self._golden_t = np.concatenate(prepared.outputs_t)
+        # Neurons before layer L - 1; on how many inputs the output of each is not 0.
+        self._n_early = n_early = int(self._site_offsets[self._depth - 1])
+        self._active = np.count_nonzero(self._golden_t[:n_early], axis=1)
+        n_deep = int(self._site_offsets[max(0, self._depth - 2)])
+        table_bytes = n_early * n_inputs * widths[-1] * dtype.itemsize
+        kept_bytes = int(self._active[:n_deep].sum()) * widths[-2] * dtype.itemsize
+        self._tabled = 0 < table_bytes <= _TABLE_BYTES
+        keeps = self._tabled and kept_bytes <= _TABLE_BYTES
+        self._patchable = np.arange(self._depth - 1) >= self._depth - 2
+        self._patchable |= keeps
+        n_kept = int(self._active[:n_deep].sum()) if keeps else 0
+        self._number = np.cumsum(self._golden_t[: n_deep if keeps else 0].ravel() != 0)
+        self._number = (self._number - 1).reshape(-1, n_inputs)
+        shape = (n_early if self._tabled else 0, n_inputs, widths[-1])
+        self._table = np.zeros(shape, dtype)
+        late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
+        self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
+        self._rows = np.empty((n_kept, widths[-2]), dtype)
+        self._made = np.zeros(-(-n_early // _GROUP), np.bool_)
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the table, which another process makes again, bit by bit the same."""
+        return {"_prepared": self._prepared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_prepared"])  # type: ignore[misc]
+
+    def changes(self, events: Events) -> list[Part]:
+        """Changed pairs of the trials of `events`, block after block."""
+        edges = cut_blocks(
+            events.offsets, events.site, self._active, self._prepared.n_inputs, _BLOCK_PAIRS
+        )
+        bounds = layer_bounds(events.offsets, events.site, self._site_offsets)
+        return [
+            self._block(_Block(bounds[first:stop], events.site, events.start, events.stop))
+            for first, stop in pairwise(edges)
+        ]
+
+    def _block(self, block: _Block) -> Part:
+        prepared, depth = self._prepared, self._depth
+        offsets, inputs, single, several = classify(
+            *block.arguments, self._golden_t, self._patchable, self._tabled
+        )
+        self._make_table(np.unique(single[single >= 0] // _GROUP))
+        sums = np.zeros((len(inputs), prepared.network.widths[-1]), prepared.dtype)
+        hidden = max(0, depth - 2)
+        fill_pairs(
+            *block.arguments,
+            offsets,
+            inputs,
+            single,
+            self._golden_t,
+            self._site_offsets,
+            self._table,
+            self._late_table,
+            (self._rows, self._number),
+            prepared.weights[hidden],
+            prepared.weights_t[-1],
+            prepared.activations[hidden],
+            sums,
+        )
+        if len(several):
+            self._several(block, inputs, several, sums, sums[:0])
+        finish_outputs(
+            *block.arguments,
+            offsets,
+            inputs,
+            self._site_offsets,
+            prepared.activations[-1],
+            prepared.outputs[-1],
+            sums,
+        )
+        return Part(offsets, inputs, sums)
+
+    def _several(
+        self, block: _Block, inputs: Array, several: Array, sums: Array, kept: Array
+    ) -> None:
+        """Write dz_L of the pairs in `several` into sums, and the rows of layer L - 1 into kept."""
+        prepared = self._prepared
+        rows = np.empty((0, prepared.network.widths[0]), prepared.dtype)
+        for layer in range(1, self._depth):
+            weight_t = prepared.weights_t[layer - 1]
+            products = np.empty((len(rows), weight_t.shape[1]), prepared.dtype)
+            if len(rows):
+                np.matmul(rows, weight_t, out=products)
+            about = (
+                layer,
+                len(products),
+                several,
+                inputs,
+                *block.arguments,
+                self._golden_t,
+                self._site_offsets,
+                weight_t,
+                prepared.activations[layer - 1],
+                products,
+            )
+            if layer == self._depth - 1:
+                finish_rows(*about, prepared.weights[-1], kept, sums)
+            else:
+                n_rows = int(np.searchsorted(several[:, 0], layer))
+                rows = np.empty((n_rows, weight_t.shape[1]), prepared.dtype)
+                change_rows(*about, rows)
+
+    def _make_table(self, groups: Array) -> None:
+        """Fill the table for groups of neurons, unless it is there already."""
+        if self._made[groups].all():
+            return
+        with self._lock:
+            for group in groups[~self._made[groups]]:
+                self._make_group(int(group))
+                self._made[group] = True
+
+    def _make_group(self, group: int) -> None:
+        n_inputs = self._prepared.n_inputs
+        sites = np.arange(group * _GROUP, min((group + 1) * _GROUP, self._n_early))
+        block = _Block(
+            layer_bounds(np.arange(len(sites) + 1), sites, self._site_offsets),
+            sites,
+            np.zeros(len(sites), np.int32),
+            np.full(len(sites), n_inputs, np.int32),
+        )
+        offsets, inputs, _, several = classify(
+            *block.arguments, self._golden_t, self._patchable, False
+        )
+        sums = np.empty((len(inputs), self._table.shape[2]), self._table.dtype)
+        n_kept = int(np.searchsorted(sites, len(self._number)))
+        kept = np.empty((len(several) if n_kept else 0, self._rows.shape[1]), self._rows.dtype)
+        self._several(block, inputs, several, sums, kept)
+        site = np.repeat(sites, np.diff(offsets))
+        self._table[site, inputs] = sums
+        if n_kept:
+            # Rows come by the first layer that changes, which for single neurons is by number.
+            deep = site < len(self._number)
+            self._rows[self._number[site[deep], inputs[deep]]] = kept[deep]

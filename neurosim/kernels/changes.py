@@ -1,0 +1,141 @@
+"""Lists of changed pairs: trials with equal faults, blocks of work, dense errors.
+
+The changes of a range of trials are told by distinct fault *set*: those of set s are the inputs
+`inputs[offsets[s]:offsets[s + 1]]` in ascending order with a row of `values` (n_pairs, n_outputs)
+each; trial t has the set `sets[t]`, or -1 where nothing failed.
+"""
+
+import numpy as np
+from numba import njit
+
+__all__ = ["cut_blocks", "distinct_trials", "nonzero_rows", "spread", "take_events"]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def distinct_trials(neuron_offsets, neuron_site, neuron_lasts, synapse_offsets, n_sites):
+    """One trial for each distinct fault set, (chosen, sets, n_neuron_sets).
+
+    Sets without synapses come first. Only the sets that fail in one neuron for the whole trial are
+    looked up: of larger ones there are too many for two trials to share one often.
+
+    Parameters
+    ----------
+    neuron_offsets, synapse_offsets : (n_trials + 1,)
+    neuron_site : numbers of dead neurons
+    neuron_lasts : bool, whether the event lasts the whole trial
+    n_sites : number of neurons
+
+    Returns
+    -------
+    chosen : trials, one a set
+    sets : (n_trials,) the set of each trial, -1 without a fault
+    n_neuron_sets : sets without synapses
+    """
+    n_trials = len(neuron_offsets) - 1
+    sets = np.full(n_trials, -1, np.int64)
+    chosen = np.empty(n_trials, np.int64)
+    seen = np.full(n_sites, -1, np.int64)
+    n = 0
+    for t in range(n_trials):
+        a, b = neuron_offsets[t], neuron_offsets[t + 1]
+        if b == a or synapse_offsets[t + 1] > synapse_offsets[t]:
+            continue
+        alone = b - a == 1 and neuron_lasts[a]
+        if alone and seen[neuron_site[a]] >= 0:
+            sets[t] = seen[neuron_site[a]]
+            continue
+        if alone:
+            seen[neuron_site[a]] = n
+        chosen[n], sets[t] = t, n
+        n += 1
+    n_neuron_sets = n
+    for t in range(n_trials):
+        if synapse_offsets[t + 1] > synapse_offsets[t]:
+            chosen[n], sets[t] = t, n
+            n += 1
+    return chosen[:n].copy(), sets, n_neuron_sets
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def take_events(offsets, site, start, stop, chosen):
+    """Events of the chosen trials, in their order: (offsets, site, start, stop)."""
+    new_offsets = np.zeros(len(chosen) + 1, np.int64)
+    for k in range(len(chosen)):
+        new_offsets[k + 1] = new_offsets[k] + offsets[chosen[k] + 1] - offsets[chosen[k]]
+    n = new_offsets[-1]
+    new_site, new_start, new_stop = (
+        np.empty(n, np.int64),
+        np.empty(n, np.int32),
+        np.empty(n, np.int32),
+    )
+    for k in range(len(chosen)):
+        shift = new_offsets[k] - offsets[chosen[k]]
+        for e in range(offsets[chosen[k]], offsets[chosen[k] + 1]):
+            new_site[e + shift], new_start[e + shift], new_stop[e + shift] = (
+                site[e],
+                start[e],
+                stop[e],
+            )
+    return new_offsets, new_site, new_start, new_stop
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cut_blocks(offsets, site, active, n_inputs, most):
+    """Edges of blocks of consecutive trials with at most about `most` pairs each, (n_blocks + 1,).
+
+    A neuron before the last hidden layer counts the inputs on which its output is not 0,
+    active (n_early_sites,); any other event counts an eighth of the inputs.
+    """
+    n_trials = len(offsets) - 1
+    edges = np.empty(n_trials + 1, np.int64)
+    edges[0] = 0
+    n, load = 0, 0
+    for t in range(n_trials):
+        weight = 0
+        for e in range(offsets[t], offsets[t + 1]):
+            weight += active[site[e]] if site[e] < len(active) else 1 + n_inputs // 8
+        weight = min(weight, n_inputs)
+        if load > 0 and load + weight > most:
+            n += 1
+            edges[n] = t
+            load = 0
+        load += weight
+    if n_trials:
+        n += 1
+        edges[n] = n_trials
+    return edges[: n + 1].copy()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def nonzero_rows(errors):
+    """Changed pairs of dense errors (n_trials, n_inputs, n_outputs): (offsets, inputs, values)."""
+    n_trials, n_inputs, n_outputs = errors.shape
+    offsets = np.zeros(n_trials + 1, np.int64)
+    inputs = np.empty(n_trials * n_inputs, np.int32)
+    zero = errors.dtype.type(0)
+    n = 0
+    for t in range(n_trials):
+        for x in range(n_inputs):
+            for o in range(n_outputs):
+                if errors[t, x, o] != zero:
+                    inputs[n] = x
+                    n += 1
+                    break
+        offsets[t + 1] = n
+    values = np.empty((n, n_outputs), errors.dtype)
+    for t in range(n_trials):
+        for i in range(offsets[t], offsets[t + 1]):
+            values[i] = errors[t, inputs[i]]
+    return offsets, inputs[:n].copy(), values
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def spread(sets, offsets, inputs, values, errors):
+    """Write the errors (n_trials, n_inputs, n_outputs), zeros on entry, from changed pairs."""
+    n_outputs = values.shape[1]
+    for t in range(len(sets)):
+        if sets[t] < 0:
+            continue
+        for i in range(offsets[sets[t]], offsets[sets[t] + 1]):
+            for o in range(n_outputs):
+                errors[t, inputs[i], o] = values[i, o]
