@@ -30,6 +30,7 @@ bench: .venv-bench/ready
 	$(BENCH_PYTHON)/scaling.py $(QUICK)
 	$(BENCH_PYTHON)/streaming.py $(QUICK)
 	$(BENCH_PYTHON)/prediction.py $(QUICK)
+	$(BENCH_PYTHON)/spiking.py $(QUICK)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

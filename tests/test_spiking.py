@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -422,6 +423,9 @@ def test_the_trace_holds_rates_and_spikes(campaign, tmp_path):
                 np.testing.assert_array_equal(spikes[name], vars(rasters)[name])
             here = spikes[(spikes["presentation"] == 1) & (spikes["layer"] == 2)]
             assert trace.rates[k, 1, 2] == pytest.approx(len(here) / 4 / 0.04)
+        with h5py.File(tmp_path / "t.h5") as file:
+            assert set(file["trials"]) >= {"rates", "spikes"}
+            assert set(file["trials/spikes"]) == {"offsets", *spikes.dtype.names}
         with pytest.raises(InputError, match="k: expected a trial from 0 to 19"):
             trace.spikes(20)
 
