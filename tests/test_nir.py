@@ -244,6 +244,7 @@ def test_what_nir_cannot_represent_is_not_written(tmp_path, activation, options,
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")
 def test_norse_gives_the_same_spikes(tmp_path):
     # Norse computes in single precision: a spike within rounding of its threshold may move.
     torch = pytest.importorskip("torch")
@@ -267,6 +268,8 @@ def test_norse_gives_the_same_spikes(tmp_path):
         ours = np.zeros((model.n_steps, 5))
         ours[rasters.step[here], rasters.unit[here]] = 1
         # A spike takes one step to the next layer here, none there.
-        agree = ours[1:] == np.array(expected)[:-1]
-        assert np.array(expected).sum() > 20
-        assert agree.mean() > 0.99
+        expected = np.array(expected)
+        assert expected.sum() > 20
+        assert (ours[1:] != expected[:-1]).sum() <= 0.02 * expected.sum()
+        # It could have seen spikes that are one step off.
+        assert (ours[:-1] != expected[:-1]).sum() > 0.5 * expected.sum()
