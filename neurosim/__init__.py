@@ -15,8 +15,10 @@ _HOME = {
     "CampaignMismatchError": "errors",
     "Chip": "chip",
     "Comparison": "analysis",
+    "DaskExecutor": "executors",
     "Deployment": "deployment",
     "DeploymentError": "errors",
+    "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
     "InputError": "errors",
@@ -26,19 +28,26 @@ _HOME = {
     "Permanent": "faults",
     "PlainMonteCarlo": "sampling",
     "Prediction": "theory",
-    "Sweep": "analysis",
+    "ProcessExecutor": "executors",
+    "SerialExecutor": "executors",
+    "SpikingModel": "spiking_model",
     "StuckAtZero": "faults",
+    "Sweep": "analysis",
+    "ThreadExecutor": "executors",
     "Trace": "trace",
     "TraceError": "errors",
     "Transient": "faults",
+    "check_assumptions": "theory",
     "chip_profiles": "chip",
     "compare": "analysis",
     "deploy": "deployment",
     "evaluate": "backends",
     "join": "trace",
     "load_campaign": "campaign_file",
+    "load_nir": "nir_graph",
     "predict": "theory",
     "run": "runner",
+    "save_nir": "nir_graph",
     "sweep": "analysis",
     "write_report": "report",
 }
@@ -63,20 +72,29 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.deployment import deploy as deploy
     from neurosim.errors import CampaignMismatchError as CampaignMismatchError
     from neurosim.errors import DeploymentError as DeploymentError
+    from neurosim.errors import ExecutorError as ExecutorError
     from neurosim.errors import FormatError as FormatError
     from neurosim.errors import InputError as InputError
     from neurosim.errors import NeurosimError as NeurosimError
     from neurosim.errors import TraceError as TraceError
+    from neurosim.executors import DaskExecutor as DaskExecutor
+    from neurosim.executors import ProcessExecutor as ProcessExecutor
+    from neurosim.executors import SerialExecutor as SerialExecutor
+    from neurosim.executors import ThreadExecutor as ThreadExecutor
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent
     from neurosim.faults import StuckAtZero as StuckAtZero
     from neurosim.faults import Transient as Transient
     from neurosim.network import Network as Network
+    from neurosim.nir_graph import load_nir as load_nir
+    from neurosim.nir_graph import save_nir as save_nir
     from neurosim.report import write_report as write_report
     from neurosim.runner import run as run
     from neurosim.sampling import PlainMonteCarlo as PlainMonteCarlo
+    from neurosim.spiking_model import SpikingModel as SpikingModel
     from neurosim.theory import Prediction as Prediction
+    from neurosim.theory import check_assumptions as check_assumptions
     from neurosim.theory import predict as predict
     from neurosim.trace import Trace as Trace
     from neurosim.trace import join as join

@@ -5,24 +5,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
+from neurosim.spiking_model import SpikingModel
 
-__all__ = ["HISTOGRAM_EDGES", "Campaign"]
+__all__ = ["HISTOGRAM_EDGES", "Campaign", "Loss", "spiking_model_for"]
 
 Loss: TypeAlias = Literal["squared_error", "absolute_error", "cross_entropy"]
 
-BACKENDS = ("compiled", "reference")
-RECORDS = ("faults", "error", "hidden")
+SPIKING_BACKENDS = ("spiking", "spiking-compiled")
+BACKENDS = ("compiled", "reference", *SPIKING_BACKENDS)
+RECORDS = ("faults", "error", "hidden", "spikes")
 
 # A unit of work aims at this many error values and this many multiplications.
 # They are counted in presentations in which something fails: the others cost next to nothing.
@@ -61,11 +64,17 @@ class Campaign:
         a softmax read-out.
     plan : PlainMonteCarlo
         How trials are drawn.
-    backend : "compiled" or "reference"
+    backend : "compiled", "reference", "spiking-compiled" or "spiking"
+        Rates (the first two) or spikes in time; "spiking" runs in Brian2.
     dtype : "float32" or "float64"
-        What the backend computes in; statistics are float64.
-    record : sequence of "faults", "error", "hidden"
-        What to keep of each trial: the fault sets, the errors, the errors of hidden layers.
+        What the backend computes in; statistics are float64. Membranes are float64 always.
+    spiking : SpikingModel, optional
+        For the spiking backends only; by default that of the chip, or SpikingModel(). With more
+        than one tick a presentation, probabilities and durations of transient and intermittent
+        faults are per tick.
+    record : sequence of "faults", "error", "hidden", "spikes"
+        What to keep of each trial: the fault sets, the errors, the errors of hidden layers, every
+        spike (spiking backends only).
     epsilons : sequence of float
         Thresholds: how often |error| >= epsilon is counted.
     replicas : sequence of int
@@ -98,6 +107,7 @@ class Campaign:
     plan: PlainMonteCarlo = field(default_factory=PlainMonteCarlo)
     backend: str = "compiled"
     dtype: str = "float32"
+    spiking: SpikingModel | None = None
     record: Sequence[str] = ()
     epsilons: Sequence[float] = ()
     replicas: Sequence[int] = ()
@@ -114,14 +124,20 @@ class Campaign:
         put("trials", _whole("trials", self.trials, 1, 2**62))
         put("seed", _whole("seed", self.seed, 0, 2**64 - 1))
         put("targets", self._checked_targets())
-        self._check_loss()
+        if self.loss is not None:
+            self.check_loss(self.loss)
         self.plan.probabilities(self.faults)
         _one_of("backend", self.backend, BACKENDS)
         _one_of("dtype", self.dtype, ("float32", "float64"))
+        put("spiking", spiking_model_for(self.backend, self.spiking, self.deployment.chip))
         record = (self.record,) if isinstance(self.record, str) else tuple(self.record)
         for name in record:
             _one_of("record", name, RECORDS)
         put("record", tuple(name for name in RECORDS if name in record))
+        if "spikes" in record and self.spiking is None:
+            raise InputError(
+                f"record: expected spikes with a spiking backend only, got backend {self.backend!r}"
+            )
         put("epsilons", _ascending("epsilons", self.epsilons))
         replicas = [_whole("replicas", r, 1, 100_000) for r in self.replicas]
         put("replicas", tuple(sorted(set(replicas))))
@@ -149,7 +165,12 @@ class Campaign:
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
             return None
-        targets = np.asarray(self.targets)
+        try:
+            targets = np.asarray(self.targets)
+        except ValueError as error:
+            raise InputError(
+                "targets: expected class numbers or rows of wanted outputs, got a ragged list"
+            ) from error
         n, k = self.n_inputs, self.n_outputs
         if targets.dtype.kind not in "fiub":
             raise InputError(f"targets: expected numbers, got dtype {targets.dtype}")
@@ -169,13 +190,18 @@ class Campaign:
             raise InputError("targets: expected finite numbers, got NaN or infinity")
         return frozen(targets, np.float64)
 
-    def _check_loss(self) -> None:
-        if self.loss is None:
-            return
-        _one_of("loss", self.loss, ("squared_error", "absolute_error", "cross_entropy"))
+    def check_loss(self, loss: str) -> None:
+        """Check that the campaign has what a loss needs.
+
+        Raises
+        ------
+        InputError
+            If there is no such loss, or the targets or the read-out do not go with it.
+        """
+        _one_of("loss", loss, get_args(Loss))
         if self.targets is None:
-            raise InputError(f"targets: expected them for loss {self.loss!r}, got none")
-        if self.loss == "cross_entropy":
+            raise InputError(f"targets: expected them for loss {loss!r}, got none")
+        if loss == "cross_entropy":
             if self.network.readout != "softmax":
                 raise InputError(
                     "loss: expected a network with a softmax read-out for cross_entropy, got one "
@@ -193,6 +219,11 @@ class Campaign:
     def n_inputs(self) -> int:
         """Presentations in a trial."""
         return len(self.inputs)
+
+    @property
+    def ticks(self) -> int:
+        """Windows of time in one presentation; more than 1 in spiking campaigns only."""
+        return 1 if self.spiking is None else self.spiking.ticks
 
     @property
     def n_outputs(self) -> int:
@@ -233,7 +264,10 @@ class Campaign:
         work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
         if "hidden" in self.record:
             kept = sum(widths)
-        if not {"hidden", "error"} & set(self.record):
+        if self.spiking is not None:
+            # Spikes of every neuron are counted, in every step.
+            kept, work = float(sum(widths)), work * self.spiking.n_steps
+        elif not {"hidden", "error"} & set(self.record):
             kept *= share
         by_memory, by_work = _CHUNK_VALUES / (n_inputs * kept), _CHUNK_WORK / work
         wanted = max(1.0, min(by_memory, by_work, _CHUNK_TRIALS))
@@ -271,9 +305,8 @@ class Campaign:
 
     def fault_batch(self, first: int, stop: int) -> FaultBatch:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
-        return draw(
-            self.faults, self.plan, self.deployment.sites, self.n_inputs, self.seed, first, stop
-        )
+        windows = self.n_inputs * self.ticks
+        return draw(self.faults, self.plan, self.deployment.sites, windows, self.seed, first, stop)
 
     def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
         """The same campaign with other fault probabilities, one a process."""
@@ -313,6 +346,8 @@ class Campaign:
             "chunk": str(self.chunk),
             "stream_version": str(STREAM_VERSION),
         }
+        if self.spiking is not None:
+            parts["spiking"] = repr(self.spiking)
         for number, process in enumerate(self.faults, start=1):
             parts[f"fault process {number}"] = repr(process)
         return parts
@@ -327,9 +362,30 @@ class Campaign:
             [
                 f"{self.trials} trials x {self.n_inputs} inputs, seed {self.seed}, backend "
                 f"{self.backend} ({self.dtype}), {self.plan}",
+                *(() if self.spiking is None else (f"  {self.spiking}",)),
                 *(f"  {process}" for process in self.faults),
             ]
         )
+
+
+def spiking_model_for(backend: str, given: SpikingModel | None, chip: Chip) -> SpikingModel | None:
+    """The spiking model that goes with a backend; None for backends that know no spikes.
+
+    Raises
+    ------
+    InputError
+        If one is given for such a backend.
+    """
+    if given is not None and not isinstance(given, SpikingModel):
+        raise InputError(f"spiking: expected SpikingModel(...), got {given!r}")
+    if backend in SPIKING_BACKENDS:
+        return given or chip.spiking or SpikingModel()
+    if given is not None:
+        raise InputError(
+            f"spiking: expected a spiking model with a spiking backend only, got backend "
+            f"{backend!r}; choose one of {', '.join(SPIKING_BACKENDS)}"
+        )
+    return None
 
 
 def _sha(*pieces: bytes) -> str:

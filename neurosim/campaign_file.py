@@ -3,6 +3,7 @@
 import tomllib
 import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,7 @@ from neurosim.errors import FormatError, InputError
 from neurosim.faults import StuckAtZero, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.spiking_model import SpikingModel
 
 __all__ = ["load_campaign", "make_campaign", "read_arrays"]
 
@@ -47,6 +49,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     record: list[str] = []
     epsilons: list[float] = []
     replicas: list[int] = []
+    spiking: dict[str, Any] | None = None
     faults: list[FaultEntry] | None = None
 
 
@@ -109,6 +112,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
         loss=checked.loss,  # type: ignore[arg-type]
         backend=checked.backend,
         dtype=checked.dtype,
+        spiking=None if checked.spiking is None else _spiking_model(source, checked.spiking),
         record=tuple(checked.record),
         epsilons=tuple(checked.epsilons),
         replicas=tuple(checked.replicas),
@@ -123,6 +127,19 @@ def _suggest(source: str, entries: Mapping[str, Any], shape: type[msgspec.Struct
             close = get_close_matches(key, known, n=1)
             mend = f"; did you mean {close[0]}?" if close else ""
             raise InputError(f"{source}: expected keys {', '.join(known)}, got {key}{mend}")
+
+
+def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
+    """The [spiking] table: the parameters of `SpikingModel` by their names."""
+    known = [field.name for field in fields(SpikingModel)]
+    for key in entries:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            mend = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(
+                f"{source}: spiking: expected keys {', '.join(known)}, got {key}{mend}"
+            )
+    return SpikingModel(**entries)
 
 
 def _process(entry: FaultEntry) -> StuckAtZero:

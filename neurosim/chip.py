@@ -2,8 +2,9 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from neurosim.errors import FormatError, InputError
 from neurosim.faults import StuckAtZero, persistence_of
+from neurosim.spiking_model import SpikingModel
 
 __all__ = ["Chip", "Quantity", "chip_profiles"]
 
@@ -25,7 +27,19 @@ STATUSES = {
 }
 
 # Units of the optional numbers: SI, and in the name.
-_UNITS = {"_j": "J", "_s": "s", "_hz": "Hz", "_w": "W"}
+_UNITS = {"_j": "J", "_s": "s", "_hz": "Hz", "_w": "W", "_v": "V"}
+
+
+# Keys of [neurons]: a membrane time constant makes neurons leak.
+_NEURON_KEYS = (
+    "duration_s",
+    "time_step_s",
+    "threshold_v",
+    "membrane_time_constant_s",
+    "synaptic_time_constant_s",
+    "refractory_s",
+    "maximum_rate_hz",
+)
 
 
 class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +94,7 @@ class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     geometry: _Geometry = msgspec.field(default_factory=_Geometry)
     weights: _Weights | None = None
     faults: list[_Fault] = []
+    neurons: dict[str, Quantity] = {}
     energy: dict[str, Quantity] = {}
     timing: dict[str, Quantity] = {}
 
@@ -99,6 +114,8 @@ class Chip:
         The fault processes a campaign uses by default.
     weight_levels : int, optional
         Number of values a weight can take; None: any real number.
+    spiking : SpikingModel, optional
+        How its neurons spike: what a spiking campaign uses by default.
     quantities : mapping of str to Quantity
         Every number of the profile with its source, by its key there.
 
@@ -120,6 +137,7 @@ class Chip:
     cores: int | None = None
     faults: tuple[StuckAtZero, ...] = ()
     weight_levels: int | None = None
+    spiking: SpikingModel | None = None
     quantities: Mapping[str, Quantity] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
@@ -134,6 +152,11 @@ class Chip:
                 )
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Executors send chips to workers, and a mapping proxy cannot be pickled.
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return partial(Chip, **{**values, "quantities": dict(self.quantities)}), ()
 
     @staticmethod
     def load(name: str | PathLike[str]) -> "Chip":
@@ -250,6 +273,7 @@ def _chip(profile: _Profile) -> Chip:
         description=profile.chip.description,
         faults=tuple(_process(fault) for fault in profile.faults),
         weight_levels=None if profile.weights is None else _count(profile.weights.levels),
+        spiking=_spiking_model(profile.neurons) if profile.neurons else None,
         quantities=quantities,
         **{key: None if size is None else _count(size) for key, size in sizes.items()},
     )
@@ -267,18 +291,29 @@ def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity]]:
         yield f"faults.{number}.probability", fault.probability
         if fault.mean_duration is not None:
             yield f"faults.{number}.mean_duration", fault.mean_duration
-    for place in ("energy", "timing"):
+    for place in ("neurons", "energy", "timing"):
         for key, quantity in getattr(profile, place).items():
             yield f"{place}.{key}", quantity
 
 
 def _expected_unit(key: str) -> str:
-    if key.startswith(("energy.", "timing.")):
+    if key.startswith(("neurons.", "energy.", "timing.")):
         for ending, unit in _UNITS.items():
             if key.endswith(ending):
                 return unit
         raise InputError(f"{key}: expected a name that ends in {', '.join(_UNITS)}, its SI unit")
     return "presentations" if key.endswith("mean_duration") else "1"
+
+
+def _spiking_model(neurons: Mapping[str, Quantity]) -> SpikingModel:
+    for key in neurons:
+        if key not in _NEURON_KEYS:
+            close = get_close_matches(key, _NEURON_KEYS, n=1)
+            mend = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"neurons: expected keys {', '.join(_NEURON_KEYS)}, got {key}{mend}")
+    values = {key: float(quantity.value) for key, quantity in neurons.items()}
+    leaks = "membrane_time_constant_s" in values
+    return SpikingModel(neuron="lif" if leaks else "if", **values)  # type: ignore[arg-type]
 
 
 def _count(quantity: Quantity) -> int:

@@ -10,18 +10,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import neurosim as ns
 from neurosim.campaign_file import make_campaign, read_arrays
 
+if TYPE_CHECKING:
+    from neurosim.executors import Executor
+
 __all__ = ["main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_METHODS = ("first-order", "single-fault")
+# As in neurosim.theory, which is loaded only when it is used.
+_METHODS = ("first-order", "single-fault", "second-order", "mean-field", "enumeration")
 
 
 class _Commands(click.Group):
@@ -73,7 +77,7 @@ def _campaign_options(command: F) -> F:
             click.option("--trials", type=int, help="Number of fault sets to draw."),
             click.option("--seed", type=int, help="Seed of the random numbers."),
             click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
-            click.option("--backend", help="compiled or reference."),
+            click.option("--backend", help="compiled, reference, spiking-compiled or spiking."),
             click.option("--dtype", help="float32 or float64."),
             click.option(
                 "--record", multiple=True, help="faults, error or hidden; may be repeated."
@@ -154,22 +158,58 @@ def deploy(network: str, chip: str) -> None:
     type=click.Path(path_type=Path),
     help="The trace (HDF5). Run again after an interruption: it continues.",
 )
+@click.option("--threads", type=int, help="Compute in so many threads. Default: all cores.")
+@click.option("--processes", type=int, help="Compute in so many processes of this machine.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Compute on a Dask cluster, as tcp://10.0.0.1:8786."
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def run(path: Path, quiet: bool, **values: Any) -> None:
+def run(
+    path: Path,
+    threads: int | None,
+    processes: int | None,
+    scheduler: str | None,
+    quiet: bool,
+    **values: Any,
+) -> None:
     """Draw the trials of a campaign and write their statistics to a trace."""
+    executor = _executor(threads=threads, processes=processes, scheduler=scheduler)
     campaign = _campaign(values)
     _notes(campaign.deployment)
-    with ns.run(campaign, path, progress=not quiet) as trace:
+    with ns.run(campaign, path, executor=executor, progress=not quiet) as trace:
         click.echo(str(trace))
+
+
+def _executor(**flags: Any) -> Executor | None:
+    """The executor that at most one flag asks for."""
+    kinds: dict[str, Callable[[Any], Executor]] = {
+        "threads": ns.ThreadExecutor,
+        "processes": ns.ProcessExecutor,
+        "scheduler": ns.DaskExecutor,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    if len(given) > 1:
+        raise ns.InputError(
+            f"expected one of --threads, --processes and --scheduler, got "
+            f"{' and '.join(f'--{name}' for name in given)}"
+        )
+    for name, value in given.items():
+        return kinds[name](value)
+    return None
 
 
 @main.command()
 @_campaign_options
 @click.option("--method", type=click.Choice(_METHODS), default="first-order", show_default=True)
-def predict(method: str, **values: Any) -> None:
-    """Predict mean and variance of the error without simulation."""
+@click.option("--layer", type=int, help="Predict the error of this layer, not of the outputs.")
+def predict(method: str, layer: int | None, **values: Any) -> None:
+    """Predict mean and variance of the error without simulation; with a loss, of that too."""
     values["trials"] = values["trials"] or 1  # a prediction draws nothing
-    click.echo(str(ns.predict(_campaign(values), method=method)))
+    campaign = _campaign(values)
+    click.echo(str(ns.predict(campaign, method=method, layer=layer)))
+    if campaign.loss is not None:
+        click.echo("\n" + str(ns.predict(campaign, method=method, loss=campaign.loss)))
+    click.echo("\n" + str(ns.check_assumptions(campaign)))
 
 
 def _compared(trace_path: Path, method: str, values: dict[str, Any]) -> ns.Comparison:

@@ -3,6 +3,7 @@
 __all__ = [
     "CampaignMismatchError",
     "DeploymentError",
+    "ExecutorError",
     "FormatError",
     "InputError",
     "NeurosimError",
@@ -24,6 +25,10 @@ class FormatError(NeurosimError):
 
 class DeploymentError(NeurosimError):
     """The network does not fit on the chip; the message says what is short and by how much."""
+
+
+class ExecutorError(NeurosimError):
+    """Workers cannot be reached, are lost, or compute with other versions."""
 
 
 class TraceError(NeurosimError):

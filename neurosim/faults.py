@@ -491,6 +491,12 @@ class FaultBatch:
             counts=np.empty((1, 0), np.int64),
         )
 
+    @staticmethod
+    def without_faults(widths: Sequence[int], n_presentations: int) -> "FaultBatch":
+        """One trial in which nothing fails."""
+        nothing = FaultSet(n_presentations=n_presentations)
+        return FaultBatch.of(nothing, Sites(tuple(widths)))
+
     def __len__(self) -> int:
         return len(self.neurons.offsets) - 1
 

@@ -203,6 +203,12 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     return copy
 
 
+def _one_product(stack: Array, matrix: Array) -> Array:
+    """Stack (..., n) @ matrix as one product: NumPy would take one for each of the first axes."""
+    flat = stack.reshape(-1, stack.shape[-1]) @ matrix
+    return flat.reshape(*stack.shape[:-1], matrix.shape[1])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dense:
     """A fully connected layer: y_l = phi(W_l y_{l-1} + b_l).
@@ -275,8 +281,8 @@ class Dense:
 
     def push_forward(self, dy: Array) -> Array:
         """Change of z_l, (..., n_out), that the change dy, (..., n_in), of y_{l-1} makes."""
-        return dy @ self.weight.astype(dy.dtype, copy=False).T
+        return _one_product(dy, self.weight.astype(dy.dtype, copy=False).T)
 
     def pull_back(self, cotangent: Array) -> Array:
         """Derivative by y_{l-1}, (..., n_in), from the derivative by z_l, (..., n_out)."""
-        return cotangent @ self.weight.astype(cotangent.dtype, copy=False)
+        return _one_product(cotangent, self.weight.astype(cotangent.dtype, copy=False))

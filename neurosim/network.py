@@ -159,7 +159,13 @@ class Network:
         InputError
             If the shape is wrong or a value is not finite.
         """
-        array = np.asarray(inputs)
+        try:
+            array = np.asarray(inputs)
+        except ValueError as error:
+            raise InputError(
+                "inputs: expected an array (n_inputs, "
+                f"{', '.join(map(str, self.input_shape))}), got a ragged list"
+            ) from error
         if array.dtype.kind not in "fiub":
             raise InputError(f"inputs: expected real numbers, got dtype {array.dtype}")
         if array.shape[1:] not in (self.input_shape, self.widths[:1]) or array.ndim < 2:

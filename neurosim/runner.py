@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from neurosim.backends import Backend, backend_of
+from neurosim.backends import Backend, SpikingBackend, backend_of
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
-from neurosim.layers import Array
 from neurosim.statistics import Changes, Statistics, summarise
 from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
 
@@ -43,16 +42,23 @@ def compute_chunk(
     """
     first = k * campaign.chunk
     batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
-    errors: Array | None
-    hidden: list[Array] | None = None
-    if "hidden" in campaign.record:
+    hidden, errors, spiking_rows = None, None, {}
+    if isinstance(backend, SpikingBackend):
+        errors, hidden, rates = backend.errors_hidden_and_rates(batch)
+        changes = Changes.of(errors)
+        spiking_rows["rates"] = rates
+        if "spikes" in campaign.record:
+            rasters = backend.rasters(batch)
+            spiking_rows |= {f"spikes/{name}": values for name, values in vars(rasters).items()}
+    elif "hidden" in campaign.record:
         errors, hidden = backend.errors_and_hidden(batch)
         changes = Changes.of(errors)
     else:
         changes = backend.changes(batch)
-        errors = changes.dense() if "error" in campaign.record else None
+        if "error" in campaign.record:
+            errors = changes.dense()
     statistics = summarise(campaign, backend.golden, changes, first)
-    return statistics, rows_of(campaign, batch, errors, hidden)
+    return statistics, rows_of(campaign, batch, errors, hidden) | spiking_rows
 
 
 def run(

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -103,6 +103,30 @@ class PlainNetwork:
         if layer is None and self.softmax:
             e = np.exp(y - y.max(axis=1, keepdims=True))
             y = e / e.sum(axis=1, keepdims=True)
+        return y
+
+    def with_effect(self, x, neurons=(), synapses=(), layer=None):
+        """Outputs (n_outputs,) for one input where outputs and weights are set to values.
+
+        Rows (layer, unit, value) and (layer, out, in, weight); after the read-out, or the output
+        of layer `layer` if one is given.
+        """
+        values = {(n, i): v for n, i, v in neurons}
+        weights = [np.array(w) for w in self.weights]
+        for n, i, j, w in synapses:
+            weights[n - 1][i, j] = w
+
+        def forced(y, n):
+            return np.array([values.get((n, i), y[i]) for i in range(len(y))])
+
+        y = forced(np.asarray(x, float), 0)
+        last = len(weights) if layer is None else layer
+        for n in range(1, last + 1):
+            z = weights[n - 1] @ y + self.biases[n - 1]
+            y = forced(activate(self.activations[n - 1], z), n)
+        if layer is None and self.softmax:
+            e = np.exp(y - y.max())
+            y = e / e.sum()
         return y
 
 
@@ -217,6 +241,35 @@ def single_faults(network, x, sites, **options):
     for site in sites:
         errors.append(enumerate_errors(network, x, [site], **options)[1])
     return np.array(errors).reshape(len(sites), -1)
+
+
+def effect_error(network, x, neurons=(), synapses=(), loss=None, target=None, layer=None):
+    """The error of one input with outputs and weights set to values: (n_outputs,)."""
+    values = [network.with_effect(x, *rows, layer=layer) for rows in ((), (neurons, synapses))]
+    if loss is not None:
+        values = [loss_value(loss, y[None], target) for y in values]
+    return values[1] - values[0]
+
+
+def enumerate_states(network, x, sites, **options):
+    """The exact law of the error over all combinations of states of independent sites.
+
+    A site is a list of exclusive (probability, neurons, synapses) with rows as in `with_effect`;
+    what it lacks to 1 is the probability of no fault. None if two sites disagree about a value.
+    """
+    errors, probabilities = [], []
+    choices = [[*site, (1 - sum(p for p, *_ in site), (), ())] for site in sites]
+    for states in product(*choices):
+        merged = ({}, {})
+        for _, *kinds in states:
+            for into, rows in zip(merged, kinds, strict=True):
+                for *place, value in rows:
+                    if into.setdefault(tuple(place), value) != value:
+                        return None
+        rows = [[(*place, value) for place, value in into.items()] for into in merged]
+        errors.append(effect_error(network, x, *rows, **options))
+        probabilities.append(math.prod(p for p, *_ in states))
+    return ExactLaw(np.array(errors), np.array(probabilities))
 
 
 def enumerate_trials(network, inputs, sites, probability, persistence):

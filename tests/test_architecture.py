@@ -12,7 +12,7 @@ import pytest
 import neurosim as ns
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("h5py", "brian2", "matplotlib", "onnx", "torch", "dask", "numba", "scipy")
+HEAVY = ("h5py", "brian2", "matplotlib", "onnx", "torch", "dask", "distributed", "numba", "scipy")
 
 
 def test_import_contracts_hold():
@@ -39,7 +39,19 @@ def test_help_loads_no_heavy_optional_library():
     program = (
         "import sys\nfrom click.testing import CliRunner\nfrom neurosim.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
-        f"print([m for m in {HEAVY[:6]!r} if m in sys.modules])"
+        f"print([m for m in {HEAVY[:7]!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_executors_of_this_machine_load_no_dask():
+    program = (
+        "import sys\nimport neurosim as ns\nimport neurosim.runner\n"
+        "ns.DaskExecutor\nassert list(ns.ProcessExecutor(1).map(abs, [-1])) == [1]\n"
+        "print([m for m in ('dask', 'distributed') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ from backend_contract import ACTIVATIONS, BackendContract, batch_for, networks, 
 from hypothesis import given, settings
 
 import neurosim as ns
-from neurosim.backends import make_backend
+from neurosim.backends import backend_of, make_backend
 from neurosim.errors import InputError
 
 
@@ -128,6 +128,28 @@ def test_golden_values_beyond_the_dtype_are_refused():
     with pytest.raises(InputError, match=r'golden values in the range of float32.*"float64"'):
         make_backend("compiled", network, np.array([[1e300]]), "float32")
     assert make_backend("compiled", network, np.array([[1e300]]), "float64").golden == 2e300
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_campaign_of_one_input(dtype):
+    """One input: its arrays are in C and in Fortran order at once, and read-only."""
+    rng = np.random.default_rng(0)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(3, 4)), rng.normal(size=(2, 3))],
+        biases=[np.ones(3), np.ones(2)],
+        activations=["tanh", "identity"],
+    )
+    faults = [ns.StuckAtZero(site, probability=0.2) for site in ("neuron", "synapse")]
+    campaigns = [
+        ns.Campaign(
+            deployment=ns.deploy(network, ns.Chip.load("ideal")),
+            faults=faults, inputs=rng.normal(size=(1, 4)) * 0 + 1, trials=50, seed=0,
+            dtype=dtype, backend=backend,
+        )
+        for backend in ("compiled", "reference")
+    ]  # fmt: skip
+    fast, slow = (backend_of(c).errors(c.fault_batch(0, 50)) for c in campaigns)
+    np.testing.assert_allclose(fast, slow, atol=1e-6)
 
 
 def deep(widths=(60, 40, 30, 20, 5), activations=("sigmoid(4)", "relu", "tanh", "softmax"), seed=5):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from neurosim.errors import InputError
 from neurosim.network import Network
+from neurosim.theory import bounds
 from neurosim.theory.bounds import (
     absolute_bound,
     bernstein,
@@ -79,7 +80,28 @@ def arguments(groups):
 @settings(max_examples=500, deadline=None)
 @given(scenarios())
 def test_no_valid_bound_is_ever_violated(scenario):
-    network, x, groups = scenario
+    check_bounds(*scenario)
+
+
+@pytest.mark.parametrize(
+    ("widths", "activations", "groups"),
+    [
+        ((6, 8, 6, 2), ["sigmoid(4)", "tanh", "identity"],
+         [("neuron", 0, 0.02), ("neuron", 1, 0.1), ("neuron", 2, 0.3)]),
+        ((4, 5, 3), ["softplus", "softmax"], [("synapse", 1, 0.05)]),
+    ],
+)  # fmt: skip
+def test_nor_with_twenty_sites(widths, activations, groups):
+    rng = np.random.default_rng(20)
+    network = Network.dense(
+        weights=[rng.normal(size=(b, a)) for a, b in pairwise(widths)],
+        biases=[rng.normal(size=n) for n in widths[1:]],
+        activations=activations,
+    )
+    check_bounds(network, rng.normal(size=widths[0]), groups)
+
+
+def check_bounds(network, x, groups):
     law, how, inputs = exact_law(network, x, groups), arguments(groups), x[None]
     mean, variance = law.mean, law.variance
     for order in ORDERS:
@@ -346,3 +368,36 @@ def test_the_paper_has_no_bound_behind_a_softmax():
     for bound in (norm_bound, absolute_bound, variance_bound):
         with pytest.raises(InputError, match=r"network: .*softmax"):
             bound(network, np.ones((1, 2)), 0, 0.1, method="paper")
+
+
+@pytest.mark.parametrize("function", [getattr(bounds, name) for name in bounds.__all__])
+def test_what_is_no_network_and_what_leaves_the_range_is_refused(function):
+    huge = Network.dense(
+        weights=[[[1e200]], [[1e200]]], biases=[[0], [0]], activations=["tanh", "identity"]
+    )
+    options = {"layer": 0}
+    if function is not bounds.lipschitz_product:
+        options |= {"inputs": [[1.0]], "probability": 0.1}
+    if function is bounds.bernstein:
+        options["epsilon"] = 1.0
+    with pytest.raises(InputError, match="network: expected a Network, got None"):
+        function(None, **options)
+    if function is not bounds.bernstein:  # at most 1
+        with pytest.raises(InputError, match="network: expected weights and inputs for which the"):
+            function(huge, **options)
+
+
+def test_bernstein_of_huge_thresholds():
+    network = Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    assert bounds.bernstein(network, [[1.0]], 0, 0.1, epsilon=1e300) == 0
+    for value in ("0.5", True, [[1], [1, 2]]):
+        with pytest.raises(InputError, match="epsilon: expected finite numbers"):
+            bounds.bernstein(network, [[1.0]], 0, 0.1, epsilon=value)
+
+
+@pytest.mark.parametrize("name", ["layer", "probability", "site"])
+def test_ragged_lists_are_named(name):
+    network = Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    options = {"layer": 0, "probability": 0.1, "site": "neuron", name: [[1, 2], [3]]}
+    with pytest.raises(InputError, match=f"{name}: expected .* ragged"):
+        bounds.norm_bound(network, [[1.0]], **options)

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 import neurosim as ns
@@ -119,3 +121,9 @@ def test_a_misspelt_name_gets_a_suggestion(tmp_path):
 def test_impossible_sizes_are_refused(size):
     with pytest.raises(InputError, match=f"{next(iter(size))}: expected a whole number from 1 on"):
         ns.Chip(name="x", **size)
+
+
+@pytest.mark.parametrize("name", ns.chip_profiles())
+def test_a_chip_survives_the_way_to_another_process(name):
+    chip = ns.Chip.load(name)
+    assert pickle.loads(pickle.dumps(chip)) == chip

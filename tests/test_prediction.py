@@ -1,6 +1,7 @@
 """Predictions against exact enumeration of all fault sets (tests/exact.py)."""
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import binom
 
 import neurosim as ns
 from neurosim.errors import InputError
+from neurosim.theory.prediction import Method
 from neurosim.theory.surrogate import surrogate_law
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus"]
@@ -60,7 +62,7 @@ def predict(network, inputs, blocks, p, method, **options):
 
 
 @given(case=cases(), p=st.sampled_from([1e-4, 0.01, 0.3, 0.5]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_single_fault_moments_are_sums_over_exact_single_errors(case, p):
     network, plain, inputs, blocks, sites = case
     prediction = predict(network, inputs, blocks, p, "single-fault")
@@ -76,7 +78,7 @@ def test_single_fault_moments_are_sums_over_exact_single_errors(case, p):
 
 
 @given(case=cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
     network, plain, inputs, blocks, sites = case
     gaps = []
@@ -93,7 +95,7 @@ def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
 
 
 @given(case=cases(), p=st.sampled_from([1e-4, 0.05, 0.5]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_exact_means_exact(case, p):
     network, plain, inputs, blocks, sites = case
     prediction = predict(network, inputs, blocks, p, "single-fault")
@@ -105,7 +107,7 @@ def test_exact_means_exact(case, p):
 
 
 @given(case=cases(activations=["identity", "sigmoid(4)", "tanh", "softplus"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_first_order_effects_are_derivatives(case):
     network, _, inputs, blocks, sites = case
     prediction = predict(network, inputs[:1], blocks, 0.01, "first-order")
@@ -273,5 +275,138 @@ def test_unknown_methods_and_places_are_refused():
     with pytest.raises(InputError, match="layer: expected a layer from 0"):
         predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order", layer=2)
     prediction = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order")
-    with pytest.raises(InputError, match="output: expected 0 to 0"):
+    with pytest.raises(InputError, match="output: expected a whole number from 0 to 0"):
         prediction.distribution(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["neuron", "synapse"])
+def test_a_softmax_whose_golden_logit_falls_far_keeps_its_numbers(kind):
+    # All golden mass sits on logit 0, which falls by 900 or by 2000: exp(-900) is 0 in a float.
+    layer = 0 if kind == "neuron" else 1
+    network = ns.Network.dense(
+        weights=[[[900.0, 2000.0], [1.0, 0.0], [0.0, 2.0]]],
+        biases=[np.zeros(3)],
+        activations=["softmax"],
+    )
+    plain, x = PlainNetwork.of(network), np.ones((1, 2))
+    d = single_faults(plain, x[0], plain.neurons(0) if kind == "neuron" else plain.synapses(1))
+    single = predict(network, x, [(kind, layer)], 0.1, "single-fault")
+    np.testing.assert_allclose(single.mean[0], 0.1 * d.sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(single.variance[0], 0.09 * (d**2).sum(axis=0), rtol=1e-12)
+    law = enumerate_faults(plain, x[0], plain.neurons(0), 0.1)
+    exact = predict(network, x, [("neuron", 0)], 0.1, "enumeration")
+    np.testing.assert_allclose(exact.mean[0], law.mean, rtol=1e-12)
+    mean_field = predict(network, x, [("neuron", 0)], 0.999, "mean-field")
+    np.testing.assert_allclose(
+        mean_field.mean[0], network(0.001 * x)[0] - network(x)[0], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("activations", [["softmax"], ["identity", "softmax"]])
+def test_small_changes_of_a_saturated_softmax_keep_their_digits(activations):
+    # Logits (60, 5); a dead synapse takes the 5: both outputs move by 1e-24.
+    weights = [np.array([[60.0, 0.0], [0.0, 5.0]]), np.eye(2)][: len(activations)]
+    network = ns.Network.dense(
+        weights=weights, biases=[np.zeros(2)] * len(weights), activations=activations
+    )
+    prediction = predict(network, [[1.0, 1.0]], [("synapse", 1)], 1e-3, "single-fault")
+    effects = prediction.model.effects.effects(("synapse", 1), slice(0, 1))[:, 0, 3]
+    change = 1 / (1 + np.exp(60.0)) - 1 / (1 + np.exp(55.0))
+    np.testing.assert_allclose(effects, [-change, change], rtol=1e-12)
+
+
+def loss_effects(network, target, loss):
+    """Changes of a loss when each of the inputs (1, 1) alone is dead."""
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[ns.StuckAtZero("neuron", probability=0.1, layers=[0])],
+        inputs=[[1.0, 1.0]],
+        targets=target,
+        trials=1,
+        seed=0,
+    )
+    prediction = ns.predict(campaign, "single-fault", loss=loss)
+    return prediction.model.effects.effects(("neuron", 0), slice(0, 1))[0, 0]
+
+
+def test_small_changes_of_losses_keep_their_digits():
+    # The logit of the class wanted falls from 60 to 50: its loss is as good as 0 before and after.
+    network = ns.Network.dense(
+        weights=[[[10.0, 50.0], [0.0, 0.0]]], biases=[[0, 0]], activations=["softmax"]
+    )
+    change = loss_effects(network, [0], "cross_entropy")[0]
+    np.testing.assert_allclose(change, np.exp(-50) - np.exp(-60), rtol=1e-12)
+    # An output of 1 far from its target changes by 1e-12.
+    network = ns.Network.dense(weights=[[[1e-12, 1.0]]], biases=[[0]], activations=["identity"])
+    for target, sign in ((3.0, 1), (-3.0, -1)):
+        change = loss_effects(network, [[target]], "absolute_error")
+        np.testing.assert_allclose(change, [sign * 1e-12, sign * 1.0], rtol=1e-12)
+    # Over the target: |0.5 - 1| - |1.5 - 1| and |1 - 1| - |1.5 - 1|.
+    network = ns.Network.dense(weights=[[[1.0, 0.5]]], biases=[[0]], activations=["identity"])
+    np.testing.assert_allclose(loss_effects(network, [[1.0]], "absolute_error"), [0, -0.5])
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_moments_beyond_a_float_are_refused_in_one_line(method):
+    network = ns.Network.dense(
+        weights=[np.full((2, 2), 1e100), np.full((1, 2), 1e100)],
+        biases=[[0, 0], [0]],
+        activations=["identity", "identity"],
+    )
+    with pytest.raises(InputError, match="network: expected weights and inputs for which") as info:
+        predict(network, [[1.0, 1.0]], [("neuron", 0), ("neuron", 1)], 0.1, method)
+    assert "\n" not in str(info.value)
+
+
+def test_tiny_errors_have_a_kurtosis():
+    for scale in (1e-150, 1e-70, 1.0, 1e70):
+        network = ns.Network.dense(
+            weights=[[[scale, 2 * scale]]], biases=[[0]], activations=["identity"]
+        )
+        kurtosis = [
+            predict(network, [[1.0, 1.0]], [("neuron", 0)], 0.1, method).kurtosis
+            for method in ("first-order", "enumeration")
+        ]
+        # 3 + (1 - 6 p q) (1 + 2^4) / (p q (1 + 2^2)^2)
+        np.testing.assert_allclose(kurtosis, 3 + (1 - 0.54) * 17 / (0.09 * 25), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_certain_faults_leave_nothing_within_a_chip_below_zero(method):
+    network = ns.Network.dense(
+        weights=[np.zeros((3, 3))], biases=[np.zeros(3)], activations=["softplus"]
+    )
+    inputs = np.arange(9.0).reshape(3, 3)
+    found = predict(network, inputs, [("neuron", 1)], 1.0, method)
+    assert (found.within_chip_variance >= 0).all()
+
+
+@pytest.mark.parametrize("value", [None, "x", 1, [1]])
+def test_what_is_no_campaign_is_refused(value):
+    for ask in (ns.predict, ns.check_assumptions):
+        with pytest.raises(InputError, match="campaign: expected a Campaign, got"):
+            ask(value)
+
+
+@pytest.mark.parametrize("place", [None, "x", 0.0, [0], np.array([1]), np.nan])
+def test_places_that_are_no_whole_numbers_are_refused(place):
+    network = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    prediction = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order")
+    with pytest.raises(InputError, match="input: expected a whole number"):
+        prediction.distribution(place, 0)
+    with pytest.raises(InputError, match="output: expected a whole number"):
+        prediction.distribution(0, place)
+    with pytest.raises(InputError, match="layer: expected a whole number"):
+        prediction.site_contributions("neuron", place)
+    with pytest.raises(InputError, match="site: expected"):
+        prediction.site_contributions(place, 0)
+
+
+@pytest.mark.parametrize("value", [None, "x", np.nan, [np.nan], [[1, 2], [3]]])
+def test_laws_are_asked_at_numbers(value):
+    network = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["identity"])
+    law = predict(network, [[1.0]], [("neuron", 0)], 0.1, "first-order").distribution(0, 0)
+    for ask, name in ((law.cdf, "t"), (law.sf, "t"), (law.exceedance, "epsilon")):
+        with pytest.raises(InputError, match=f"{name}: expected numbers"):
+            ask(value)
+    assert law.cdf(np.inf) == 1

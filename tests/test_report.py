@@ -125,5 +125,5 @@ def test_places_that_cannot_be_written_to_are_refused(comparison, tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "r"):
         with pytest.raises(InputError, match="folder: expected one to write a report to"):
             ns.write_report(comparison, folder)
-    with pytest.raises(InputError, match="expected what compare or sweep returns, got dict"):
+    with pytest.raises(InputError, match=r"expected what compare or sweep returns, .* got dict"):
         ns.write_report({}, tmp_path / "r")

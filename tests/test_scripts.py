@@ -41,9 +41,37 @@ def test_the_demo_network_can_be_trained_again(tmp_path):
             np.testing.assert_array_equal(new[key], kept[key])
 
 
+def test_the_example_of_the_theory_can_be_made_again(tmp_path):
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "theory_example.py", "--trials", "500", "--inputs", "4",
+         "-o", tmp_path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    page = (tmp_path / "theory-example.md").read_text()
+    kept = (ROOT / "docs" / "theory-example.md").read_text()
+    # The same page but for the numbers.
+    assert [line for line in page.splitlines() if line.startswith(("#", "!"))] == [
+        line for line in kept.splitlines() if line.startswith(("#", "!"))
+    ]
+    for name in ("methods", "tails"):
+        assert (tmp_path / "images" / f"theory-{name}.png").stat().st_size > 1000
+
+
 def test_the_packaged_network_has_the_accuracy_its_page_states():
     network = ns.Network.load(data.network_path())
     with np.load(data.images_path()) as images:
         right = (network(images["inputs"]).argmax(axis=1) == images["targets"]).mean()
     page = (data.network_path().parent / "README.md").read_text()
     assert f"accuracy on the kept test images (200): {right:.4f}" in page
+
+
+@pytest.mark.full
+def test_the_spiking_example_can_be_written_again(tmp_path):
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "spiking_example.py", "--trials", "2", "-o", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "correlation" in (tmp_path / "spiking-example.md").read_text()
+    assert len(list((tmp_path / "images").glob("spiking-*.png"))) == 4

@@ -398,6 +398,8 @@ def test_intervals_shrink_with_the_square_root_of_the_trials(interval):
         (lambda: binomial_interval(1, 2, 1.0), "confidence"),
         (lambda: anytime_interval(0.5, 2), "successes"),
         (lambda: anytime_interval(-1, 2), "successes"),
+        (lambda: binomial_interval(1, 1e300), "trials"),
+        (lambda: chebyshev("0", 1, 1), "got '0'"),
     ],
 )
 def test_bad_arguments_are_named(call, name):

@@ -1,6 +1,7 @@
 """compare: simulated evidence beside theoretical evidence, with a verdict on every number."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ from neurosim.campaign import Campaign
 from neurosim.errors import CampaignMismatchError, InputError
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
-from neurosim.theory import Prediction
+from neurosim.theory import Assumptions, Prediction, check_assumptions, predict
 
 if TYPE_CHECKING:
     from neurosim.trace import Trace
@@ -40,17 +41,15 @@ __all__ = ["Comparison", "compare"]
 
 # Shares of the family-wise false-alarm rate; within a family it is divided evenly (Bonferroni).
 _SHARES = {
-    "mean": 0.25,
+    "mean": 0.2,
     "variance": 0.25,
+    "loss": 0.05,
     "chips": 0.1,
     "law": 0.1,
     "bounds": 0.1,
     "medians": 0.1,
     "rates": 0.1,
 }
-
-# Beyond this many single effects their fourth powers are not summed: the sample's kurtosis serves.
-_MOST_EFFECTS = 3e8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +68,8 @@ class Comparison:
     levels : dict of str to float
         False-alarm rate of one verdict of each family.
     mean, variance : Verdicts, (n_inputs, n_outputs)
+    loss : Verdicts, (n_inputs,), or None
+        Mean error of the campaign's loss, where it has one.
     between_chips, within_chip : Verdicts, (n_outputs,)
         Variance over trials of the mean error over inputs; mean over trials of the variance of the
         error over inputs.
@@ -88,6 +89,7 @@ class Comparison:
     levels: dict[str, float]
     mean: Verdicts
     variance: Verdicts
+    loss: Verdicts | None
     between_chips: Verdicts
     within_chip: Verdicts
     bounds: BoundChecks
@@ -95,11 +97,18 @@ class Comparison:
     medians: MedianChecks
     rates: tuple[RateCheck, ...]
 
+    @cached_property
+    def assumptions(self) -> Assumptions:
+        """Whether the campaign meets what the theory asks; computed when asked for."""
+        return check_assumptions(self.campaign)
+
     @property
     def _verdicts(self) -> dict[str, Array]:
+        loss = {} if self.loss is None else {"mean of the loss": self.loss.verdict}
         return {
             "mean": self.mean.verdict,
             "variance": self.variance.verdict,
+            **loss,
             "variance between chips": self.between_chips.verdict,
             "variance within a chip": self.within_chip.verdict,
             "law of the error": self.laws.verdict,
@@ -175,7 +184,7 @@ class Comparison:
                 f"{rate.process}: {rate.faults} faults in {rate.draws} chances, realised "
                 f"{rate.realised:.4g} ({rate.verdict}, p = {rate.p_value:.2g})"
             )
-        return "\n".join([*lines, "", self.verdict])
+        return "\n".join([*lines, "", str(self.assumptions), "", self.verdict])
 
     def _tail_lines(self) -> list[str]:
         if not self.bounds.epsilons:
@@ -231,8 +240,9 @@ def compare(
     prediction : Prediction
         Of the same campaign.
     false_alarm_rate : float
-        Of the whole comparison: means and variances get a quarter each, chips, laws, bounds,
-        medians and realised rates a tenth each, divided evenly among the verdicts of a family.
+        Of the whole comparison: variances get a quarter, means a fifth, chips, laws, bounds,
+        medians and realised rates a tenth each, the loss a twentieth, divided evenly among the
+        verdicts of a family.
     mean_tolerance : float
         In predicted standard deviations.
     variance_tolerance : float
@@ -288,6 +298,7 @@ def compare(
     verdicts = {
         "mean": n_cells,
         "variance": n_cells,
+        "loss": campaign.n_inputs,
         "chips": 2 * n_outputs,
         "law": 2 * len(chosen) * n_outputs,
         "bounds": max(1, n_epsilons * (2 * n_cells + campaign.n_inputs)),
@@ -297,7 +308,7 @@ def compare(
     }
     levels = {name: false_alarm_rate * _SHARES[name] / count for name, count in verdicts.items()}
     factor = 0.0 if prediction.exact else 1.0
-    kurtosis = _kurtosis(prediction)
+    kurtosis = 1.0 if prediction.kurtosis is None else prediction.kurtosis
     spread = prediction.variance
     bounds = check_bounds(statistics, prediction, levels["bounds"])
     chips = levels["chips"]
@@ -325,6 +336,7 @@ def compare(
             factor * variance_tolerance * spread,
             levels["variance"],
         ),
+        loss=_judge_loss(statistics.loss, prediction, mean_tolerance, levels["loss"]),
         between_chips=_judge_variance(
             statistics.input_mean,
             prediction.input_mean_variance,
@@ -378,22 +390,18 @@ def _judge_variance(
     )
 
 
-def _kurtosis(prediction: Prediction) -> Array:
-    """Kurtosis of the linear surrogate: 3 + sum p q (1 - 6 p q) e^4 / Var^2, per cell."""
-    kurtosis = np.ones_like(prediction.variance)
-    setting = prediction.effects.setting
-    blocks = setting.probabilities
-    n_effects = sum(setting.n_sites(block) for block in blocks) * prediction.mean.size
-    if n_effects > _MOST_EFFECTS:
-        return kurtosis
-    fourth = np.zeros_like(kurtosis)
-    for block, p in blocks.items():
-        q = p * (1 - p)
-        for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
-            effects = prediction.effects.effects(block, rows)
-            fourth[rows] += q * (1 - 6 * q) * (effects**4).sum(axis=2).T
-    square = prediction.variance**2
-    return 3 + np.divide(fourth, square, out=np.full_like(square, -2), where=square > 0)
+def _judge_loss(
+    moments: Moments | None, prediction: Prediction, mean_tolerance: float, level: float
+) -> Verdicts | None:
+    campaign, method = prediction.campaign, prediction.method
+    kinked = campaign.loss == "absolute_error" and method == "second-order"
+    if moments is None or prediction.layer is not None or kinked:
+        return None
+    loss = predict(campaign, method, loss=campaign.loss)
+    factor = 0.0 if loss.exact else mean_tolerance
+    kurtosis = 1.0 if loss.kurtosis is None else loss.kurtosis[:, 0]
+    mean, variance = loss.mean[:, 0], loss.variance[:, 0]
+    return _judge_mean(moments, mean, variance, kurtosis, factor * np.sqrt(variance), level)
 
 
 def _totals(trace: "Trace") -> Array:

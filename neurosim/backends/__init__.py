@@ -1,25 +1,29 @@
 """Backends: what turns fault sets into errors. All of them keep the same contract.
 
 A backend is made for one network and its inputs and has `golden` (n_inputs, n_outputs),
-`errors(batch)`, `changes(batch)` and `errors_and_hidden(batch)`.
+`errors(batch)`, `changes(batch)` and `errors_and_hidden(batch)`. Spiking backends also have the
+rates of neurons and single spikes.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy.typing as npt
 
 from neurosim.backends.compiled import CompiledBackend
 from neurosim.backends.reference import ReferenceBackend
-from neurosim.campaign import Campaign
+from neurosim.backends.spiking import SpikingBackend, brian_backend, compiled_backend
+from neurosim.campaign import Campaign, spiking_model_for
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultSet
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.spiking_model import SpikingModel
 from neurosim.statistics import Changes
 
-__all__ = ["Backend", "backend_of", "evaluate", "make_backend"]
+__all__ = ["Backend", "SpikingBackend", "backend_of", "evaluate", "make_backend"]
 
 
 class Backend(Protocol):
@@ -40,11 +44,16 @@ class Backend(Protocol):
         ...
 
 
-def make_backend(name: str, network: Network, inputs: Array, dtype: str) -> Backend:
+def make_backend(
+    name: str, network: Network, inputs: Array, dtype: str, spiking: SpikingModel | None = None
+) -> Backend:
     """The backend of that name for a network and flattened inputs (n_inputs, n_0)."""
+    model = spiking or SpikingModel()
     kinds: dict[str, Callable[[Network, Array, str], Backend]] = {
         "compiled": CompiledBackend,
         "reference": ReferenceBackend,
+        "spiking": partial(brian_backend, model=model),
+        "spiking-compiled": partial(compiled_backend, model=model),
     }
     if name not in kinds:
         raise InputError(f"backend: expected one of {', '.join(kinds)}, got {name!r}")
@@ -53,7 +62,9 @@ def make_backend(name: str, network: Network, inputs: Array, dtype: str) -> Back
 
 def backend_of(campaign: Campaign) -> Backend:
     """The backend a campaign asks for."""
-    return make_backend(campaign.backend, campaign.network, campaign.inputs, campaign.dtype)
+    return make_backend(
+        campaign.backend, campaign.network, campaign.inputs, campaign.dtype, campaign.spiking
+    )
 
 
 def evaluate(
@@ -63,6 +74,7 @@ def evaluate(
     *,
     backend: str = "compiled",
     dtype: str = "float64",
+    spiking: SpikingModel | None = None,
 ) -> Array:
     """Error of a fault set that the user chose.
 
@@ -70,10 +82,12 @@ def evaluate(
     ----------
     deployment : Deployment
     fault_set : FaultSet
-        Its n_presentations must be the number of inputs.
+        Its n_presentations must be the number of inputs (times the ticks of a spiking model).
     inputs : array_like, (n_inputs, *input_shape)
-    backend : "compiled" or "reference"
+    backend : "compiled", "reference", "spiking-compiled" or "spiking"
     dtype : "float32" or "float64"
+    spiking : SpikingModel, optional
+        For the spiking backends; by default that of the chip, or SpikingModel().
 
     Returns
     -------
@@ -94,10 +108,15 @@ def evaluate(
     array([[-8.]])
     """
     flat = deployment.network.flatten(inputs)
-    if fault_set.n_presentations != len(flat):
+    model = spiking_model_for(backend, spiking, deployment.chip)
+    windows = len(flat) * (1 if model is None else model.ticks)
+    if fault_set.n_presentations != windows:
         raise InputError(
-            f"fault_set: expected one of {len(flat)} presentations, as many as there are inputs, "
+            f"fault_set: expected one of {windows} presentations, as many as there are inputs, "
             f"got {fault_set.n_presentations}"
+            if model is None or model.ticks == 1
+            else f"fault_set: expected one of {windows} windows, {model.ticks} ticks for each of "
+            f"{len(flat)} inputs, got {fault_set.n_presentations}"
         )
-    engine = make_backend(backend, deployment.network, flat, dtype)
+    engine = make_backend(backend, deployment.network, flat, dtype, model)
     return engine.errors(FaultBatch.of(fault_set, deployment.sites))[0]

@@ -59,7 +59,8 @@ class PreparedNetwork:
         self.logits = outputs[-1]
         self.golden = network.read_out(outputs[-1]).astype(self.dtype)
         # Of layers 0..L; the copies with units first are for faults that all inputs share.
-        self.outputs = [np.ascontiguousarray(y, self.dtype) for y in outputs]
+        # Copies: inputs are read-only, which kernels take for another type of array.
+        self.outputs = [np.array(y, self.dtype, order="C") for y in outputs]
         self.outputs_t = [np.ascontiguousarray(y.T) for y in self.outputs]
         # Units whose golden output is not 0 on every input.
         self.active = [(y != 0).any(axis=0) for y in self.outputs]

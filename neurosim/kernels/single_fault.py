@@ -26,6 +26,7 @@ __all__ = [
 IDENTITY, LEAKY_RELU, LOGISTIC, SOFTPLUS = 0, 1, 2, 3
 
 _SMALL = 1.0
+_LARGE = 700.0  # exp of it is still in the range of a float
 _MANY = {"reassoc", "contract"}  # lets sums be vectorised
 
 
@@ -163,7 +164,7 @@ _BLOCK = 64  # synapses whose softmax changes are computed together
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def _softmax_changes(t, slopes, outputs, d, mean, factor):
+def _softmax_changes(t, slopes, outputs, log_outputs, d, mean, factor):
     """Changes d (n_outputs, >= len(t)) of softmax outputs when the logits change by slopes * t."""
     n_outputs, n = len(outputs), len(t)
     largest = 0.0
@@ -173,36 +174,47 @@ def _softmax_changes(t, slopes, outputs, d, mean, factor):
     steepest = 0.0
     for k in range(n_outputs):
         steepest = max(steepest, abs(slopes[k]))
-    if largest * steepest <= _SMALL:
-        for k in range(n_outputs):
-            w, p = slopes[k], outputs[k]
+    near = largest * steepest <= _SMALL
+    for k in range(n_outputs):
+        w, p = slopes[k], outputs[k]
+        if near:
             for j in range(n):
                 d[k, j] = _series(w * t[j])
                 mean[j] += p * d[k, j]
-        for j in range(n):
-            factor[j] = 1.0 / (1.0 + mean[j])
-    else:
-        # Shifted by the largest exponent, so that nothing overflows.
-        for j in range(n):
-            top = 0.0
-            for k in range(n_outputs):
-                top = max(top, slopes[k] * t[j])
-            for k in range(n_outputs):
-                d[k, j] = math.exp(slopes[k] * t[j] - top)
-                mean[j] += outputs[k] * d[k, j]
-            factor[j] = 1.0 / mean[j]
+        else:
+            for j in range(n):
+                d[k, j] = math.expm1(min(w * t[j], _LARGE))
+                mean[j] += p * d[k, j]
+    for j in range(n):
+        factor[j] = 1.0 / (1.0 + mean[j])
     for k in range(n_outputs):
         p = outputs[k]
         for j in range(n):
             d[k, j] = p * (d[k, j] - mean[j]) * factor[j]
+    if near:
+        return
+    for j in range(n):
+        # Where golden mass falls 1 + mean cancels, or is 0.
+        if mean[j] > -0.5 and largest * steepest <= _LARGE:
+            continue
+        top = -np.inf
+        for k in range(n_outputs):
+            top = max(top, log_outputs[k] + slopes[k] * t[j])
+        total = 0.0
+        for k in range(n_outputs):
+            d[k, j] = math.exp(log_outputs[k] + slopes[k] * t[j] - top)
+            total += d[k, j]
+        for k in range(n_outputs):
+            d[k, j] = d[k, j] / total - outputs[k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):
+def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs, log_outputs):
     """Sum and sum of squares, over all synapses of a layer, of the change of each softmax output.
 
     jacobian (n_outputs, n_out) takes changes of the layer to changes of the logits; outputs
-    (n_inputs, n_outputs) are the golden outputs. Both results (n_inputs, n_outputs).
+    (n_inputs, n_outputs) are the golden outputs, log_outputs their logarithms. Both results
+    (n_inputs, n_outputs).
     """
     n_outputs = outputs.shape[1]
     first, second = np.zeros(outputs.shape), np.zeros(outputs.shape)
@@ -213,7 +225,7 @@ def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):
             _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
             for start in range(0, len(t), _BLOCK):
                 part = t[start : start + _BLOCK]
-                _softmax_changes(part, jacobian[:, i], outputs[x], d, mean, factor)
+                _softmax_changes(part, jacobian[:, i], outputs[x], log_outputs[x], d, mean, factor)
                 for k in range(n_outputs):
                     a, b = 0.0, 0.0
                     for j in range(len(part)):
@@ -225,7 +237,9 @@ def synapse_sums_softmax(code, gain, scale, z, weight, y, jacobian, outputs):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_MANY)
-def synapse_changes_softmax(code, gain, scale, z, weight, y, jacobian, outputs, power, out):
+def synapse_changes_softmax(
+    code, gain, scale, z, weight, y, jacobian, outputs, log_outputs, power, out
+):
     """Add to out (n_outputs, n_inputs or 1, n_out, n_in) each synapse's change of each output.
 
     To the given power, 1 or 2; with one row in out, summed over the inputs.
@@ -239,7 +253,7 @@ def synapse_changes_softmax(code, gain, scale, z, weight, y, jacobian, outputs, 
             _unit_changes(code, gain, scale, z[x, i], weight[i], y[x], t)
             for start in range(0, len(t), _BLOCK):
                 part = t[start : start + _BLOCK]
-                _softmax_changes(part, jacobian[:, i], outputs[x], d, mean, factor)
+                _softmax_changes(part, jacobian[:, i], outputs[x], log_outputs[x], d, mean, factor)
                 for k in range(n_outputs):
                     into = out[k, row, i, start : start + len(part)]
                     if power == 1:

@@ -7,19 +7,22 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neurosim.analysis import Comparison, Sweep
+from neurosim.campaign import Campaign
 from neurosim.errors import InputError
-from neurosim.report import figures
-from neurosim.report.page import comparison_page, sweep_page
+from neurosim.report import figures, rasters
+from neurosim.report.page import comparison_page, spiking_page, sweep_page
 
 __all__ = ["write_report"]
 
 
-def write_report(about: Comparison | Sweep, folder: str | PathLike[str]) -> Path:
-    """Write a page with figures about a comparison or a sweep.
+def write_report(about: Comparison | Sweep | Campaign, folder: str | PathLike[str]) -> Path:
+    """Write a page with figures about a comparison, a sweep, or the spikes of a campaign.
 
     Parameters
     ----------
-    about : Comparison or Sweep
+    about : Comparison, Sweep or Campaign
+        A campaign must be a spiking one; its page shows spikes around a fault, and the error in
+        time. Comparisons of spiking campaigns show them too.
     folder : path
         Made if it does not exist; an earlier report in it is replaced.
 
@@ -31,19 +34,22 @@ def write_report(about: Comparison | Sweep, folder: str | PathLike[str]) -> Path
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or a campaign has no spikes.
 
     Examples
     --------
     >>> ns.write_report(comparison, "report")  # doctest: +SKIP
     """
-    if not isinstance(about, Comparison | Sweep):
+    if not isinstance(about, Comparison | Sweep | Campaign):
         raise InputError(
-            f"write_report: expected what compare or sweep returns, got {type(about).__name__}"
+            "write_report: expected what compare or sweep returns, or a spiking campaign, "
+            f"got {type(about).__name__}"
         )
     drawn: dict[str, Figure | None]
     if isinstance(about, Sweep):
         drawn = {"sweep": figures.sweep_curves(about)}
+    elif isinstance(about, Campaign):
+        drawn = _spikes(about)
     else:
         drawn = {
             "histograms": figures.histograms(about),
@@ -53,12 +59,15 @@ def write_report(about: Comparison | Sweep, folder: str | PathLike[str]) -> Path
             "scatter": figures.scatter(about),
             "chip": figures.chip_map(about),
         }
+        if about.campaign.spiking is not None:
+            drawn |= _spikes(about.campaign)
     pictures = {name: None if figure is None else _png(figure) for name, figure in drawn.items()}
-    page = (
-        sweep_page(about, pictures)
-        if isinstance(about, Sweep)
-        else comparison_page(about, pictures)
-    )
+    if isinstance(about, Sweep):
+        page = sweep_page(about, pictures)
+    elif isinstance(about, Campaign):
+        page = spiking_page(about, pictures)
+    else:
+        page = comparison_page(about, pictures)
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -72,6 +81,14 @@ def write_report(about: Comparison | Sweep, folder: str | PathLike[str]) -> Path
     except OSError as error:
         raise InputError(f"folder: expected one to write a report to, got {error}") from error
     return target / "index.html"
+
+
+def _spikes(campaign: Campaign) -> dict[str, Figure | None]:
+    case = rasters.worst_case(campaign)
+    return {
+        "raster": None if case is None else rasters.raster(case),
+        "error-in-time": None if case is None else rasters.error_in_time(case),
+    }
 
 
 def _png(figure: Figure) -> bytes:

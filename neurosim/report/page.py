@@ -7,8 +7,10 @@ from html import escape
 import numpy as np
 
 from neurosim.analysis import Comparison, Sweep
+from neurosim.campaign import Campaign
+from neurosim.theory import Assumptions
 
-__all__ = ["comparison_page", "sweep_page"]
+__all__ = ["comparison_page", "spiking_page", "sweep_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5f6368; --line: #d9d9de; --paper: #fff;
@@ -25,6 +27,7 @@ pre { background: var(--panel); padding: .8rem 1rem; overflow-x: auto; border-ra
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
+.words td:last-child, .words th:last-child { text-align: left; white-space: normal; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
@@ -39,12 +42,12 @@ def _page(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "wide") -> str:
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
     )
-    return f'<div class="wide"><table>\n<tr>{cells}</tr>\n{body}</table></div>'
+    return f'<div class="{kind}"><table>\n<tr>{cells}</tr>\n{body}</table></div>'
 
 
 def _section(title: str, text: str, picture: bytes | None, instead: str) -> str:
@@ -128,6 +131,22 @@ def _counts(verdicts: np.ndarray) -> str:
     return ", ".join(f"{count} {word}" for word, count in zip(words, counts, strict=True))
 
 
+def _assumptions(assumptions: Assumptions) -> str:
+    rows = [
+        [
+            entry.name,
+            entry.verdict,
+            "" if entry.figure is None else f"{entry.figure:.3g}",
+            entry.statement,
+        ]
+        for entry in assumptions
+    ]
+    return (
+        _table(["", "verdict", "figure", "what is asked"], rows, "wide words")
+        + f'<p class="answer">{escape(assumptions.advice)}</p>'
+    )
+
+
 def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -> str:
     """The page about one campaign; pictures are PNG files by the name of their figure."""
     campaign = comparison.campaign
@@ -182,9 +201,47 @@ def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -
                 pictures["scatter"],
                 "",
             ),
+            *(() if campaign.spiking is None else _spike_sections(pictures)),
             _section("The chip", "Share of each core's crossbar in use.", pictures["chip"], ""),
+            "<h2>Whether the theory applies</h2>",
+            _assumptions(comparison.assumptions),
             "<h2>The comparison in words</h2>",
             f"<pre>{escape(str(comparison))}</pre>",
+        ],
+    )
+
+
+def _spike_sections(pictures: dict[str, bytes | None]) -> list[str]:
+    nothing = "No fault changed an output in the first trials of this campaign."
+    return [
+        _section(
+            "Spikes around a fault",
+            "The presentation with the largest error among the first trials, of each layer the "
+            "neurons whose counts change most. Shaded: times in which something is dead.",
+            pictures["raster"],
+            nothing,
+        ),
+        _section(
+            "The error in time",
+            "Change of the spike counts of the last spiking layer in units of its activity; it "
+            "ends at the error of the presentation.",
+            pictures["error-in-time"],
+            nothing,
+        ),
+    ]
+
+
+def spiking_page(campaign: Campaign, pictures: dict[str, bytes | None]) -> str:
+    """The page about the spikes of a campaign; pictures by the name of their figure."""
+    chip = campaign.deployment.chip
+    about = f"{campaign.network}\n\n{campaign.deployment}\n\n{campaign}"
+    return _page(
+        f"Spikes on {chip.name}",
+        [
+            f"<h1>Spikes on {escape(chip.name)}</h1>",
+            *_spike_sections(pictures),
+            "<h2>What was simulated</h2>",
+            f"<pre>{escape(about)}</pre>",
         ],
     )
 
@@ -204,6 +261,8 @@ def sweep_page(sweep: Sweep, pictures: dict[str, bytes | None]) -> str:
             ),
             "<h2>The sweep in numbers</h2>",
             f"<pre>{escape(str(sweep))}</pre>",
+            "<h2>Whether the theory applies, at the largest probability</h2>",
+            _assumptions(sweep.comparisons[-1].assumptions),
             "<h2>What was simulated</h2>",
             f"<pre>{escape(str(sweep.campaign.network))}</pre>",
             f"<pre>{escape(str(sweep.campaign.deployment))}</pre>",

@@ -11,8 +11,9 @@ absolute row sums 2 s_k (1 - s_k) <= 1/2, so it is 1/2-Lipschitz in the norms 1,
 entry exceeds 1/4; no row is longer than sqrt(1/8) in the 2-norm. These are the constants used.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from neurosim.errors import InputError
 from neurosim.faults import StuckAtZero
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.theory.arguments import check_network, check_range, numbers
 
 __all__ = [
     "absolute_bound",
@@ -34,16 +36,37 @@ __all__ = [
 SiteKind: TypeAlias = Literal["neuron", "synapse"]
 Method: TypeAlias = Literal["valid", "paper"]
 
+Arguments = ParamSpec("Arguments")
+Bound = TypeVar("Bound", Array, float)
 
-def _each(value: Any) -> list[Any]:
-    return list(value) if np.ndim(value) else [value]
+
+def _in_range(function: Callable[Arguments, Bound]) -> Callable[Arguments, Bound]:
+    """Refuse bounds that leave the range of a float64, in place of warnings on the way there."""
+
+    @wraps(function)
+    def checked(*args: Arguments.args, **options: Arguments.kwargs) -> Bound:
+        with np.errstate(over="ignore", invalid="ignore"):
+            bound = function(*args, **options)
+        check_range("the bounds", np.asarray(bound))
+        return bound
+
+    return checked
+
+
+def _each(name: str, value: Any) -> list[Any]:
+    try:
+        return list(value) if np.ndim(value) else [value]
+    except ValueError as error:
+        raise InputError(f"{name}: expected one value or several, got a ragged list") from error
 
 
 def _crashes(
     network: Network, layer: Any, probability: Any, site: Any
 ) -> tuple[list[float], list[float]]:
     """Give the crash probability of a neuron and of a synapse of each layer 0..L."""
-    parts = {"layer": _each(layer), "probability": _each(probability), "site": _each(site)}
+    check_network(network)
+    given = {"layer": layer, "probability": probability, "site": site}
+    parts = {name: _each(name, value) for name, value in given.items()}
     count = max(len(part) for part in parts.values())
     for name, part in parts.items():
         if len(part) not in (1, count):
@@ -89,10 +112,11 @@ def _check_method(network: Network, method: str, synapses: list[float]) -> bool:
 
 
 def _check_order(order: float) -> None:
-    if order not in (1, 2, np.inf):
+    if not isinstance(order, int | float | np.integer | np.floating) or order not in (1, 2, np.inf):
         raise InputError(f"order: expected 1, 2 or inf, got {order!r}")
 
 
+@_in_range
 def lipschitz_product(network: Network, layer: int = 0, order: float = 2) -> float:
     """Bound the gain from the output of a layer to the network outputs (P2, AP1).
 
@@ -124,6 +148,7 @@ def lipschitz_product(network: Network, layer: int = 0, order: float = 2) -> flo
     >>> lipschitz_product(network)
     6.0
     """
+    check_network(network)
     _check_order(order)
     StuckAtZero("neuron", probability=0.0, layers=(layer,)).layers_in(network.widths)
     gain = 0.5 if network.readout == "softmax" else 1.0
@@ -157,6 +182,7 @@ def _synapse_norm(weight: Array, y: Array, p: float, order: float) -> Array:
     return two if order == 2 else np.minimum(two, _synapse_norm(weight, y, p, 1))
 
 
+@_in_range
 def norm_bound(
     network: Network,
     inputs: npt.ArrayLike,
@@ -222,7 +248,7 @@ def norm_bound(
     for number, part in enumerate(network.layers, start=1):
         p, q, gain = neurons[number], synapses[number], part.activation.lipschitz
         if mean.any() or q:
-            norm = float(np.linalg.norm(part.weight, order))
+            norm = np.linalg.norm(part.weight, order)
             lost = _synapse_norm(part.weight, golden[number - 1], q, order)
             if order == 1:
                 mean = lost + (1 - q) * norm * mean
@@ -241,6 +267,7 @@ def norm_bound(
     return bound / 2 if network.readout == "softmax" else bound
 
 
+@_in_range
 def absolute_bound(
     network: Network,
     inputs: npt.ArrayLike,
@@ -350,6 +377,7 @@ def _spread(
     return variance, effect
 
 
+@_in_range
 def variance_bound(
     network: Network,
     inputs: npt.ArrayLike,
@@ -402,6 +430,7 @@ def variance_bound(
     return variance
 
 
+@_in_range
 def bernstein(
     network: Network,
     inputs: npt.ArrayLike,
@@ -459,22 +488,24 @@ def bernstein(
         mean = absolute_bound(network, inputs, layer, probability, site)
     parts = {}
     for name, value in (("epsilon", epsilon), ("mean", mean)):
+        array = numbers(name, value, "finite numbers", np.isfinite)
         try:
-            parts[name] = np.broadcast_to(np.asarray(value, np.float64), variance.shape)
-        except (TypeError, ValueError) as error:
+            parts[name] = np.broadcast_to(array, variance.shape)
+        except ValueError as error:
             raise InputError(
-                f"{name}: expected numbers that broadcast to {variance.shape}, got {value!r}"
+                f"{name}: expected numbers that broadcast to {variance.shape}, got shape "
+                f"{array.shape}"
             ) from error
-        if not np.isfinite(parts[name]).all():
-            raise InputError(f"{name}: expected finite numbers, got {value!r}")
     t = parts["epsilon"] - (np.abs(parts["mean"]) if two_sided else parts["mean"])
     below = np.maximum(t, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = below**2 / (2 * (variance + effect * below / 3))
+        # Divided by t before it is multiplied by it, for its square may leave the range.
+        exponent = below / (2 * (variance / below + effect / 3))
         tail = np.where(t > 0, np.exp(-exponent), 1.0)
     return np.minimum(2 * tail, 1.0) if two_sided else tail
 
 
+@_in_range
 def variance_recursion(
     network: Network,
     inputs: npt.ArrayLike,

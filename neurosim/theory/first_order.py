@@ -1,7 +1,6 @@
 """Effects of faults by derivatives: T1 (b3, AC2), and the same at the mean activations.
 
-One forward pass and one backward pass an output, whatever the number of sites; sums over synapses
-are products of small matrices, for g_ij = B_i W_ij y_j gives sum_ij g_ij^2 = B^2 . (W^2 y^2).
+One forward pass and one backward pass an output, whatever the number of sites.
 """
 
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosim.faults import SiteKind
-from neurosim.kernels.sums import product_sums
 from neurosim.layers import Array
+from neurosim.theory.effects import ProductEffects, Term
 from neurosim.theory.setting import Block, Setting, is_linear
 
-__all__ = ["LinearEffects"]
+__all__ = ["LinearEffects", "Passes"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Passes:
+class Passes:
     """One forward and one backward pass an output over some inputs.
 
     Lists run over layers 0..L. a: outputs before, y: after neuron faults; drive: W y;
@@ -33,7 +32,7 @@ class _Passes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LinearEffects:
+class LinearEffects(ProductEffects):
     """First-order effects -g_s of every site (T1 of arXiv 1902.01686).
 
     Parameters
@@ -62,12 +61,13 @@ class LinearEffects:
             y.append(_times(self._keep("neuron", number), a[-1]))
         return a, y, drive, z
 
-    def values(self, rows: slice) -> Array:
-        """What is predicted, at the point of the derivatives: (n_inputs, n_outputs)."""
-        setting = self.setting
-        return setting.head.value(self._forward(rows)[1][-1], setting.targets_of(rows))
+    def last_layer(self, rows: slice) -> Array:
+        """y_L at the point of the derivatives: (n_inputs, n_L)."""
+        last: Array = self._forward(rows)[1][-1]
+        return last
 
-    def _passes(self, rows: slice) -> _Passes:
+    def passes(self, rows: slice) -> Passes:
+        """Values and derivatives for some inputs, down to the lowest layer that may fail."""
         setting = self.setting
         a, y, drive, z = self._forward(rows)
         # The lowest layers whose derivatives somebody asks for; the pass stops there.
@@ -86,51 +86,19 @@ class LinearEffects:
                 flat = b[number].reshape(-1, layer.n_out)
                 back = layer.pull_back(_times(self._keep("synapse", number), flat))
                 c[number - 1] = back.reshape(*b[number].shape[:2], layer.n_in)
-        return _Passes(a=a, y=y, drive=drive, z=z, c=c, b=b)
+        return Passes(a=a, y=y, drive=drive, z=z, c=c, b=b)
 
-    def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
-        """Sum and sum of squares of the effects of each block: each (n_inputs, n_outputs)."""
-        p = self._passes(rows)
-        result = {}
-        for kind, number in self.setting.probabilities:
-            if kind == "neuron":
-                first, second = product_sums(p.c[number], p.a[number])
-            else:
-                weight = self.setting.layers[number - 1].weight
-                power = p.y[number - 1] ** 2 @ (weight**2).T
-                first = product_sums(p.b[number], p.drive[number])[0]
-                second = product_sums(p.b[number], np.sqrt(power))[1]
-            result[kind, number] = (-first, second)
-        return result
-
-    def effects(self, block: Block, rows: slice) -> Array:
-        """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
-        p = self._passes(rows)
-        kind, number = block
-        if kind == "neuron":
-            return -p.c[number] * p.a[number]
-        products = self.setting.layers[number - 1].weight * p.y[number - 1][:, None, :]
-        return (-p.b[number][..., None] * products).reshape(
-            self.setting.n_outputs, len(products), -1
-        )
-
-    def site_sums(self, block: Block, power: int) -> Array:
-        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
-        setting = self.setting
-        kind, number = block
-        sign = (-1) ** power
-        total = np.zeros((setting.n_outputs, setting.n_sites(block)))
-        for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
-            p = self._passes(rows)
-            if kind == "neuron":
-                total += sign * ((p.c[number] * p.a[number]) ** power).sum(axis=1)
-                continue
-            y = p.y[number - 1] ** power
-            weight = setting.layers[number - 1].weight ** power
-            for k, b in enumerate(p.b[number] ** power):
-                b = np.broadcast_to(b, (len(y), len(weight)))
-                total[k] += sign * (weight * (b.T @ y)).ravel()
-        return total
+    def terms(self, rows: slice) -> dict[Block, tuple[Term, ...]]:
+        """Neuron: -(dy_L/dy) y; synapse: -(dy_L/dz_i) W_ij y_j."""
+        p = self.passes(rows)
+        return {
+            (kind, n): (
+                Term(coefficient=-p.c[n], feature=p.a[n])
+                if kind == "neuron"
+                else Term(coefficient=-p.b[n], feature=p.y[n - 1], power=1, drive=p.drive[n]),
+            )
+            for kind, n in self.setting.probabilities
+        }
 
 
 def _times(factor: float, array: Array) -> Array:

@@ -6,10 +6,10 @@ import numpy as np
 
 from neurosim.layers import Array, softmax
 
-__all__ = ["Head"]
+__all__ = ["Head", "log_softmax"]
 
-# Beyond this change of a logit exponentials are shifted before they are summed.
-_LARGE = 300.0
+# exp of a larger change of a logit leaves the range of a float.
+_LARGE = 700.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class Head:
             return u
         assert targets is not None
         if self.loss == "cross_entropy":
-            shifted = y - y.max(axis=-1, keepdims=True)
-            log_total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-            return (targets * (log_total - shifted)).sum(axis=-1, keepdims=True)
+            return -(targets * log_softmax(y)).sum(axis=-1, keepdims=True)
         power = 2 if self.loss == "squared_error" else 1
         return (np.abs(u - targets) ** power).mean(axis=-1, keepdims=True)
 
@@ -78,6 +76,77 @@ class Head:
             slope = u * (slope - (u * slope).sum(axis=-1, keepdims=True))
         return slope[None]
 
+    def gradient_change(self, y: Array, dy: Array, targets: Array | None) -> Array:
+        """Derivative of `gradient` along dy (n_inputs, n_paths, n_L).
+
+        Shape (size, n_inputs, n_paths, n_L). Not for absolute errors, which have a kink.
+        """
+        n = y.shape[-1]
+        if self.linear:
+            return np.zeros((n, *dy.shape[:2], n))
+        u = self.outputs(y)[:, None, :]
+        du = u * (dy - (u * dy).sum(-1, keepdims=True)) if self.readout == "softmax" else dy
+        if self.loss is None:
+            own = np.eye(n)[:, None, None, :] - u
+            of_output = np.moveaxis(du, -1, 0)[..., None]
+            return of_output * own - np.moveaxis(u, -1, 0)[..., None] * du
+        assert targets is not None
+        t = targets[:, None, :]
+        if self.loss == "cross_entropy":
+            return (du * t.sum(axis=-1, keepdims=True))[None]
+        slope, d_slope = 2 * (u - t) / n, 2 * du / n
+        if self.readout == "softmax":
+            mean = (u * slope).sum(-1, keepdims=True)
+            d_mean = (du * slope + u * d_slope).sum(-1, keepdims=True)
+            return (du * (slope - mean) + u * (d_slope - d_mean))[None]
+        return d_slope[None]
+
+    def second_derivative(self, y: Array, dy: Array, d2y: Array, targets: Array | None) -> Array:
+        """Second derivative of what is predicted along a path with derivatives dy, d2y of y_L.
+
+        dy, d2y: (n_inputs, n_paths, n_L); result (n_inputs, n_paths, size).
+        """
+        if self.linear:
+            return d2y
+        u = self.outputs(y)[:, None, :]
+        du, d2u = dy, d2y
+        if self.readout == "softmax":
+            centred = dy - (u * dy).sum(-1, keepdims=True)
+            spread = (u * centred**2).sum(-1, keepdims=True)
+            if self.loss == "cross_entropy":
+                assert targets is not None
+                t = targets[:, None, :]
+                total = t.sum(-1, keepdims=True) * ((u * d2y).sum(-1, keepdims=True) + spread)
+                return np.asarray(total - (t * d2y).sum(-1, keepdims=True))
+            du = u * centred
+            d2u = u * (d2y - (u * d2y).sum(-1, keepdims=True) + centred**2 - spread)
+        if self.loss is None:
+            return d2u
+        assert targets is not None
+        return np.asarray(2 * (du**2 + (u - targets[:, None, :]) * d2u).mean(-1, keepdims=True))
+
+    def expansion(self, y: Array, targets: Array | None) -> tuple[Array, Array]:
+        """First and second derivatives of a loss by the outputs in which it is expanded.
+
+        These outputs are those of `expanded_in`. Shapes (n_inputs, n_L), (n_inputs, n_L, n_L).
+        An absolute error has no curvature but in its kink, which this cannot show.
+        """
+        assert targets is not None
+        n = y.shape[-1]
+        u = self.outputs(y)
+        if self.loss == "cross_entropy":
+            total = targets.sum(axis=-1, keepdims=True)
+            curved = np.eye(n) * u[:, None, :] - u[:, :, None] * u[:, None, :]
+            return u * total - targets, total[..., None] * curved
+        if self.loss == "squared_error":
+            return 2 * (u - targets) / n, np.broadcast_to(2 / n * np.eye(n), (len(y), n, n))
+        return np.sign(u - targets) / n, np.zeros((len(y), n, n))
+
+    @property
+    def expanded_in(self) -> "Head":
+        """The outputs in which a loss is expanded: logits for a cross-entropy, else the outputs."""
+        return Head(readout=None if self.loss == "cross_entropy" else self.readout)
+
     def change(self, y: Array, dy: Array, targets: Array | None) -> Array:
         """Exact changes of what is predicted, (n_inputs, n_changes, size), without cancellation."""
         if self.linear:
@@ -86,29 +155,46 @@ class Head:
         if self.loss == "cross_entropy":
             assert targets is not None
             t = targets[:, None, :]
-            log_growth = _softmax_growth(softmax(y), dy)[1]
+            # A shift of all logits changes nothing; by that of the target's it leaves one term
+            # for one class.
+            dy = dy - np.take_along_axis(dy, t.argmax(axis=-1, keepdims=True), axis=-1)
+            log_growth = _softmax_growth(y, dy)[1]
             return t.sum(axis=-1, keepdims=True) * log_growth - (t * dy).sum(-1, keepdims=True)
         du, u = dy, y
         if self.readout == "softmax":
             u = softmax(y)
-            du = _softmax_growth(u, dy)[0]
+            du = _softmax_growth(y, dy)[0]
         if self.loss is None:
             return du
         assert targets is not None
         r = u - targets[:, None, :]
         if self.loss == "squared_error":
             return ((2 * r + du) * du).mean(axis=-1, keepdims=True)
-        return (np.abs(r + du) - np.abs(r)).mean(axis=-1, keepdims=True)
+        # |r + du| - |r|, where |r + du| is the larger of r + du and -(r + du)
+        along = np.where(r < 0, -du, du)
+        return np.maximum(along, -along - 2 * np.abs(r)).mean(axis=-1, keepdims=True)
 
 
-def _softmax_growth(u: Array, dy: Array) -> tuple[Array, Array]:
-    """Changes of softmax outputs u under changes dy of the logits, and of the log of their sum."""
-    top = np.maximum(dy.max(axis=-1, keepdims=True, initial=0.0), 0.0)
-    if top.max(initial=0.0) <= _LARGE:
-        m = np.expm1(dy)
-        mean = (u * m).sum(axis=-1, keepdims=True)
-        if mean.min(initial=0.0) > -0.5:  # else 1 + mean would cancel
-            return u * (m - mean) / (1 + mean), np.log1p(mean)
-    e = np.exp(dy - top)
-    total = (u * e).sum(axis=-1, keepdims=True)
-    return u * (e - total) / total, np.log(total) + top
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis; finite where the softmax itself underflows."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _softmax_growth(y: Array, dy: Array) -> tuple[Array, Array]:
+    """Changes of softmax outputs under changes dy of the logits y, and of the log of their sum."""
+    u = softmax(y)
+    m = np.expm1(np.minimum(dy, _LARGE))
+    mean = (u * m).sum(axis=-1, keepdims=True)
+    # Where golden mass falls 1 + mean would cancel, or be 0.
+    far = ((dy.max(axis=-1, initial=0.0) > _LARGE) | (mean[..., 0] <= -0.5)).nonzero()
+    mean[far] = 0
+    change, log_growth = u * (m - mean) / (1 + mean), np.log1p(mean)
+    if len(far[0]):
+        moved = np.broadcast_to(log_softmax(y), dy.shape)[far] + dy[far]
+        top = moved.max(axis=-1, keepdims=True)
+        e = np.exp(moved - top)
+        total = e.sum(axis=-1, keepdims=True)
+        change[far] = e / total - np.broadcast_to(u, dy.shape)[far]
+        log_growth[far] = np.log(total) + top
+    return change, log_growth

@@ -3,27 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
 from neurosim.errors import InputError
+from neurosim.faults import Permanent
 from neurosim.layers import Array, frozen
+from neurosim.theory.arguments import check_campaign, check_range, whole_number
+from neurosim.theory.corrected_loss import LossEffects
+from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
+from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
-from neurosim.theory.presentations import Effects, InputMean, input_mean
+from neurosim.theory.mean_field import mean_field_change
+from neurosim.theory.presentations import InputMean, input_mean
+from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
 from neurosim.theory.setting import Block, Setting
 from neurosim.theory.single_fault import SingleEffects
 from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
 
 if TYPE_CHECKING:
-    from neurosim.campaign import Campaign
+    from neurosim.campaign import Campaign, Loss
 
 __all__ = ["Method", "Prediction", "predict"]
 
-Method = Literal["first-order", "single-fault"]
+Method = Literal["first-order", "single-fault", "second-order", "mean-field", "enumeration"]
+
+
+class Model(Protocol):
+    """What a method takes the error for: the source of all that a prediction is asked later."""
+
+    @property
+    def setting(self) -> Setting:
+        """What is predicted."""
+
+    def covariance(self) -> Array:
+        """Covariances of the outputs: (n_inputs, n_outputs, n_outputs)."""
+
+    def site_variances(self, block: Block) -> Array:
+        """What each site of a block adds to the variance, mean over inputs: (n_outputs, n)."""
+
+    def input_mean(self) -> InputMean:
+        """Variance over trials of the mean error over inputs."""
+
+    def kurtosis(self) -> Array | None:
+        """Fourth standardised moment, (n_inputs, n_outputs); None where it costs too much."""
+
+    def law(self, input: int, output: int) -> SurrogateLaw:
+        """The law of the error of one output for one input."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Surrogate:
+    """A sum of effects of single sites, with what pairs of them add to the covariances.
+
+    Laws, kurtosis and the mean over inputs are those of the sum.
+    """
+
+    effects: Effects
+    variance: Array
+    pairs: Array | None = None
+
+    @property
+    def setting(self) -> Setting:
+        return self.effects.setting
+
+    def covariance(self) -> Array:
+        single = covariance(self.effects)
+        return single if self.pairs is None else single + self.pairs
+
+    def site_variances(self, block: Block) -> Array:
+        p = self.setting.probabilities[block]
+        return p * (1 - p) * self.effects.site_sums(block, 2) / self.setting.n_inputs
+
+    def input_mean(self) -> InputMean:
+        return input_mean(self.effects)
+
+    def kurtosis(self) -> Array | None:
+        return kurtosis(self.effects, self.variance)
+
+    def law(self, input: int, output: int) -> SurrogateLaw:
+        rows = slice(input, input + 1)
+        return surrogate_law([
+            (self.effects.effects(block, rows)[output, 0], p)
+            for block, p in self.setting.probabilities.items()
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,20 +103,28 @@ class Prediction:
     method : str
     layer : int or None
         The hidden layer whose error this is (D4 of the paper); None for the outputs.
+    loss : str or None
+        The loss whose error Delta_{L+1} this is, with n_outputs = 1; None for the outputs.
     mean, variance : ndarray, shape (n_inputs, n_outputs)
         In the unit of the outputs and its square.
-    variance_paper : ndarray, shape (n_inputs, n_outputs)
-        As printed in the paper: p in place of p (1 - p).
+    mean_paper, variance_paper : ndarray, shape (n_inputs, n_outputs), or None
+        As printed in the paper: of a loss by its gradient alone (AP9); p in place of p (1 - p).
+        None for "enumeration".
+    variance_error : ndarray, shape (n_inputs, n_outputs)
+        Standard error of `variance` where part of it is a randomised estimate ("second-order" with
+        many sites), else 0.
+    mean_terms : mapping of str to ndarray (n_inputs, n_outputs)
+        What the mean consists of, by kind: "linear" in the faults; "curvature", second order in
+        one of them, or that of a loss; "pairs". "interaction": all that is not linear.
     mean_contributions, variance_contributions : mapping of (site kind, layer) to ndarray
-        What each kind of site of each layer adds, each (n_inputs, n_outputs); they sum to the
-        whole (AP7).
+        What each kind of site of each layer adds, each (n_inputs, n_outputs). They sum to the
+        whole (AP7) for "first-order", "single-fault" and "second-order"; for "mean-field",
+        "enumeration" and the mean of a loss the rest is what blocks do together.
     exact : bool
         Whether the method is exact for this campaign.
     overlaps : tuple of str
         Pairs of kinds of sites of which one hides the other; to first order in the probabilities
         this does not matter.
-    effects : Effects
-        Effects of single sites.
 
     Notes
     -----
@@ -58,20 +133,25 @@ class Prediction:
     `between_chip_variance`, the part of it due to faults that stay for a whole trial (all of it
     for permanent faults, none for transient and intermittent ones, whose bursts merely last);
     `within_chip_variance`, the expectation over trials of the variance over inputs. The first and
-    the last add up to the variance of the error pooled over trials and inputs.
+    the last add up to the variance of the error pooled over trials and inputs. For "second-order"
+    and the corrected loss the first two are those of the part that is linear in the faults.
     """
 
     campaign: Campaign
     method: str
     layer: int | None
+    loss: str | None = None
     mean: Array
     variance: Array
-    variance_paper: Array
+    mean_paper: Array | None = None
+    variance_paper: Array | None = None
+    variance_error: Array
+    mean_terms: Mapping[str, Array]
     mean_contributions: Mapping[Block, Array]
     variance_contributions: Mapping[Block, Array]
     exact: bool
     overlaps: tuple[str, ...]
-    effects: Effects = field(repr=False)
+    model: Model = field(repr=False)
 
     @property
     def n_inputs(self) -> int:
@@ -84,8 +164,52 @@ class Prediction:
         return int(self.mean.shape[1])
 
     @cached_property
+    def covariance(self) -> Array:
+        """Covariances of the outputs, (n_inputs, n_outputs, n_outputs); computed when asked for."""
+        return frozen(self.model.covariance(), np.float64)
+
+    def site_contributions(self, site: str, layer: int) -> Array:
+        """What each site of a layer adds to the variance, averaged over inputs.
+
+        Parameters
+        ----------
+        site : "neuron" or "synapse"
+        layer : int
+
+        Returns
+        -------
+        ndarray, shape (n_outputs, n_l) or, for synapses, (n_outputs, n_l, n_{l-1})
+            Zeros where these sites do not fail.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer of such sites.
+
+        Examples
+        --------
+        >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
+        """
+        setting = self.model.setting
+        if not isinstance(site, str) or site not in ("neuron", "synapse"):
+            raise InputError(f'site: expected "neuron" or "synapse", got {site!r}')
+        layer = whole_number("layer", layer, 0 if site == "neuron" else 1, setting.depth)
+        block: Block = ("neuron", layer) if site == "neuron" else ("synapse", layer)
+        shape = setting.widths[layer : layer + 1]
+        if site == "synapse":
+            shape = (*shape, setting.widths[layer - 1])
+        if block not in setting.probabilities:
+            return np.zeros((self.n_outputs, *shape))
+        return self.model.site_variances(block).reshape(self.n_outputs, *shape)
+
+    @cached_property
+    def kurtosis(self) -> Array | None:
+        """Fourth standardised moment, (n_inputs, n_outputs); None where it costs too much."""
+        return self.model.kurtosis()
+
+    @cached_property
     def _input_mean(self) -> InputMean:
-        return input_mean(self.effects)
+        return self.model.input_mean()
 
     @property
     def input_mean(self) -> Array:
@@ -105,12 +229,15 @@ class Prediction:
     @property
     def within_chip_variance(self) -> Array:
         """Expectation over trials of the population variance of the error over inputs."""
-        pooled = (self.variance + self.mean**2).mean(axis=0) - self.input_mean**2
-        return np.asarray(pooled - self.input_mean_variance)
+        inner = self.variance.mean(axis=0) - self.input_mean_variance
+        # Rounding alone makes the first part negative: a mean varies less than its terms.
+        return np.asarray(np.maximum(inner, 0) + self.mean.var(axis=0))
 
     def __str__(self) -> str:
+        what = self.loss or (f"layer {self.layer}" if self.layer is not None else "")
         lines = [
             f"{self.method} prediction for {self.n_inputs} inputs"
+            + (f", {what.replace('_', ' ')}" if what else "")
             + (" (exact for this campaign)" if self.exact else ""),
             f"{'output':>8}{'mean':>12}{'variance':>12}{'sd':>12}   (averages over inputs)",
         ]
@@ -121,6 +248,13 @@ class Prediction:
             )
         if self.n_outputs > 10:
             lines.append(f"     ... {self.n_outputs - 10} more outputs")
+        if len(self.mean_terms) > 1:
+            sizes = {name: float(np.abs(part).mean()) for name, part in self.mean_terms.items()}
+            spelled = ", ".join(f"{name} {size:.3e}" for name, size in sizes.items())
+            lines.append(f"  terms of the mean, mean absolute values: {spelled}")
+        if self.variance_error.any():
+            share = float((self.variance_error / self.variance).max())
+            lines.append(f"  randomised part of the variance: standard error up to {share:.1%}")
         whole = self.variance.mean()
         for (kind, layer), part in self.variance_contributions.items():
             share = part.mean() / whole if whole else 0.0
@@ -130,26 +264,27 @@ class Prediction:
     def distribution(self, input: int, output: int) -> SurrogateLaw:
         """The exact law of the linear surrogate of one output for one input.
 
-        Of -sum g_s xi_s for "first-order", of sum d_s xi_s for "single-fault".
+        Of -sum g_s xi_s for "first-order", sum d_s xi_s for "single-fault", the part of the
+        surrogate that is linear in the faults for the others; for "enumeration" the exact law of
+        the error itself.
 
         Raises
         ------
         InputError
             If there is no such input or output.
         """
-        for name, value, n in (("input", input, self.n_inputs), ("output", output, self.n_outputs)):
-            if not 0 <= value < n:
-                raise InputError(f"{name}: expected 0 to {n - 1}, got {value!r}")
-        setting = self.effects.setting
-        rows = slice(input, input + 1)
-        return surrogate_law([
-            (self.effects.effects(block, rows)[output, 0], p)
-            for block, p in setting.probabilities.items()
-        ])  # fmt: skip
+        return self.model.law(
+            whole_number("input", input, 0, self.n_inputs - 1),
+            whole_number("output", output, 0, self.n_outputs - 1),
+        )
 
 
 def predict(
-    campaign: Campaign, method: str = "first-order", *, layer: int | None = None
+    campaign: Campaign,
+    method: str = "first-order",
+    *,
+    layer: int | None = None,
+    loss: Loss | None = None,
 ) -> Prediction:
     """Predict the moments of the error of a campaign.
 
@@ -161,8 +296,18 @@ def predict(
         derivatives g_s; for wide, smooth networks.
         "single-fault": b4, the same with the exact change d_s that each site makes alone: right
         to first order in p for every network.
+        "second-order": the surrogate -g.xi + 1/2 xi.H xi with the second derivatives H; for
+        smooth networks; tells how far "first-order" is to be trusted.
+        "mean-field": the paper's expansion about the mean activations, E = y_L((1 - p) y) -
+        y_L(y), Var = sum p_s (1 - p_s) g_s^2 with g_s taken there; what many small neurons tend
+        to at any p.
+        "enumeration": exact, by all 2^n fault sets of at most 20 sites.
     layer : int, optional
         Predict the error of the output of this layer (D4) instead of the network's.
+    loss : "squared_error", "absolute_error" or "cross_entropy", optional
+        Predict the error of this loss instead of the outputs (needs targets). "first-order" and
+        "mean-field" add the curvature of the loss, without which they are far too low on inputs
+        that the network fits well; AP9, without it, is `mean_paper`.
 
     Returns
     -------
@@ -171,46 +316,199 @@ def predict(
     Raises
     ------
     InputError
-        If the method or the layer does not exist.
+        If the method, the layer or the loss does not exist, the network is not smooth enough for
+        "second-order", there are too many sites for "enumeration", or the moments leave the range
+        of a float64.
+
+    Examples
+    --------
+    >>> import neurosim as ns
+    >>> network = ns.Network.dense(weights=[[[1, 1]]], biases=[[0]], activations=["identity"])
+    >>> campaign = ns.Campaign(
+    ...     deployment=ns.deploy(network, ns.Chip.load("ideal")), inputs=[[1.0, 2.0]],
+    ...     faults=[ns.StuckAtZero("neuron", probability=0.5)], trials=1, seed=0)
+    >>> ns.predict(campaign).variance
+    array([[1.25]])
     """
+    check_campaign(campaign)
     if method not in get_args(Method):
         spelled = ", ".join(f'"{name}"' for name in get_args(Method))
         raise InputError(f"method: expected one of {spelled}, got {method!r}")
-    setting = Setting.of(campaign, layer)
-    effects: Effects
-    if method == "first-order":
-        effects = LinearEffects(setting=setting)
-    else:
-        effects = SingleEffects(setting=setting)
-    return _from_effects(campaign, effects, method, layer)
-
-
-def _from_effects(
-    campaign: Campaign, effects: Effects, method: str, layer: int | None
-) -> Prediction:
-    setting = effects.setting
-    shape = (setting.n_inputs, setting.n_outputs)
-    first = {block: np.zeros(shape) for block in setting.probabilities}
-    second = {block: np.zeros(shape) for block in setting.probabilities}
-    for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
-        for block, (one, two) in effects.sums(rows).items():
-            first[block][rows], second[block][rows] = one, two
-    p = setting.probabilities
-    means = {block: frozen(p[block] * first[block], np.float64) for block in p}
-    variances = {
-        block: frozen(p[block] * (1 - p[block]) * second[block], np.float64) for block in p
-    }
-    zero = np.zeros(shape)
+    if campaign.ticks > 1 and any(
+        not isinstance(process.persistence, Permanent) for process in campaign.faults
+    ):
+        raise InputError(
+            f"ticks: expected 1 tick a presentation for faults that come and go, got "
+            f"{campaign.ticks}; the theory knows no time within an inference"
+        )
+    setting = Setting.of(campaign, layer, loss)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+        parts = _parts_of(setting, method, campaign.seed)
+        check_range("the moments of the error", parts.mean**2 + parts.variance)
+    zero = np.zeros((setting.n_inputs, setting.n_outputs))
     return Prediction(
         campaign=campaign,
         method=method,
         layer=layer,
-        mean=frozen(sum(means.values(), zero), np.float64),
-        variance=frozen(sum(variances.values(), zero), np.float64),
-        variance_paper=frozen(sum((p[b] * second[b] for b in p), zero), np.float64),
-        mean_contributions=MappingProxyType(means),
-        variance_contributions=MappingProxyType(variances),
-        exact=setting.exact,
+        loss=loss,
+        mean=frozen(parts.mean, np.float64),
+        variance=frozen(parts.variance, np.float64),
+        mean_paper=None if parts.mean_paper is None else frozen(parts.mean_paper, np.float64),
+        variance_paper=(
+            None if parts.variance_paper is None else frozen(parts.variance_paper, np.float64)
+        ),
+        variance_error=frozen(
+            zero if parts.variance_error is None else parts.variance_error, np.float64
+        ),
+        mean_terms=_frozen(parts.mean_terms),
+        mean_contributions=_frozen(parts.means),
+        variance_contributions=_frozen(parts.variances),
+        exact=parts.exact,
         overlaps=setting.overlaps,
-        effects=effects,
+        model=parts.model,
     )
+
+
+def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
+    if method == "enumeration":
+        return _by_enumeration(setting)
+    if method == "second-order":
+        return _by_curvature(setting, seed)
+    if method == "mean-field":
+        return _by_mean_field(setting)
+    if method == "single-fault":
+        return _by_effects(SingleEffects(setting=setting))
+    if setting.head.loss is not None:
+        return _by_corrected_loss(setting)
+    return _by_effects(LinearEffects(setting=setting))
+
+
+def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]
+    return MappingProxyType({key: frozen(array, np.float64) for key, array in arrays.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a method found, each (n_inputs, n_outputs)."""
+
+    mean: Array
+    variance: Array
+    means: Mapping[Block, Array]
+    variances: Mapping[Block, Array]
+    mean_terms: Mapping[str, Array]
+    model: Model
+    exact: bool
+    mean_paper: Array | None = None
+    variance_paper: Array | None = None
+    variance_error: Array | None = None
+
+
+def _total(parts: Mapping[Block, Array], setting: Setting) -> Array:
+    return np.asarray(sum(parts.values(), np.zeros((setting.n_inputs, setting.n_outputs))))
+
+
+def _by_effects(effects: Effects) -> _Parts:
+    """Means and variances of the sum of the effects (T1, b4)."""
+    setting = effects.setting
+    p = setting.probabilities
+    first, second = block_sums(effects)
+    means = {block: p[block] * first[block] for block in p}
+    variances = {block: p[block] * (1 - p[block]) * second[block] for block in p}
+    mean, variance = _total(means, setting), _total(variances, setting)
+    return _Parts(
+        mean=mean,
+        variance=variance,
+        means=means,
+        variances=variances,
+        mean_terms={"linear": mean},
+        exact=setting.exact,
+        mean_paper=mean,
+        variance_paper=_total({block: p[block] * second[block] for block in p}, setting),
+        model=_Surrogate(effects=effects, variance=variance),
+    )
+
+
+def _by_mean_field(setting: Setting) -> _Parts:
+    """The change at the mean activations, and the spread about it."""
+    effects = LossEffects.of(setting, at_mean=True) if setting.head.loss else (
+        LinearEffects(setting=setting, at_mean=True)
+    )  # fmt: skip
+    parts = _by_effects(effects)
+    shift = np.concatenate([
+        mean_field_change(setting, rows) for rows in setting.chunks(max(setting.widths))
+    ])  # fmt: skip
+    if isinstance(effects, LossEffects):
+        parts = _with_pairs(parts, effects.pair_variances(), setting)
+        terms = {"mean activations": shift, "curvature": effects.curvature_mean}
+        parts = replace(parts, exact=effects.exact)
+    else:
+        terms = {"linear": parts.mean, "interaction": shift - parts.mean}
+    mean = np.asarray(sum(terms.values()))
+    return replace(parts, mean=mean, mean_terms=terms, mean_paper=shift)
+
+
+def _by_corrected_loss(setting: Setting) -> _Parts:
+    """AP9 with the curvature of the loss."""
+    effects = LossEffects.of(setting, at_mean=False)
+    plain = _by_effects(LinearEffects(setting=setting))
+    parts = _with_pairs(_by_effects(effects), effects.pair_variances(), setting)
+    terms = {"linear": plain.mean, "curvature": effects.curvature_mean}
+    return replace(
+        parts,
+        exact=effects.exact,
+        mean=plain.mean + terms["curvature"],
+        means=plain.means,
+        mean_terms=terms,
+        mean_paper=plain.mean,
+        variance_paper=plain.variance_paper,
+    )
+
+
+def _by_curvature(setting: Setting, seed: int) -> _Parts:
+    check_smooth(setting)
+    effects = QuadraticEffects(setting=setting)
+    pairs = pair_covariance(effects, seed)
+    parts = _with_pairs(_by_effects(effects), pairs.by_block, setting)
+    shape = (setting.n_inputs, setting.n_outputs)
+    terms = {name: np.zeros(shape) for name in ("linear", "curvature", "pairs")}
+    means = {block: np.zeros(shape) for block in setting.probabilities}
+    for rows in setting.chunks(setting.n_outputs * max(setting.widths)):
+        for block, found in effects.means(rows).items():
+            for name, part in found.items():
+                terms[name][rows] += part
+                means[block][rows] += part
+    return replace(
+        parts,
+        mean=np.asarray(sum(terms.values())),
+        means=means,
+        mean_terms=terms,
+        mean_paper=terms["linear"],
+        variance_error=pairs.standard_error,
+        model=_Surrogate(effects=effects, variance=parts.variance, pairs=pairs.total),
+    )
+
+
+def _by_enumeration(setting: Setting) -> _Parts:
+    model = Enumeration(setting=setting)
+    mean, variance, blocks = model.moments()
+    return _Parts(
+        mean=mean,
+        variance=variance,
+        means={block: first for block, (first, _) in blocks.items()},
+        variances={block: second for block, (_, second) in blocks.items()},
+        mean_terms={"all": mean},
+        model=model,
+        exact=True,
+    )
+
+
+def _with_pairs(parts: _Parts, pairs: Mapping[Block, Array], setting: Setting) -> _Parts:
+    """Add what pairs of faults do to the variances."""
+    assert isinstance(parts.model, _Surrogate)
+    variances = {  # below 0 by rounding alone, or where a randomised estimate scatters about 0
+        block: np.maximum(part + pairs[block], 0) for block, part in parts.variances.items()
+    }
+    variance = _total(variances, setting)
+    added = _total(pairs, setting)[:, :, None]
+    model = _Surrogate(effects=parts.model.effects, variance=variance, pairs=added)
+    return replace(parts, variances=variances, variance=variance, model=model)

@@ -1,31 +1,14 @@
 """From moments an input to moments of the mean over inputs: what persistence does (theory, 1)."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from neurosim.layers import Array
-from neurosim.theory.setting import Block, Setting
+from neurosim.theory.effects import Effects, effect_chunks
+from neurosim.theory.setting import Block
 
-__all__ = ["Effects", "InputMean", "input_mean"]
-
-
-class Effects(Protocol):
-    """Effects e_s(x) of single sites: what the linear surrogates of the theory are made of."""
-
-    @property
-    def setting(self) -> Setting:
-        """What is predicted."""
-
-    def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
-        """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
-
-    def effects(self, block: Block, rows: slice) -> Array:
-        """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
-
-    def site_sums(self, block: Block, power: int) -> Array:
-        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
+__all__ = ["InputMean", "input_mean"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +48,7 @@ def _lagged(effects: Effects, block: Block, base: float) -> Array:
         return np.asarray((effects.site_sums(block, 1) ** 2).sum(axis=1))
     total = np.zeros(setting.n_outputs)
     memory = np.zeros((setting.n_outputs, setting.n_sites(block)))
-    for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
+    for rows in effect_chunks(setting, block):
         e = effects.effects(block, rows)
         total += np.einsum("kxs,kxs->k", e, e)
         if base != 0:

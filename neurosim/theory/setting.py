@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from neurosim.errors import InputError
@@ -17,7 +18,7 @@ from neurosim.layers import Activation, Array, Dense
 from neurosim.theory.losses import Head
 
 if TYPE_CHECKING:
-    from neurosim.campaign import Campaign
+    from neurosim.campaign import Campaign, Loss
 
 __all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
 
@@ -84,28 +85,50 @@ class Setting:
     inputs : ndarray, shape (n_inputs, n_0)
     targets : ndarray, shape (n_inputs, n_L), or None
     head : Head
-    probabilities : mapping of Block to float
-        Merged, above 0, of the sites that can reach what is predicted.
-    lags : mapping of Block to terms of `lag_terms`
+    processes : mapping of Block to tuple of StuckAtZero
+        With probabilities above 0, of the sites that can reach what is predicted.
     """
 
     layers: tuple[Dense, ...]
     inputs: Array
     targets: Array | None
     head: Head
-    probabilities: Mapping[Block, float]
-    lags: Mapping[Block, tuple[tuple[float, float], ...]]
+    processes: Mapping[Block, tuple[StuckAtZero, ...]]
+
+    @cached_property
+    def probabilities(self) -> dict[Block, float]:
+        """Probability of a site of each block, its processes merged."""
+        return {
+            block: merged_probability([p.probability for p in processes])
+            for block, processes in self.processes.items()
+        }
+
+    @cached_property
+    def lags(self) -> dict[Block, tuple[tuple[float, float], ...]]:
+        """Terms of `lag_terms` of each block."""
+        return {block: lag_terms(processes) for block, processes in self.processes.items()}
+
+    def only(self, block: Block) -> Setting:
+        """The same with one block failing alone."""
+        return replace(self, processes={block: self.processes[block]})
 
     @staticmethod
-    def of(campaign: Campaign, layer: int | None = None, loss: str | None = None) -> Setting:
+    def of(campaign: Campaign, layer: int | None = None, loss: Loss | None = None) -> Setting:
         """Read a campaign; for the outputs, the output of one layer (D4), or a loss.
 
         Raises
         ------
         InputError
-            If the network has no such layer.
+            If the network has no such layer, or the campaign not what the loss needs.
         """
         network = campaign.network
+        if loss is not None:
+            campaign.check_loss(loss)
+            if layer is not None:
+                raise InputError(
+                    f"loss: expected none beside a layer, for a loss is one of the outputs, got "
+                    f"{loss!r} and layer {layer}"
+                )
         if layer is not None and not (
             isinstance(layer, int) and not isinstance(layer, bool) and 0 <= layer <= network.depth
         ):
@@ -126,10 +149,7 @@ class Setting:
             inputs=campaign.inputs,
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
-            probabilities={
-                b: merged_probability([p.probability for p in ps]) for b, ps in blocks.items()
-            },
-            lags={b: lag_terms(ps) for b, ps in blocks.items()},
+            processes={block: tuple(several) for block, several in blocks.items()},
         )
 
     @property

@@ -22,9 +22,10 @@ from neurosim.kernels.single_fault import (
     synapse_sums_softmax,
 )
 from neurosim.layers import Activation, Array
+from neurosim.theory.losses import log_softmax
 from neurosim.theory.setting import Block, Setting, is_linear
 
-__all__ = ["SingleEffects"]
+__all__ = ["SingleEffects", "change_outputs"]
 
 # Values the widest array of one batch of sites may hold: 16 MB of float64, near the caches.
 _VALUES = 2**21
@@ -45,6 +46,16 @@ def _code(activation: Activation) -> tuple[int, float, float]:
             return LOGISTIC, 2.0, 2.0
         case _:
             return SOFTPLUS, 1.0, 1.0
+
+
+def change_outputs(activation: Activation, z: Array, dz: Array) -> Array:
+    """phi(z + dz) - phi(z) without cancellation, written over dz.
+
+    z (n_inputs, n), dz (n_inputs, n_changes, n), in C order.
+    """
+    if not is_linear(activation):
+        activation_change(*_code(activation), z, dz)
+    return dz
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,10 +99,7 @@ class SingleEffects:
 
     def _activate(self, number: int, dz: Array, z: list[Array]) -> Array:
         """Changes of y_l from changes dz of z_l, written over them."""
-        activation = self.setting.layers[number - 1].activation
-        if not is_linear(activation):
-            activation_change(*_code(activation), z[number], dz)
-        return dz
+        return change_outputs(self.setting.layers[number - 1].activation, z[number], dz)
 
     def _batches(self, block: Block, rows: slice):  # type: ignore[no-untyped-def]
         """Yield (first site, effects (n_inputs, n_sites of the batch, n_outputs)), in order."""
@@ -145,7 +153,8 @@ class SingleEffects:
     def _synapse_parts(self, block: Block, rows: slice):  # type: ignore[no-untyped-def]
         """Arguments of the synapse kernels, or None where the rest needs a forward pass.
 
-        (activation, golden arrays, d logits / d y_l, golden outputs or None without a softmax).
+        (activation, golden arrays), d logits / d y_l, and of a softmax the golden outputs with
+        their logarithms, else None.
         """
         kind, number = block
         tail = self._tails[number]
@@ -154,7 +163,8 @@ class SingleEffects:
             return None
         y, z = self._golden(rows)
         layer = self.setting.layers[number - 1]
-        outputs = head.outputs(y[-1]) if head.readout == "softmax" else None
+        softmax = head.readout == "softmax"
+        outputs = (head.outputs(y[-1]), log_softmax(y[-1])) if softmax else None
         return (*_code(layer.activation), z[number], layer.weight, y[number - 1]), tail, outputs
 
     def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
@@ -167,7 +177,7 @@ class SingleEffects:
         if parts is not None:
             neuron, tail, outputs = parts
             if outputs is not None:
-                return synapse_sums_softmax(*neuron, tail, outputs)
+                return synapse_sums_softmax(*neuron, tail, *outputs)
             first, second = synapse_sums(*neuron)
             return first @ tail.T, second @ (tail**2).T
         shape = (len(range(*rows.indices(setting.n_inputs))), setting.n_outputs)
@@ -197,12 +207,31 @@ class SingleEffects:
             result[:, :, first : first + d.shape[1]] = d.transpose(2, 0, 1)
         return result
 
+    def products(self, block: Block, rows: slice) -> Array:
+        """Products d_k d_l of two outputs summed over sites: (n_inputs, n_outputs, n_outputs)."""
+        setting = self.setting
+        n_rows = len(range(*rows.indices(setting.n_inputs)))
+        parts = self._synapse_parts(block, rows)
+        if parts is not None and parts[2] is None:
+            neuron, tail, _ = parts
+            return np.asarray((tail * synapse_sums(*neuron)[1][:, None, :]) @ tail.T)
+        result = np.zeros((n_rows, setting.n_outputs, setting.n_outputs))
+        for part in self._parts(block, rows):
+            here = slice(part.start - rows.start, part.stop - rows.start)
+            if parts is not None:
+                d = self.effects(block, part).transpose(1, 2, 0)
+                result[here] += d.transpose(0, 2, 1) @ d
+                continue
+            for _, d in self._batches(block, part):
+                result[here] += d.transpose(0, 2, 1) @ d
+        return result
+
     def _by_kernel(self, parts, n_rows: int, power: int) -> Array:  # type: ignore[no-untyped-def]
         neuron, tail, outputs = parts
         shape = (n_rows, *neuron[4].shape)
         if outputs is not None:
             out = np.zeros((len(tail), *shape))
-            synapse_changes_softmax(*neuron, tail, outputs, power, out)
+            synapse_changes_softmax(*neuron, tail, *outputs, power, out)
             return out.reshape(len(tail), n_rows, -1)
         t = np.zeros(shape)
         synapse_changes(*neuron, power, t)

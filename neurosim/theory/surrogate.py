@@ -9,7 +9,7 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.layers import Array, frozen
 
-__all__ = ["SurrogateLaw", "surrogate_law"]
+__all__ = ["SurrogateLaw", "exact_law", "surrogate_law"]
 
 # Mass that may fall outside the lattice: exp(-36.8) = 1e-16.
 _LOG_LOST = 36.8
@@ -26,7 +26,7 @@ class SurrogateLaw:
     Parameters
     ----------
     grid : ndarray, shape (n,)
-        Equally spaced values, ascending.
+        Values, ascending; equally spaced but for `exact_law`.
     mass : ndarray, shape (n,)
         Their probabilities; the atom at "no fault that matters" included.
     mass_at_zero : float
@@ -58,20 +58,31 @@ class SurrogateLaw:
 
     def cdf(self, t: npt.ArrayLike) -> Array:
         """P(sum <= t), elementwise."""
-        at = np.asarray(t, np.float64) + 1e-6 * self.step
+        at = _places("t", t) + 1e-6 * self.step
         return np.minimum(self._below[np.searchsorted(self.grid, at, side="right")], 1.0)
 
     def sf(self, t: npt.ArrayLike) -> Array:
         """P(sum >= t), elementwise: a value of exactly t counts."""
-        at = np.asarray(t, np.float64) - 1e-6 * self.step
+        at = _places("t", t) - 1e-6 * self.step
         return np.minimum(self._above[np.searchsorted(self.grid, at, side="left")], 1.0)
 
     def exceedance(self, epsilon: npt.ArrayLike) -> Array:
         """P(|sum| >= epsilon), elementwise, for epsilon > 0."""
-        epsilon = np.asarray(epsilon, np.float64)
+        epsilon = _places("epsilon", epsilon)
         if not (epsilon > 0).all():
             raise InputError(f"epsilon: expected thresholds above 0, got {epsilon.min()}")
         return np.minimum(self.sf(epsilon) + self.cdf(-epsilon), 1.0)
+
+
+def _places(name: str, value: npt.ArrayLike) -> Array:
+    """Numbers, infinite ones too."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name}: expected numbers, got a ragged list") from error
+    if array.dtype.kind not in "fiu" or np.isnan(array).any():
+        raise InputError(f"{name}: expected numbers, got {value!r}")
+    return array.astype(np.float64)
 
 
 def surrogate_law(
@@ -129,6 +140,39 @@ def surrogate_law(
         variance=variance,
         step=step,
         location_error=step * blur**0.5,
+    )
+
+
+def exact_law(values: npt.ArrayLike, probabilities: npt.ArrayLike) -> SurrogateLaw:
+    """The law that gives each value its probability: of enumerated fault sets.
+
+    Parameters
+    ----------
+    values, probabilities : array_like, shape (n,)
+        Values may repeat; the probabilities sum to 1.
+
+    Returns
+    -------
+    SurrogateLaw
+        Its grid holds the distinct values; `step` is a millionth of the largest.
+
+    Examples
+    --------
+    >>> exact_law([0.0, 1.0, 1.0], [0.5, 0.25, 0.25]).sf(1.0).item()
+    0.5
+    """
+    v, p = np.asarray(values, np.float64), np.asarray(probabilities, np.float64)
+    grid, where = np.unique(v, return_inverse=True)
+    mass = np.bincount(where, weights=p)
+    mean = float(p @ v)
+    return SurrogateLaw(
+        grid=frozen(grid, np.float64),
+        mass=frozen(mass, np.float64),
+        mass_at_zero=float(p[v == 0].sum()),
+        mean=mean,
+        variance=float(p @ (v - mean) ** 2),
+        step=1e-6 * float(np.abs(v).max()),
+        location_error=0.0,
     )
 
 

@@ -6,7 +6,6 @@ is a guarantee only if its moments are: T1's are approximations, exact enumerati
 of `neurosim.theory.bounds` are not.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,14 @@ from scipy import special, stats
 
 from neurosim.errors import InputError
 from neurosim.layers import Array
+from neurosim.theory.arguments import (
+    broadcast,
+    counts,
+    fraction,
+    numbers,
+    probabilities,
+    weight_matrix,
+)
 
 __all__ = [
     "anytime_interval",
@@ -31,64 +38,19 @@ __all__ = [
 _MOST_REPLICAS = 10**9 + 1
 
 
-def _numbers(
-    name: str, value: npt.ArrayLike, wanted: str, accept: Callable[[Array], Array]
-) -> Array:
-    """Return the argument as a float64 array, each value checked."""
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"{name}: expected {wanted}, got {value!r}")
-    except ValueError as error:
-        raise InputError(f"{name}: expected {wanted}, got a ragged list") from error
-    array = array.astype(np.float64)
-    bad = ~(np.isfinite(array) & accept(array))
-    if bad.any():
-        raise InputError(f"{name}: expected {wanted}, got {array[bad].flat[0]:g}")
-    return array
-
-
-def _probabilities(name: str, value: npt.ArrayLike) -> Array:
-    return _numbers(name, value, "probabilities in [0, 1]", lambda p: (p >= 0) & (p <= 1))
-
-
-def _fraction(name: str, value: float) -> float:
-    """Return a number strictly between 0 and 1, checked."""
-    array = _numbers(name, value, "a number between 0 and 1", lambda c: (c > 0) & (c < 1))
-    if array.ndim:
-        raise InputError(f"{name}: expected one number, got shape {array.shape}")
-    return float(array)
-
-
-def _counts(name: str, value: npt.ArrayLike, least: int) -> Array:
-    return _numbers(
-        name, value, f"whole numbers from {least} on", lambda n: (n >= least) & (n == np.floor(n))
-    )
-
-
-def _broadcast(**arrays: Array) -> tuple[Array, ...]:
-    try:
-        return np.broadcast_arrays(*arrays.values())
-    except ValueError as error:
-        shapes = ", ".join(str(a.shape) for a in arrays.values())
-        raise InputError(
-            f"{', '.join(arrays)}: expected shapes that broadcast, got {shapes}"
-        ) from error
-
-
 def _tail_arguments(
     mean: npt.ArrayLike, variance: npt.ArrayLike, epsilon: npt.ArrayLike, two_sided: bool
 ) -> tuple[Array, Array, Array]:
     """E Delta, the standard deviation, epsilon; broadcast."""
-    everything = _numbers("mean", mean, "finite numbers", np.isfinite)
-    spread = _numbers("variance", variance, "finite numbers from 0 on", lambda v: v >= 0)
+    everything = numbers("mean", mean, "finite numbers", np.isfinite)
+    spread = numbers("variance", variance, "finite numbers from 0 on", lambda v: v >= 0)
     if two_sided:
-        tolerance = _numbers(
+        tolerance = numbers(
             "epsilon", epsilon, "finite numbers from 0 on (two-sided)", lambda e: e >= 0
         )
     else:
-        tolerance = _numbers("epsilon", epsilon, "finite numbers", np.isfinite)
-    mean_, spread, tolerance = _broadcast(mean=everything, variance=spread, epsilon=tolerance)
+        tolerance = numbers("epsilon", epsilon, "finite numbers", np.isfinite)
+    mean_, spread, tolerance = broadcast(mean=everything, variance=spread, epsilon=tolerance)
     return mean_, np.sqrt(spread), tolerance
 
 
@@ -236,9 +198,9 @@ def median_failure(delta: npt.ArrayLike, replicas: npt.ArrayLike) -> Array:
     >>> float(median_failure(1 / 3, 3).round(4))  # 7 / 27
     0.2593
     """
-    chance = _probabilities("delta", delta)
-    count = _counts("replicas", replicas, 1)
-    chance, count = _broadcast(delta=chance, replicas=count)
+    chance = probabilities("delta", delta)
+    count = counts("replicas", replicas, 1)
+    chance, count = broadcast(delta=chance, replicas=count)
     return np.asarray(stats.binom.sf(np.ceil(count / 2) - 1, count, chance))[()]
 
 
@@ -269,9 +231,9 @@ def median_chernoff(delta: npt.ArrayLike, replicas: npt.ArrayLike) -> Array:
     >>> float(median_chernoff(0.5, 3)), float(round(median_chernoff(1 / 3, 3), 4))
     (1.0, 0.8381)
     """
-    chance = _probabilities("delta", delta)
-    count = _counts("replicas", replicas, 1)
-    chance, count = _broadcast(delta=chance, replicas=count)
+    chance = probabilities("delta", delta)
+    count = counts("replicas", replicas, 1)
+    chance, count = broadcast(delta=chance, replicas=count)
     return np.where(chance < 0.5, (4 * chance * (1 - chance)) ** (count / 2), 1.0)[()]
 
 
@@ -316,9 +278,9 @@ def replicas_needed(
     >>> replicas_needed(0.1, target=1e-5, method="paper")
     20
     """
-    chances = _probabilities("delta", delta)
-    wanted = _fraction("target", target)
-    union = _counts("outputs", outputs, 1)
+    chances = probabilities("delta", delta)
+    wanted = fraction("target", target)
+    union = counts("outputs", outputs, 1)
     if chances.ndim > 2 or chances.size == 0 or union.ndim:
         raise InputError(
             "delta: expected shape (), (n_inputs,) or (n_inputs, n_outputs), not empty, and one "
@@ -397,14 +359,12 @@ def weight_perturbation(
     >>> float(weight_perturbation(np.ones((100, 3)), 0.01, 0.1).round(9))
     5.31e-07
     """
-    matrix = _numbers("weight", weight, "finite numbers", np.isfinite)
-    if matrix.ndim != 2 or matrix.size == 0:
-        raise InputError(f"weight: expected shape (n_out, n_in), got {matrix.shape}")
+    matrix = weight_matrix(weight)
     if method not in ("valid", "paper"):
         raise InputError(f'method: expected "valid" or "paper", got {method!r}')
-    p = _probabilities("probability", probability)
-    share = _numbers("alpha", alpha, "shares in [0, 1]", lambda a: (a >= 0) & (a <= 1))
-    p, share = _broadcast(probability=p, alpha=share)
+    p = probabilities("probability", probability)
+    share = numbers("alpha", alpha, "shares in [0, 1]", lambda a: (a >= 0) & (a <= 1))
+    p, share = broadcast(probability=p, alpha=share)
     received = np.abs(matrix).sum(axis=1)
     largest = received.max()
     if largest == 0:  # 0 >= alpha * 0 always holds
@@ -417,8 +377,8 @@ def weight_perturbation(
 
 
 def _count_arguments(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[Array, Array]:
-    k, n = _broadcast(
-        successes=_counts("successes", successes, 0), trials=_counts("trials", trials, 0)
+    k, n = broadcast(
+        successes=counts("successes", successes, 0), trials=counts("trials", trials, 0)
     )
     if (k > n).any():
         raise InputError(
@@ -466,7 +426,7 @@ def binomial_interval(
     [0.0, 0.0362]
     """
     k, n = _count_arguments(successes, trials)
-    tail = (1 - _fraction("confidence", confidence)) / 2
+    tail = (1 - fraction("confidence", confidence)) / 2
     some, not_all = k > 0, k < n
     low = np.where(some, special.betaincinv(np.where(some, k, 1), n - k + 1, tail), 0.0)
     high = np.where(not_all, special.betainccinv(k + 1, np.where(not_all, n - k, 1), tail), 1.0)
@@ -512,7 +472,7 @@ def anytime_interval(
     [0.0, 0.057]
     """
     k, n = _count_arguments(successes, trials)
-    tail = 1 - _fraction("confidence", confidence)
+    tail = 1 - fraction("confidence", confidence)
     level: Array = special.betaln(k + 0.5, n - k + 0.5) - special.betaln(0.5, 0.5) + np.log(tail)
 
     def outside(x: Array) -> Array:

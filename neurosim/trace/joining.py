@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+from neurosim.environment import Environment
 from neurosim.errors import TraceError
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
@@ -81,7 +82,7 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
                 )
         total: Statistics | None = None
         state: Statistics | None = None
-        environments: list[provenance.Environment] = []
+        environments: list[Environment] = []
         for _, source, file in parts:
             complete = read_state(file, source)
             part = read_statistics(file, source)

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 
+from neurosim import environment
 from neurosim.campaign import Campaign
+from neurosim.environment import Environment
 from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.faults import Events, FaultBatch
 from neurosim.layers import Array
@@ -167,6 +169,7 @@ def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None
         ("processes", processes),
     ):
         group.create_dataset(name, data=np.array(strings, dtype=object), dtype=text)
+    group["ticks"] = campaign.ticks
     group["widths"] = np.array(campaign.network.widths, np.int64)
     group["epsilons"] = np.array(campaign.epsilons, np.float64)
     group["replicas"] = np.array(campaign.replicas, np.int64)
@@ -206,7 +209,7 @@ def write_results(
     file: h5py.File,
     total: Statistics,
     state: Statistics | None,
-    environments: Sequence[provenance.Environment],
+    environments: Sequence[Environment],
 ) -> None:
     """Write the statistics, what a continuation starts from, and where they were computed.
 
@@ -224,7 +227,7 @@ def write_results(
         write_statistics(file.create_group("checkpoint"), state)
     group = file.create_group("provenance")
     provenance.write(group, environments)
-    group.attrs["finished"] = provenance.now()
+    group.attrs["finished"] = environment.now()
 
 
 def read_state(file: h5py.File, path: Path) -> Statistics | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
 from neurosim.faults import NEURON_EVENT, SYNAPSE_EVENT, FaultSet
 from neurosim.layers import Array
@@ -23,6 +24,10 @@ from neurosim.trace.layout import TRACE, read_header, read_statistics
 from neurosim.trace.writer import checkpointed, segments_folder
 
 __all__ = ["LazyArray", "Trace"]
+
+SPIKE = np.dtype(
+    [("presentation", "i4"), ("layer", "i4"), ("step", "i4"), ("unit", "i4"), ("sign", "i1")]
+)
 
 # Columns of Trace.to_csv beside the moments.
 _CSV_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -350,7 +355,7 @@ class Trace:
             return tuple(dataset.asstr()[()])
 
     @cached_property
-    def provenance(self) -> list[provenance.Environment]:
+    def provenance(self) -> list[Environment]:
         """Versions and machine, one entry for each environment that computed a part."""
         group = self._dataset("provenance")
         with reading(self.path):
@@ -398,9 +403,7 @@ class Trace:
         TraceError
             If the fault sets were not recorded; `Campaign.fault_set` draws them again.
         """
-        stop = self.first_trial + self.completed
-        if not self.first_trial <= k < stop:
-            raise InputError(f"k: expected a trial from {self.first_trial} to {stop - 1}, got {k}")
+        self._check_trial(k)
         events = []
         for kind, dtype in (("neurons", NEURON_EVENT), ("synapses", SYNAPSE_EVENT)):
             offsets = self._recorded(f"trials/{kind}/offsets", "fault sets", "faults")
@@ -410,7 +413,56 @@ class Trace:
                 for name in dtype.names or ():
                     rows[name] = self._file[f"trials/{kind}/{name}"][first:last]
             events.append(rows)
-        return FaultSet(n_presentations=len(self.golden), neurons=events[0], synapses=events[1])
+        # Traces written before there were spiking campaigns have no ticks: one a presentation.
+        ticks = int(self._array("campaign/ticks")) if self._has("campaign/ticks") else 1
+        windows = len(self.golden) * ticks
+        return FaultSet(n_presentations=windows, neurons=events[0], synapses=events[1])
+
+    @property
+    def rates(self) -> LazyArray:
+        """Mean rate of the neurons of each layer in hertz, (n_trials, n_inputs, L + 1).
+
+        Layer 0 is 0 where inputs are currents.
+
+        Raises
+        ------
+        TraceError
+            If the campaign was not a spiking one.
+        """
+        if not self._has("trials/rates"):
+            raise TraceError(
+                f"{self.path}: expected the trace of a spiking campaign, got backend "
+                f"{self.components.get('backend')}, which knows no rates"
+            )
+        return LazyArray(self._dataset("trials/rates"), self.path)
+
+    def spikes(self, k: int) -> Array:
+        """Every spike of trial k, by presentation, layer, step and unit.
+
+        Returns
+        -------
+        structured ndarray (n_spikes,) with the fields presentation, layer, step, unit, sign
+
+        Raises
+        ------
+        InputError
+            If the trace does not hold trial k.
+        TraceError
+            If the spikes were not recorded.
+        """
+        self._check_trial(k)
+        offsets = self._recorded("trials/spikes/offsets", "spikes", "spikes")
+        with reading(self.path):
+            first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+            rows = np.empty(last - first, SPIKE)
+            for name in SPIKE.names or ():
+                rows[name] = self._file[f"trials/spikes/{name}"][first:last]
+        return rows
+
+    def _check_trial(self, k: int) -> None:
+        stop = self.first_trial + self.completed
+        if not self.first_trial <= k < stop:
+            raise InputError(f"k: expected a trial from {self.first_trial} to {stop - 1}, got {k}")
 
     def _recorded(self, name: str, what: str, record: str) -> h5py.Dataset:
         if not self._has(name):

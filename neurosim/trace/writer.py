@@ -17,7 +17,9 @@ from typing import Self, TypeAlias
 import h5py
 from filelock import BaseFileLock, FileLock, Timeout
 
+from neurosim import environment
 from neurosim.campaign import Campaign
+from neurosim.environment import Environment
 from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.layers import Array
 from neurosim.statistics import Statistics
@@ -48,7 +50,7 @@ __all__ = ["TraceWriter", "checkpointed", "is_finished", "segments_folder"]
 _STATE_NAME = re.compile(r"(\d+)\.state\.h5")
 _TRIALS_NAME = re.compile(r"(\d+)-(\d+)\.trials\.h5")
 _MEMORY = 2**26  # bytes of recorded rows that wait for the next checkpoint
-_Found: TypeAlias = tuple[Path, Statistics, list[provenance.Environment], list[Path]]
+_Found: TypeAlias = tuple[Path, Statistics, list[Environment], list[Path]]
 _MEND = "give another path, or delete that file to begin anew"
 
 
@@ -138,7 +140,7 @@ class TraceWriter:
         self._state: Statistics | None = None
         self._base_stop = trials.start  # trials before it lie in the finished trace
         self._segments: list[Path] = []
-        self._environments: list[provenance.Environment] = []
+        self._environments: list[Environment] = []
         self._pending: list[Rows] = []
         self._pending_first = trials.start
         self._tail: tuple[Statistics, Rows] | None = None
@@ -396,10 +398,10 @@ class TraceWriter:
                     path.unlink()
 
     def _note_environment(self) -> None:
-        now = provenance.current()
+        now = environment.current()
         before = self._environments[-1] if self._environments else None
         if before is not None:
-            changed = provenance.differences(before, now)
+            changed = environment.differences(before, now)
             if not changed:
                 return
             warnings.warn(

@@ -1,0 +1,45 @@
+"""The continuous limit: networks that stay the same function as they grow wider, and balance.
+
+Numbers such as AP4 are the paper's (arXiv 1902.01686). Array functions and functions of networks;
+nothing here simulates a fault.
+"""
+
+from neurosim.theory.continuity.limit import (
+    DerivativeDecay,
+    derivative_decay,
+    derivatives,
+    discretise,
+    sample,
+)
+from neurosim.theory.continuity.redundancy import (
+    balanced_widths,
+    copies_by_importance,
+    duplicate,
+    width_needed,
+)
+from neurosim.theory.continuity.weights import (
+    Smoothness,
+    balance,
+    balance_penalty,
+    participation_q,
+    smoothness,
+    width_q,
+)
+
+__all__ = [
+    "DerivativeDecay",
+    "Smoothness",
+    "balance",
+    "balance_penalty",
+    "balanced_widths",
+    "copies_by_importance",
+    "derivative_decay",
+    "derivatives",
+    "discretise",
+    "duplicate",
+    "participation_q",
+    "sample",
+    "smoothness",
+    "width_needed",
+    "width_q",
+]
