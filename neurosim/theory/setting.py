@@ -25,8 +25,8 @@ __all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
 # All sites of one kind and layer: they share one probability.
 Block: TypeAlias = tuple[Literal["neuron", "synapse"], int]
 
-# Values an array over (outputs, inputs, units) may hold at once: 4 MB of float64, near the caches.
-_VALUES = 2**19
+# Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
+_VALUES = 2**22
 
 
 def merged_probability(probabilities: Sequence[float]) -> float:
