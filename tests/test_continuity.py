@@ -690,6 +690,7 @@ SOFTMAX = ns.Network.dense(weights=[[[1.0]]], biases=[[0]], activations=["softma
         (lambda: continuity.smoothness([[1.0]], [1.0, 2.0]), "bias"),
         (lambda: continuity.smoothness([[1.0]], method="exact"), "method"),
         (lambda: continuity.sample(x, 0), "n"),
+        (lambda: continuity.sample(x, 10**30), "n: expected a whole number from 1 to 1000000000"),
         (lambda: continuity.sample(lambda t: t[:1].repeat(2), 3), "function"),
         (lambda: continuity.sample(lambda t: t * np.inf, 3), "function"),
         (lambda: continuity.discretise(WEIGHTS, BIASES, [1, 1], ["tanh"]), "weight_functions"),

@@ -410,3 +410,30 @@ def test_laws_are_asked_at_numbers(value):
         with pytest.raises(InputError, match=f"{name}: expected numbers"):
             ask(value)
     assert law.cdf(np.inf) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "loss"), [("second-order", None), ("first-order", "squared_error")]
+)
+def test_one_input_has_no_variance_within_a_chip(method, loss):
+    rng = np.random.default_rng(0)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(4, 3)), rng.normal(size=(2, 4))],
+        biases=[np.zeros(4), np.zeros(2)],
+        activations=["tanh", "identity"],
+    )
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[ns.StuckAtZero("neuron", probability=0.3, layers=[0])],
+        inputs=rng.normal(size=(1, 3)),
+        targets=[[0.0, 0.0]],
+        trials=1,
+        seed=0,
+    )
+    prediction = ns.predict(campaign, method, loss=loss)
+    np.testing.assert_allclose(prediction.within_chip_variance, 0, atol=1e-14)
+    np.testing.assert_allclose(
+        prediction.between_chip_variance, prediction.input_mean_variance, rtol=1e-12
+    )
+    # What pairs add is in the variance at the input.
+    assert (prediction.variance.mean(axis=0) > prediction.input_mean_variance).all()

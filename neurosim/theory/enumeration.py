@@ -228,14 +228,17 @@ class Enumeration:
         whole = np.zeros(setting.n_outputs)
         memory: Array = np.zeros(1)
         lasting: Array = np.zeros(1)
+        each = np.zeros(setting.n_outputs)
         for x in range(setting.n_inputs):
             c = self.coefficients(x)
             c[0] = 0
+            each += (c**2).sum(axis=0)
             whole += (c * (c + 2 * memory)).sum(axis=0)
             memory = base * (memory + c)
             lasting = lasting + np.where(base == 1, c, 0)
         n = setting.n_inputs**2
-        return InputMean(variance=whole / n, between=(lasting**2).sum(axis=0) / n)
+        between = (lasting**2).sum(axis=0) / n
+        return InputMean(variance=whole / n, between=between, each=each / setting.n_inputs)
 
     def kurtosis(self) -> Array:
         """Fourth standardised central moment, (n_inputs, n_outputs); 1 where nothing varies."""

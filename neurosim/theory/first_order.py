@@ -93,9 +93,10 @@ class LinearEffects(ProductEffects):
         p = self.passes(rows)
         return {
             (kind, n): (
-                Term(coefficient=-p.c[n], feature=p.a[n])
+                # The sign goes to the smaller array.
+                Term(coefficient=p.c[n], feature=-p.a[n])
                 if kind == "neuron"
-                else Term(coefficient=-p.b[n], feature=p.y[n - 1], power=1, drive=p.drive[n]),
+                else Term(coefficient=p.b[n], feature=-p.y[n - 1], power=1, drive=-p.drive[n]),
             )
             for kind, n in self.setting.probabilities
         }

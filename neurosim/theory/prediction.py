@@ -80,7 +80,10 @@ class _Surrogate:
         return p * (1 - p) * self.effects.site_sums(block, 2) / self.setting.n_inputs
 
     def input_mean(self) -> InputMean:
-        return input_mean(self.effects)
+        variance = self.variance
+        if self.pairs is not None:
+            variance = variance - np.diagonal(self.pairs, axis1=1, axis2=2)
+        return input_mean(self.effects, variance.mean(axis=0))
 
     def kurtosis(self) -> Array | None:
         return kurtosis(self.effects, self.variance)
@@ -134,7 +137,7 @@ class Prediction:
     for permanent faults, none for transient and intermittent ones, whose bursts merely last);
     `within_chip_variance`, the expectation over trials of the variance over inputs. The first and
     the last add up to the variance of the error pooled over trials and inputs. For "second-order"
-    and the corrected loss the first two are those of the part that is linear in the faults.
+    and the corrected loss all three leave out what pairs of faults add to the variance.
     """
 
     campaign: Campaign
@@ -229,9 +232,9 @@ class Prediction:
     @property
     def within_chip_variance(self) -> Array:
         """Expectation over trials of the population variance of the error over inputs."""
-        inner = self.variance.mean(axis=0) - self.input_mean_variance
         # Rounding alone makes the first part negative: a mean varies less than its terms.
-        return np.asarray(np.maximum(inner, 0) + self.mean.var(axis=0))
+        inner = np.maximum(self._input_mean.each - self._input_mean.variance, 0)
+        return np.asarray(inner + self.mean.var(axis=0))
 
     def __str__(self) -> str:
         what = self.loss or (f"layer {self.layer}" if self.layer is not None else "")

@@ -18,14 +18,17 @@ class InputMean:
     Parameters
     ----------
     variance, between : ndarray, shape (n_outputs,)
+    each : ndarray, shape (n_outputs,)
+        Variance of the same error at one input, mean over inputs.
     """
 
     variance: Array
     between: Array
+    each: Array
 
 
-def input_mean(effects: Effects) -> InputMean:
-    """Variance of the mean over presentations of sum_s e_s(x_t) xi_s(t).
+def input_mean(effects: Effects, each: Array) -> InputMean:
+    """Variance of the mean over presentations of sum_s e_s(x_t) xi_s(t), and the mean of each.
 
     N^-2 sum_{t,t'} sum_s Cov(xi_s(t), xi_s(t')) e_s(x_t) e_s(x_t'), with the covariances of
     `lag_terms`; the terms of lag base 1 are what stays fixed during a trial: between chips.
@@ -38,7 +41,7 @@ def input_mean(effects: Effects) -> InputMean:
             variance += part
             if base == 1:
                 between += part
-    return InputMean(variance=variance, between=between)
+    return InputMean(variance=variance, between=between, each=each)
 
 
 def _lagged(effects: Effects, block: Block, base: float) -> Array:

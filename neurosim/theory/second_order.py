@@ -157,8 +157,8 @@ class QuadraticEffects(ProductEffects):
             found[kind, n] = (
                 linear[kind, n],
                 (
-                    Term(coefficient=-change, feature=feature, power=power),
-                    Term(coefficient=-before, feature=moved, power=power),
+                    Term(coefficient=change, feature=-feature, power=power),
+                    Term(coefficient=before, feature=-moved, power=power),
                 ),
                 (Term(coefficient=bend, feature=feature**2, power=2 * power),),
             )

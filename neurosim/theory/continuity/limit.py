@@ -24,6 +24,10 @@ __all__ = ["DerivativeDecay", "derivative_decay", "derivatives", "discretise", "
 Function: TypeAlias = Callable[..., npt.ArrayLike]
 
 
+# More than any memory holds weights for.
+_MOST_NEURONS = 10**9
+
+
 def _grid(n: int) -> Array:
     return np.arange(1, n + 1) / n
 
@@ -66,7 +70,7 @@ def sample(function: Callable[[Array], npt.ArrayLike], n: int) -> Array:
     >>> sample(lambda t: 2 * t, 4)
     array([0.5, 1. , 1.5, 2. ])
     """
-    return _values("function", function, _grid(whole_number("n", n, 1))).copy()
+    return _values("function", function, _grid(whole_number("n", n, 1, _MOST_NEURONS))).copy()
 
 
 def discretise(
@@ -113,7 +117,7 @@ def discretise(
              "widths": widths, "activations": activations}  # fmt: skip
     for name, value in lists.items():
         sequence(name, value, "a list, one item a layer")
-    sizes = [whole_number("widths", n, 1) for n in widths]
+    sizes = [whole_number("widths", n, 1, _MOST_NEURONS) for n in widths]
     depth = len(weight_functions)
     if depth == 0 or not depth == len(bias_functions) == len(activations) == len(sizes) - 1:
         raise InputError(
