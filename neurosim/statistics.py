@@ -64,9 +64,13 @@ class Changes:
     def dense(self, first: int = 0, stop: int | None = None) -> Array:
         """Errors (n_trials, n_inputs, n_outputs) of trials first .. stop - 1, zeros included."""
         sets = self.sets[first:stop]
-        if len(self.values) == len(sets) * self.n_inputs and (sets == np.arange(len(sets))).all():
-            return self.values.reshape(len(sets), self.n_inputs, -1)  # every pair changed
-        errors = np.zeros((len(sets), self.n_inputs, self.values.shape[1]), self.values.dtype)
+        n, n_inputs, n_outputs = len(sets), self.n_inputs, self.values.shape[1]
+        in_order = n < len(self.offsets) and (sets == np.arange(n)).all()
+        if in_order and self.offsets[n] == n * n_inputs:  # the first n sets, all pairs of them
+            inputs = self.inputs[: n * n_inputs].reshape(n, n_inputs)
+            if (inputs == np.arange(n_inputs)).all():
+                return self.values[: n * n_inputs].reshape(n, n_inputs, n_outputs)
+        errors = np.zeros((n, n_inputs, n_outputs), self.values.dtype)
         spread(sets, self.offsets, self.inputs, self.values, errors)
         return errors
 

@@ -258,3 +258,27 @@ def test_medians_at_the_very_threshold_are_those_of_numpy(r):
         np.testing.assert_array_equal(
             result.median_exceedances_any[0, e], hit.any(axis=2).sum(axis=0)
         )
+
+
+@given(
+    n_inputs=st.integers(1, 3),
+    density=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_changes_give_back_any_range_of_trials(n_inputs, density, seed, data):
+    rng = np.random.default_rng(seed)
+    errors = rng.normal(size=(6, n_inputs, 2)).astype(np.float32)
+    errors[rng.random((6, n_inputs)) >= density] = 0
+    first = data.draw(st.integers(0, 6))
+    stop = data.draw(st.integers(first, 6))
+    found = Changes.of(errors).dense(first, stop)
+    assert found.shape == (stop - first, n_inputs, 2)
+    np.testing.assert_array_equal(found, errors[first:stop])
+
+
+def test_half_of_the_pairs_of_all_trials_are_not_all_pairs_of_half():
+    errors = np.zeros((4, 2, 1), np.float32)
+    errors[:, 1] = 1
+    np.testing.assert_array_equal(Changes.of(errors).dense(0, 2), errors[:2])
