@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosim.backends import SpikingBackend, backend_of
@@ -127,15 +128,7 @@ def raster(case: Case) -> Figure:
             axes.plot(
                 1e3 * times[kept], rows, "|", color=colour, markersize=3, label=label, zorder=2
             )
-        for number, (a, b) in enumerate(case.windows):
-            axes.axvspan(
-                1e3 * a,
-                1e3 * b,
-                color=ORANGE,
-                alpha=0.15,
-                linewidth=0,
-                label=None if number else "something is dead",
-            )
+        _shade(axes, case)
         axes.set_ylim(-1, len(shown))
         axes.set_ylabel(
             f"layer {layer}\n{len(shown)} of {width} neurons" if len(shown) < width
@@ -146,6 +139,19 @@ def raster(case: Case) -> Figure:
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _shade(axes: Axes, case: Case) -> None:
+    """Shade the windows in which something is dead."""
+    for number, (a, b) in enumerate(case.windows):
+        axes.axvspan(
+            1e3 * a,
+            1e3 * b,
+            color=ORANGE,
+            alpha=0.15,
+            linewidth=0,
+            label=None if number else "something is dead",
+        )
 
 
 def error_in_time(case: Case) -> Figure:
@@ -174,15 +180,7 @@ def error_in_time(case: Case) -> Figure:
         linewidth=1.4,
         label=f"neuron {strongest}, the largest error at the end",
     )
-    for number, (a, b) in enumerate(case.windows):
-        axes.axvspan(
-            1e3 * a,
-            1e3 * b,
-            color=ORANGE,
-            alpha=0.15,
-            linewidth=0,
-            label=None if number else "something is dead",
-        )
+    _shade(axes, case)
     axes.axhline(0, color=BLACK, linewidth=0.6)
     axes.set_xlabel("time within the presentation (ms)")
     axes.set_ylabel(f"error of layer {layer} that has built up")

@@ -23,6 +23,7 @@ from neurosim.kernels.single_fault import (
 )
 from neurosim.layers import Activation, Array
 from neurosim.theory.losses import log_softmax
+from neurosim.theory.passes import GoldenPass
 from neurosim.theory.setting import Block, Setting, is_linear
 
 __all__ = ["SingleEffects", "change_outputs"]
@@ -80,11 +81,8 @@ class SingleEffects:
         return tails[::-1]
 
     def _golden(self, rows: slice) -> tuple[list[Array], list[Array]]:
-        y, z = [self.setting.inputs[rows]], [np.empty(0)]
-        for layer in self.setting.layers:
-            z.append(layer.preactivation(y[-1]))
-            y.append(layer.activation(z[-1]))
-        return y, z
+        golden = GoldenPass(setting=self.setting, rows=rows)
+        return golden.y, golden.z
 
     def _carry(self, number: int, dy: Array, y: list[Array], z: list[Array], rows: slice) -> Array:
         """Changes dy (n_inputs, n_changes, n_l) of layer l carried to what is predicted."""
