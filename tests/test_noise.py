@@ -7,6 +7,7 @@ import pytest
 from exact import ExactLaw, PlainNetwork, fault_sets, loss_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import neurosim as ns
 from neurosim.errors import InputError
@@ -102,7 +103,8 @@ def test_small_noise_tends_to_the_first_order(seed, activations, softmax, outcom
         prediction.covariance[0] / small**2, law.covariance / small**2, rtol=2e-3, atol=3e-3
     )
     np.testing.assert_array_equal(prediction.variance, sum(prediction.variance_contributions))
-    np.testing.assert_array_equal(prediction.mean, sum(prediction.mean_contributions))
+    together = sum(prediction.mean_contributions)
+    np.testing.assert_allclose(prediction.mean, together, rtol=1e-9, atol=10 * small**2)
     np.testing.assert_allclose(prediction.variance[0], np.diag(prediction.covariance[0]))
 
 
@@ -173,3 +175,36 @@ def test_what_is_no_network_is_refused_and_what_leaves_the_range_of_a_float():
     network = ns.Network.dense(weights=[[[1.0, 2.0]]], biases=[[0]], activations=["identity"])
     with pytest.raises(InputError, match="network: expected weights and inputs for which"):
         predict_noise(network, [[1.0, 1.0]], WeightNoise(layer=1, standard_deviation=1e200))
+
+
+def test_noise_of_mean_zero_costs_a_fitted_network_its_curvature():
+    """The gradient of the loss is 0 there; AP9 would predict nothing."""
+    rng = np.random.default_rng(4)
+    network = network_of(rng, [3, 2], ["identity"])
+    x = rng.normal(size=(2, 3))
+    targets = network(x)
+    deviation = abs(rng.normal(size=(2, 3)))
+    mean = 0.1 * rng.normal(size=(2, 3))
+    for shift in (0 * mean, mean):
+        noise = WeightNoise(layer=1, mean=shift, standard_deviation=deviation)
+        prediction = predict_noise(network, x, noise, loss="squared_error", targets=targets)
+        for i in range(2):
+            law = two_point_law(
+                network, x[i], [(1, shift, deviation)], loss="squared_error", target=targets[i]
+            )
+            assert prediction.mean[i] == pytest.approx(law.mean, rel=1e-10)
+        assert np.abs(prediction.mean_paper).max() < 1e-12
+    # The variance is that of a normal error of the outputs: of many small noises.
+    wide = network_of(rng, [400, 1], ["identity"])
+    y = rng.normal(size=(1, 400))
+    noise = WeightNoise(layer=1, mean=0.01, standard_deviation=0.05)
+    found = predict_noise(wide, y, noise, loss="squared_error", targets=wide(y) + 0.3)
+    draws = (0.01 + 0.05 * rng.choice([-1, 1], (40_000, 400))) @ y[0]
+    losses = (draws - 0.3) ** 2 - 0.3**2
+    error = losses.std() * np.sqrt(stats.kurtosis(losses, fisher=False) / len(losses))
+    assert abs(found.mean[0, 0] - losses.mean()) < 4 * losses.std() / np.sqrt(len(losses))
+    # 4 standard errors of a variance: a false alarm in 16 000; the linear part is far outside.
+    tolerance = 4 * losses.std() * error
+    assert abs(found.variance[0, 0] - losses.var()) < tolerance
+    linear = (2 * 0.3) ** 2 * 0.05**2 * (y**2).sum()
+    assert abs(linear - losses.var()) > 3 * tolerance

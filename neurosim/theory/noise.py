@@ -21,6 +21,7 @@ from neurosim.network import Network
 from neurosim.theory.arguments import check_range, numbers, sequence, whole_number
 from neurosim.theory.passes import GoldenPass, faultless_setting
 from neurosim.theory.setting import Setting
+from neurosim.theory.site_losses import expanded_in, expansion, quadratic_mean
 
 __all__ = ["NoisePrediction", "WeightNoise", "predict_noise"]
 
@@ -113,6 +114,40 @@ class _Terms:
                     y, slope = golden.y[layer - 1], golden.derivatives[1][layer]
                     yield rows, k, slope, y @ mean.T, y**2 @ (deviation**2).T
 
+    def moments(self) -> tuple[Array, Array]:
+        """What each noise adds to mean and variance: each (n_noise, n_inputs, n_outputs)."""
+        shape = (len(self.noise), self.setting.n_inputs, self.setting.n_outputs)
+        means, variances = np.zeros(shape), np.zeros(shape)
+        for rows, k, slope, shift, power in self.each():
+            means[k, rows] = product_sums(slope, shift)[0]
+            variances[k, rows] = product_sums(slope, np.sqrt(power))[1]
+        return means, variances
+
+    def covariances(self) -> Array:
+        """What each noise adds to the covariances: (n_noise, n_inputs, n_outputs, n_outputs)."""
+        n = self.setting.n_outputs
+        total = np.zeros((len(self.noise), self.setting.n_inputs, n, n))
+        for rows, k, slope, _, power in self.each():
+            left = (slope * power).transpose(1, 0, 2)
+            total[k, rows] = left @ slope.transpose(1, 2, 0)
+        return total
+
+
+def _of_loss(setting: Setting, outputs: _Terms) -> tuple[Array, Array, Array, Array]:
+    """AP9's mean, the mean, and what each noise adds to mean and variance of a loss, (.., 1)."""
+    slope, curvature = expansion(setting)
+    means, spreads = outputs.moments()[0], outputs.covariances()
+    mean, covariance = means.sum(axis=0), spreads.sum(axis=0)
+    linear = np.einsum("xk,nxk->nx", slope, means)
+    steep = slope + np.einsum("xkl,xl->xk", curvature, mean)
+    added = linear + 0.5 * np.einsum("xkl,nxlk->nx", curvature, spreads)
+    variances = np.einsum("xk,nxkl,xl->nx", steep, spreads, steep)
+    variances += 0.5 * np.einsum(
+        "xkl,nxlm,xmj,xjk->nx", curvature, spreads, curvature, covariance, optimize=True
+    )
+    whole = linear.sum(axis=0) + quadratic_mean(curvature, mean, covariance)
+    return linear.sum(axis=0)[:, None], whole[:, None], added[..., None], variances[..., None]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoisePrediction:
@@ -128,7 +163,10 @@ class NoisePrediction:
     mean, variance : ndarray, shape (n_inputs, n_outputs)
         In the unit of the outputs (or of the loss) and its square; n_outputs is 1 for a loss.
     mean_contributions, variance_contributions : tuple of ndarray, each (n_inputs, n_outputs)
-        What each noise adds; they sum to the whole (AP7).
+        What each noise adds; they sum to the whole (AP7) but for the mean of a loss, to which the
+        means of two noises together add.
+    mean_paper : ndarray, shape (n_inputs, n_outputs), or None
+        Of a loss: by its gradient alone (AP9).
     exact : bool
         Whether the error is a linear function of the noise, by the structure of the network.
     """
@@ -140,18 +178,16 @@ class NoisePrediction:
     variance: Array
     mean_contributions: tuple[Array, ...]
     variance_contributions: tuple[Array, ...]
+    mean_paper: Array | None
     exact: bool
     _terms: _Terms = field(repr=False)
 
     @cached_property
     def covariance(self) -> Array:
         """Covariance of the outputs, (n_inputs, n_outputs, n_outputs); computed when asked for."""
-        n_inputs, n_outputs = self.mean.shape
-        total = np.zeros((n_inputs, n_outputs, n_outputs))
-        for rows, _, slope, _, power in self._terms.each():
-            left = (slope * power).transpose(1, 0, 2)
-            total[rows] += left @ slope.transpose(1, 2, 0)
-        return frozen(total, np.float64)
+        if self.loss is not None:
+            return frozen(self.variance[:, :, None], np.float64)
+        return frozen(self._terms.covariances().sum(axis=0), np.float64)
 
 
 def predict_noise(
@@ -177,8 +213,9 @@ def predict_noise(
     layer : int, optional
         Predict the error of the output of this layer (D4) instead of the network's.
     loss : "squared_error", "absolute_error" or "cross_entropy", optional
-        Predict the error of this loss (mean over outputs; needs targets) by its derivatives, as
-        AP9 does: noise of mean 0 then has mean 0, for the curvature of the loss is left out.
+        Predict the error of this loss (mean over outputs; needs targets): its gradient and its
+        curvature, without which noise of mean 0 would do nothing to its mean (AP9, `mean_paper`).
+        The variance is that of a normal error of the outputs, which many small noises make.
     targets : array_like, optional
         Class numbers (n_inputs,) or wanted outputs (n_inputs, n_outputs).
 
@@ -207,22 +244,27 @@ def predict_noise(
         if not isinstance(one, WeightNoise):
             raise InputError(f"noise: expected WeightNoise values, got {one!r}")
     setting = faultless_setting(network, inputs, layer, loss, targets)
-    terms = _Terms(setting=setting, noise=tuple((one.layer, *one.of(network)) for one in noise))
-    shape = (len(noise), setting.n_inputs, setting.n_outputs)
-    means, variances = np.zeros(shape), np.zeros(shape)
+    given = tuple((one.layer, *one.of(network)) for one in noise)
+    mean_paper = None
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
-        for rows, k, slope, shift, power in terms.each():
-            means[k, rows] = product_sums(slope, shift)[0]
-            variances[k, rows] = product_sums(slope, np.sqrt(power))[1]
-    check_range("the moments of the error", means, variances)
+        if loss is None:
+            terms = _Terms(setting=setting, noise=given)
+            means, variances = terms.moments()
+            mean = means.sum(axis=0)
+        else:
+            terms = _Terms(setting=expanded_in(setting), noise=given)
+            linear, mean, means, variances = _of_loss(setting, terms)
+            mean_paper = frozen(linear, np.float64)
+    check_range("the moments of the error", mean, means, variances)
     return NoisePrediction(
         noise=noise,
         layer=layer,
         loss=loss,
-        mean=frozen(means.sum(axis=0), np.float64),
+        mean=frozen(mean, np.float64),
         variance=frozen(variances.sum(axis=0), np.float64),
         mean_contributions=tuple(frozen(part, np.float64) for part in means),
         variance_contributions=tuple(frozen(part, np.float64) for part in variances),
-        exact=terms.linear,
+        mean_paper=mean_paper,
+        exact=loss is None and terms.linear,
         _terms=terms,
     )

@@ -231,7 +231,7 @@ class SiteSums:
             d[:, series] = exact_changes(golden, batch)
         return d
 
-    def _parts(self) -> Iterator[tuple[slice, Array, Array, Array, Array]]:
+    def parts(self) -> Iterator[tuple[slice, Array, Array, Array, Array]]:
         """(inputs, sites kept, probabilities, means of sites, deviations of states from them)."""
         states, setting = self.states, self.states.setting
         if not len(states):
@@ -258,7 +258,7 @@ class SiteSums:
         states, setting = self.states, self.states.setting
         mean, variance = np.zeros((2, setting.n_inputs, setting.n_outputs))
         site_mean, site_variance = np.zeros((2, states.n_sites, setting.n_outputs))
-        for rows, sites, p, m, deviation in self._parts():
+        for rows, sites, p, m, deviation in self.parts():
             starts = states.first[sites] - states.first[sites[0]]
             v = np.add.reduceat(p[:, None] * deviation**2, starts, axis=1)
             v += states.no_fault[sites, None] * m**2
@@ -273,7 +273,7 @@ class SiteSums:
         """Covariance of what is predicted, (n_inputs, n_outputs, n_outputs)."""
         setting = self.states.setting
         total = np.zeros((setting.n_inputs, setting.n_outputs, setting.n_outputs))
-        for rows, sites, p, m, deviation in self._parts():
+        for rows, sites, p, m, deviation in self.parts():
             total[rows] += _second(p, deviation, full=True)
             total[rows] += _second(self.states.no_fault[sites], m, full=True)
         return total

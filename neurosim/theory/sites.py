@@ -23,6 +23,7 @@ from neurosim.network import Network
 from neurosim.theory.arguments import check_range, sequence
 from neurosim.theory.passes import faultless_setting
 from neurosim.theory.site_changes import NEURON_VALUE, SYNAPSE_WEIGHT
+from neurosim.theory.site_losses import SiteLosses, expanded_in
 from neurosim.theory.site_moments import Enumeration, SiteSums, States
 
 __all__ = ["Effect", "Site", "SitePrediction", "predict_sites"]
@@ -231,9 +232,12 @@ class SitePrediction:
         The loss whose error this is.
     mean, variance : ndarray, shape (n_inputs, n_outputs)
         In the unit of the outputs (or of the loss) and its square; n_outputs is 1 for a loss.
+    mean_paper : ndarray, shape (n_inputs, n_outputs), or None
+        Of a loss by "first-order": by its gradient alone (AP9). None otherwise.
     site_means, site_variances : ndarray, shape (n_sites, n_outputs), or None
-        What each site adds to mean and variance, averaged over the inputs. None for
-        "enumeration", where sites do not add.
+        What each site adds to mean and variance, averaged over the inputs; for a loss by
+        "first-order" what it does by itself, to which pairs of sites add. None for "enumeration",
+        where sites do not add.
     exact : bool
         Whether the structure of the network makes the method exact for these sites.
     by_single_fault : tuple of str
@@ -247,11 +251,12 @@ class SitePrediction:
     loss: str | None
     mean: Array
     variance: Array
+    mean_paper: Array | None
     site_means: Array | None
     site_variances: Array | None
     exact: bool
     by_single_fault: tuple[str, ...]
-    _moments: SiteSums | Enumeration = field(repr=False)
+    _moments: SiteSums | SiteLosses | Enumeration = field(repr=False)
 
     @cached_property
     def covariance(self) -> Array:
@@ -317,8 +322,8 @@ def predict_sites(
         <dy_L/dW, w - W> for weights set to w, and the sum over the members of a group. Where a
         member lies on a path behind another (a core with blocks of two layers; a neuron together
         with synapses out of or into it) that sum would count it twice: such a state enters with
-        its exact change, and its site is named in `by_single_fault`. For a loss the derivatives
-        are those of the loss (AP9), blind to its curvature: on well-fitted inputs far too low.
+        its exact change, and its site is named in `by_single_fault`. For a loss these are
+        changes of the outputs, and the curvature of the loss is added; AP9 is `mean_paper`.
         "enumeration": every combination of states, exact: at most 2^20. The same value set by two
         sites counts once.
     layer : int, optional
@@ -361,15 +366,22 @@ def predict_sites(
         for _, effect in site.states:
             _check_places(effect, names[-1], network.widths)
     states = States.of(sites, names, setting)
-    moments: SiteSums | Enumeration
+    moments: SiteSums | SiteLosses | Enumeration
+    exact, series, mean_paper = True, np.empty(0, np.int64), None
     if method == "enumeration":
-        moments, exact, series = Enumeration(states=states), True, np.empty(0, np.int64)
-    else:
-        moments = SiteSums(states=states, by_derivatives=method == "first-order")
+        moments = Enumeration(states=states)
+    elif method == "single-fault":
+        moments = SiteSums(states=states, by_derivatives=False)
         exact = moments.exact
-        series = states.site[moments.in_series] if moments.by_derivatives else np.empty(0, np.int64)
+    else:
+        inner = states if loss is None else States.of(sites, names, expanded_in(setting))
+        sums = SiteSums(states=inner, by_derivatives=True)
+        moments = sums if loss is None else SiteLosses(setting=setting, outputs=sums)
+        exact, series = moments.exact, inner.site[sums.in_series]
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
         mean, variance, site_means, site_variances = moments.moments()
+        if isinstance(moments, SiteLosses):
+            mean_paper = frozen(moments.linear_mean, np.float64)
     check_range("the moments of the error", mean, variance)
     return SitePrediction(
         sites=sites,
@@ -378,6 +390,7 @@ def predict_sites(
         loss=loss,
         mean=frozen(mean, np.float64),
         variance=frozen(variance, np.float64),
+        mean_paper=mean_paper,
         site_means=None if site_means is None else frozen(site_means, np.float64),
         site_variances=None if site_variances is None else frozen(site_variances, np.float64),
         exact=exact,
