@@ -92,7 +92,7 @@ class Intermittent:
             )
 
     def __str__(self) -> str:
-        return f"intermittent, mean duration {self.mean_duration:g} presentations"
+        return f"intermittent, mean duration {self.mean_duration:g} presentations or ticks"
 
 
 Persistence: TypeAlias = Permanent | Transient | Intermittent

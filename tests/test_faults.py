@@ -140,6 +140,6 @@ def test_processes_read_aloud_well():
     )
     assert str(process) == (
         "stuck-at-0 synapses of layers 1, 2, p = 0.0001, "
-        "intermittent, mean duration 5 presentations"
+        "intermittent, mean duration 5 presentations or ticks"
     )
     assert "transient" in str(StuckAtZero("neuron", probability=0.1, persistence=Transient()))

@@ -14,6 +14,7 @@ from neurosim.backends import make_backend
 from neurosim.backends.spiking import brian_backend, compiled_backend
 from neurosim.errors import InputError, TraceError
 from neurosim.faults import FaultBatch, Sites
+from neurosim.report.rasters import _united
 from neurosim.sampling import PlainMonteCarlo, draw
 
 
@@ -563,3 +564,8 @@ def test_the_error_in_time_ends_at_the_error(campaign):
     expected = case.backend.errors(batch)[0, case.presentation]
     np.testing.assert_allclose(ends, expected, rtol=1e-5, atol=1e-7)
     assert all(0 <= a < b <= 0.04 for a, b in case.windows)
+
+
+def test_windows_in_which_something_is_dead_are_shaded_once():
+    spans = [(4, 6), (0, 2), (1, 3), (6, 7), (9, 10), (4, 5)]
+    assert _united(spans) == [(0, 3), (4, 7), (9, 10)]

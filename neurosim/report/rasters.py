@@ -77,7 +77,7 @@ def worst_case(campaign: Campaign) -> Case | None:
         backend=backend,
         trial=trial,
         presentation=x,
-        windows=sorted({(a * tick, b * tick) for a, b in spans}),
+        windows=[(a * tick, b * tick) for a, b in _united(spans)],
         golden=backend.rasters(),
         faulty=backend.rasters(FaultBatch.of(batch[trial], batch.sites)),
     )
@@ -92,6 +92,17 @@ def _spans(batch: FaultBatch, trial: int, x: int, ticks: int) -> list[tuple[int,
         stop = np.minimum(events.stop[here] - x * ticks, ticks)
         found += [(int(a), int(b)) for a, b in zip(start, stop, strict=True) if a < b]
     return found
+
+
+def _united(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same ticks in spans that neither overlap nor touch, in order."""
+    united: list[tuple[int, int]] = []
+    for a, b in sorted(spans):
+        if united and a <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], b))
+        else:
+            united.append((a, b))
+    return united
 
 
 def _spikes(case: Case, rasters: Rasters, layer: int) -> tuple[Array, Array, Array]:
