@@ -13,7 +13,7 @@ import numpy.typing as npt
 from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
+from neurosim.faults import FaultBatch, FaultSet, Intermittent, Permanent, StuckAtZero
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
@@ -27,8 +27,8 @@ SPIKING_BACKENDS = ("spiking", "spiking-compiled")
 BACKENDS = ("compiled", "reference", *SPIKING_BACKENDS)
 RECORDS = ("faults", "error", "hidden", "spikes")
 
-# A unit of work aims at this many error values and this many multiplications.
-# They are counted in presentations in which something fails: the others cost next to nothing.
+# A unit of work aims at this many error values or fault events, and this many multiplications.
+# Values are counted in presentations in which something fails: the others cost next to nothing.
 _CHUNK_VALUES, _CHUNK_WORK, _CHUNK_TRIALS = 2**22, 2**37, 2**17
 
 
@@ -267,10 +267,11 @@ class Campaign:
         if self.spiking is not None:
             # Spikes of every neuron are counted, in every step.
             kept, work = float(sum(widths)), work * self.spiking.n_steps
-        elif not {"hidden", "error"} & set(self.record):
+        elif "hidden" not in self.record:
             kept *= share
         by_memory, by_work = _CHUNK_VALUES / (n_inputs * kept), _CHUNK_WORK / work
-        wanted = max(1.0, min(by_memory, by_work, _CHUNK_TRIALS))
+        by_events = _CHUNK_VALUES / max(1.0, self._events)
+        wanted = max(1.0, min(by_memory, by_work, by_events, _CHUNK_TRIALS))
         return max(2 ** int(math.log2(wanted)), max(self.replicas, default=1))
 
     @property
@@ -280,17 +281,34 @@ class Campaign:
         Those in which something fails. Where single dead neurons repeat from trial to trial, so
         that an engine computes them once, those in which at least two things fail.
         """
-        sites, share = self.deployment.sites, 0.0
-        for process in self.faults:
-            offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-            layers = np.array(process.layers_in(sites.widths))
-            share += process.probability * float((offsets[layers + 1] - offsets[layers]).sum())
+        sites = self.deployment.sites
+        share = sum(process.probability * self._n_sites(process) for process in self.faults)
         share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
         permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
         few = sum(sites.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
         if permanent and few and all(process.site == "neuron" for process in self.faults):
             share = share**2
         return share
+
+    @property
+    def _events(self) -> float:
+        """At most the mean number of fault events that a trial's processes draw."""
+        windows, events = self.n_inputs * self.ticks, 0.0
+        drawn_at = self.plan.probabilities(self.faults)
+        for process, probability in zip(self.faults, drawn_at, strict=True):
+            each = 1.0  # a site that fails for good is one event
+            if isinstance(process.persistence, Intermittent):
+                each += windows / process.persistence.mean_duration
+            elif not isinstance(process.persistence, Permanent):
+                each = windows
+            events += probability * self._n_sites(process) * each
+        return events
+
+    def _n_sites(self, process: StuckAtZero) -> float:
+        sites = self.deployment.sites
+        offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+        layers = np.array(process.layers_in(sites.widths))
+        return float((offsets[layers + 1] - offsets[layers]).sum())
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).

@@ -11,6 +11,7 @@ from neurosim.backends import Backend, SpikingBackend, backend_of
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
+from neurosim.layers import Array
 from neurosim.statistics import Changes, Statistics, summarise
 from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
 
@@ -42,7 +43,8 @@ def compute_chunk(
     """
     first = k * campaign.chunk
     batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
-    hidden, errors, spiking_rows = None, None, {}
+    hidden: list[Array] | None = None
+    spiking_rows: Rows = {}
     if isinstance(backend, SpikingBackend):
         errors, hidden, rates = backend.errors_hidden_and_rates(batch)
         changes = Changes.of(errors)
@@ -55,10 +57,8 @@ def compute_chunk(
         changes = Changes.of(errors)
     else:
         changes = backend.changes(batch)
-        if "error" in campaign.record:
-            errors = changes.dense()
     statistics = summarise(campaign, backend.golden, changes, first)
-    return statistics, rows_of(campaign, batch, errors, hidden) | spiking_rows
+    return statistics, rows_of(campaign, batch, changes, hidden) | spiking_rows
 
 
 def run(

@@ -71,8 +71,17 @@ class Changes:
             if (inputs == np.arange(n_inputs)).all():
                 return self.values[: n * n_inputs].reshape(n, n_inputs, n_outputs)
         errors = np.zeros((n, n_inputs, n_outputs), self.values.dtype)
-        spread(sets, self.offsets, self.inputs, self.values, errors)
+        start, stops = self.pairs()
+        spread(start[first:stop], stops[first:stop], self.inputs, self.values, errors)
         return errors
+
+    def pairs(self) -> tuple[Array, Array]:
+        """Pairs start[t] .. stop[t] - 1 of each trial t: (start, stop), 0 and 0 without any."""
+        faulty = self.sets >= 0
+        return (
+            np.where(faulty, self.offsets[self.sets], 0),
+            np.where(faulty, self.offsets[self.sets + 1], 0),
+        )
 
     def repeats(self) -> Array:
         """How many trials have each fault set: (n_sets,)."""

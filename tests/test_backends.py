@@ -9,6 +9,7 @@ from hypothesis import given, settings
 import neurosim as ns
 from neurosim.backends import backend_of, make_backend
 from neurosim.errors import InputError
+from neurosim.kernels.many_dead import dead_outputs
 
 
 class TestReference(BackendContract):
@@ -253,3 +254,35 @@ def test_many_blocks_and_inputs_give_what_one_trial_alone_gives():
     for t in range(0, 200, 13):
         alone = backend.errors(type(batch).of(batch[t], batch.sites))[0]
         np.testing.assert_allclose(errors[t], alone, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("layers", [None, [0], [1], [0, 2]])
+@pytest.mark.parametrize(
+    "persistence", [ns.Permanent(), ns.Transient(), ns.Intermittent(mean_duration=5)]
+)
+def test_many_dead_neurons_go_through_blas_and_give_what_forcing_zeros_gives(
+    monkeypatch, layers, persistence
+):
+    rng = np.random.default_rng(3)
+    network, _ = deep((90, 80, 30, 5), ("sigmoid(4)", "relu", "identity"))
+    inputs = rng.normal(size=(40, 90)) * (rng.random((40, 90)) < 0.6)
+    inputs[:, :20] = 0
+    multiplied = []
+
+    def spy(pairs, layer, *rest):
+        units, taken = dead_outputs(pairs, layer, *rest)
+        multiplied.append((layer, len(units), taken.shape[1]))
+        return units, taken
+
+    monkeypatch.setattr("neurosim.backends.neuron_faults.dead_outputs", spy)
+    ours, reference = (
+        make_backend(name, network, inputs, "float64") for name in ("compiled", "reference")
+    )
+    for p in (0.02, 0.3, 0.7):
+        faults = [ns.StuckAtZero("neuron", probability=p, layers=layers, persistence=persistence)]
+        batch = batch_for(network, inputs, faults, n_trials=12)
+        np.testing.assert_allclose(ours.errors(batch), reference.errors(batch), rtol=0, atol=1e-12)
+    assert {layer for layer, _, _ in multiplied} == {0 if layers is None else min(layers)}
+    assert all(n >= 8 for _, n, _ in multiplied)
+    # Some trials with all inputs, some with those alone that lose more than one neuron.
+    assert max(m for _, _, m in multiplied) == 40

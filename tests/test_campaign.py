@@ -153,5 +153,26 @@ def test_units_of_work_grow_where_little_fails_and_depend_on_the_campaign_only(m
 
     assert at(1e-7) >= at(1e-3) >= at(0.1)
     assert at(1e-7) == at(1e-7, trials=3, seed=1)
-    assert at(1e-9, record=["error"]) < at(1e-9)
+    assert at(1e-9, record=["hidden"]) < at(1e-9) == at(1e-9, record=["error"])
     assert at(0) == at(1e-9)
+
+
+@pytest.mark.parametrize(
+    ("persistence", "chunk"),
+    [(ns.Permanent(), 8), (ns.Transient(), 4), (ns.Intermittent(mean_duration=2), 4)],
+)
+def test_units_of_work_hold_few_events_however_much_fails(persistence, chunk):
+    # Half of 10^6 synapses on 2 inputs: 2^22 events bound the unit of work, not its 2^22 errors.
+    network = ns.Network.dense(
+        weights=[np.ones((1000, 1000)), np.ones((1, 1000))],
+        biases=[np.zeros(1000), np.zeros(1)],
+        activations=["relu", "identity"],
+    )
+    campaign = make(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[ns.StuckAtZero("synapse", probability=0.5, persistence=persistence)],
+        inputs=np.ones((2, 1000)),
+    )
+    assert campaign.chunk == chunk
+    events = len(campaign.fault_batch(0, chunk).synapses.site)
+    assert 2**20 < events < 1.01 * 2**22

@@ -10,6 +10,7 @@ import numpy as np
 from neurosim.backends.prepared import PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.changes import cut_blocks
+from neurosim.kernels.many_dead import dead_outputs, order_by_product
 from neurosim.kernels.neurons import (
     change_rows,
     classify,
@@ -150,15 +151,31 @@ class NeuronFaults:
     ) -> None:
         """Write dz_L of the pairs in `several` into sums, and the rows of layer L - 1 into kept."""
         prepared = self._prepared
+        several, edges, groups = order_by_product(
+            several, *block.arguments, self._active, prepared.n_inputs
+        )
         rows = np.empty((0, prepared.network.widths[0]), prepared.dtype)
         for layer in range(1, self._depth):
             weight_t = prepared.weights_t[layer - 1]
-            products = np.empty((len(rows), weight_t.shape[1]), prepared.dtype)
+            for_blas = groups[groups[:, 0] == layer - 1, 1:]
+            n_products = int(for_blas[-1, 1]) if len(for_blas) else len(rows)
+            products = np.empty((n_products, weight_t.shape[1]), prepared.dtype)
             if len(rows):
-                np.matmul(rows, weight_t, out=products)
+                np.matmul(rows, weight_t, out=products[: len(rows)])
+            for first, stop in for_blas:
+                units, taken = dead_outputs(
+                    several[first:stop],
+                    layer - 1,
+                    inputs,
+                    *block.arguments,
+                    self._golden_t,
+                    self._active,
+                    self._site_offsets,
+                )
+                np.matmul(taken.T, weight_t[units], out=products[first:stop])
             about = (
                 layer,
-                len(products),
+                n_products,
                 several,
                 inputs,
                 *block.arguments,
@@ -166,13 +183,13 @@ class NeuronFaults:
                 self._site_offsets,
                 weight_t,
                 prepared.activations[layer - 1],
+                prepared.outputs[layer],
                 products,
             )
             if layer == self._depth - 1:
                 finish_rows(*about, prepared.weights[-1], kept, sums)
             else:
-                n_rows = int(np.searchsorted(several[:, 0], layer))
-                rows = np.empty((n_rows, weight_t.shape[1]), prepared.dtype)
+                rows = np.empty((int(edges[layer]), weight_t.shape[1]), prepared.dtype)
                 change_rows(*about, rows)
 
     def _make_table(self, groups: Array) -> None:

@@ -48,12 +48,23 @@ class SynapseFaults:
         widest = prepared.n_inputs * max(prepared.network.widths)
         self._block = max(1, _BLOCK_VALUES // widest)
         self._products = [y @ w.T for y, w in zip(prepared.outputs, prepared.weights, strict=False)]
+        # Inputs that are 0 in all presentations take no part in the products of dense trials.
+        self._live = [np.flatnonzero(prepared.active[0])]
+        self._live += [np.arange(n) for n in prepared.network.widths[1:-1]]
+        self._live_weights = [
+            np.ascontiguousarray(w[:, live])
+            for w, live in zip(prepared.weights, self._live, strict=True)
+        ]
+        self._columns = [np.full(n, -1, np.int32) for n in prepared.network.widths[:-1]]
+        for column, live in zip(self._columns, self._live, strict=True):
+            column[live] = np.arange(len(live))
+        self._n_weights = sum(w.size for w in prepared.weights)
 
     def errors(self, neurons: Events, synapses: Events) -> Array:
         """Errors (n_trials, n_inputs, n_outputs), before read-out."""
         depth = self._prepared.network.depth
         last = range(depth, depth + 1)
-        many = np.diff(synapses.offsets) * _DEAD_COST > self._prepared.weights[0].size
+        many = np.diff(synapses.offsets) * _DEAD_COST > self._n_weights
         (errors,) = self._zeros(len(neurons.offsets) - 1, last)
         for first, stop in self._blocks(neurons):
             if many[first:stop].all() and _all_last(
@@ -84,14 +95,22 @@ class SynapseFaults:
         dy[:, silent[0]] = -prepared.outputs[0][:, silent[0]]
         changed = bool(len(silent[0]))
         for number in range(1, prepared.network.depth + 1):
-            weight, golden = prepared.weights[number - 1], prepared.outputs[number - 1]
+            live, weight = self._live[number - 1], self._live_weights[number - 1]
+            golden = prepared.outputs[number - 1]
             part = np.empty_like(weight)
-            lost = dead_synapses[slice(*synapse_bounds[number : number + 2])]
-            split_weights(lost, synapse_offsets[number], weight, not changed, part)
+            split_weights(
+                dead_synapses[slice(*synapse_bounds[number : number + 2])],
+                synapse_offsets[number],
+                golden.shape[1],
+                self._columns[number - 1],
+                weight,
+                not changed,
+                part,
+            )
             if changed:
-                dz = (golden + dy) @ part.T - self._products[number - 1]
+                dz = (golden + dy)[:, live] @ part.T - self._products[number - 1]
             else:
-                dz = golden @ -part.T
+                dz = -golden[:, live] @ part.T
             dy = np.empty_like(dz)
             change_rows_of_all(
                 *prepared.activations[number - 1],

@@ -126,12 +126,13 @@ def nonzero_rows(errors):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def spread(sets, offsets, inputs, values, errors):
-    """Write the errors (n_trials, n_inputs, n_outputs), zeros on entry, from changed pairs."""
+def spread(start, stop, inputs, values, errors):
+    """Write the errors (n_trials, n_inputs, n_outputs), zeros on entry, from changed pairs.
+
+    Those of trial t are start[t] .. stop[t] - 1.
+    """
     n_outputs = values.shape[1]
-    for t in range(len(sets)):
-        if sets[t] < 0:
-            continue
-        for i in range(offsets[sets[t]], offsets[sets[t] + 1]):
+    for t in range(len(start)):
+        for i in range(start[t], stop[t]):
             for o in range(n_outputs):
                 errors[t, inputs[i], o] = values[i, o]

@@ -114,9 +114,14 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
         if begin == end:
             continue
         count[:] = 0
+        least = 0
         for layer in range(depth - 1):
             before[:] = count
             for e in range(bounds[t, layer], bounds[t, layer + 1]):
+                if e % 8 == 7:
+                    least = count.min()
+                if least > 1:
+                    break  # a third dead neuron says nothing new
                 a, b = start[e], stop[e]
                 _note(golden_t[site[e], a:b], np.int64(e), before[a:b], count[a:b], first[a:b])
         late[:] = False
@@ -283,6 +288,11 @@ def fill_pairs(
     pairs = np.empty(n_inputs, np.int64)
     for t in range(len(bounds)):
         begin, end = bounds[t, depth - 1], bounds[t, depth]
+        some = False  # others are written by `finish_rows`
+        for i in range(offsets[t], offsets[t + 1]):
+            some |= single[i] != SEVERAL
+        if not some:
+            continue
         for e in range(begin, end):
             row = offsets[t]
             while inputs[row] < start[e]:
@@ -310,7 +320,7 @@ def fill_pairs(
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _change_row(
     r, layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, products, dz, units, values, row,
+    weight_t, activation, golden, products, dz, units, values, row,
 ):  # fmt: skip
     """The change of `layer` in one pair, into row; see `change_rows`."""
     t, x = several[r, 1], inputs[several[r, 2]]
@@ -335,7 +345,8 @@ def _change_row(
         change_row(kind, parameter, first[x], second[x], dz, row)
     for e in range(bounds[t, layer], bounds[t, layer + 1]):
         if start[e] <= x < stop[e]:
-            row[site[e] - site_offsets[layer]] = -golden_t[site[e], x]
+            unit = site[e] - site_offsets[layer]
+            row[unit] = -golden[x, unit]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -350,19 +361,19 @@ def _scratch(bounds, width, dtype):
 @njit(cache=True, nogil=True, error_model="numpy")
 def change_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, products, rows,
+    weight_t, activation, golden, products, rows,
 ):  # fmt: skip
     """Changes of the outputs of `layer`, one row a pair, for the first len(rows) of `several`.
 
-    The first n_products rows were rows in the layer before: products (n_products, n) holds their
-    W dy. In the others dead neurons of the layer before are the first to change anything; they
-    multiply the columns of W, weight_t (n_in, n).
+    products (n_products, n) holds W dy of the first n_products pairs. In the others dead neurons of
+    the layer before are the first to change anything; they multiply the columns of W, weight_t
+    (n_in, n). golden (n_inputs, n): outputs of the layer.
     """
     dz, units, values = _scratch(bounds, rows.shape[1], rows.dtype)
     for r in range(len(rows)):
         _change_row(
             r, layer, n_products, several, inputs, bounds, site, start, stop, golden_t,
-            site_offsets, weight_t, activation, products, dz, units, values, rows[r],
+            site_offsets, weight_t, activation, golden, products, dz, units, values, rows[r],
         )  # fmt: skip
 
 
@@ -400,7 +411,7 @@ def multiply_rows(n, rows, weight, sums):
 @njit(cache=True, nogil=True, error_model="numpy")
 def finish_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, products, weight_out, kept, sums,
+    weight_t, activation, golden, products, weight_out, kept, sums,
 ):  # fmt: skip
     """`change_rows` for layer L - 1 and its product with W_L, weight_out (n_out, n), into sums.
 
@@ -415,7 +426,8 @@ def finish_rows(
         for k in range(m):
             _change_row(
                 begin + k, layer, n_products, several, inputs, bounds, site, start, stop,
-                golden_t, site_offsets, weight_t, activation, products, dz, units, values, tile[k],
+                golden_t, site_offsets, weight_t, activation, golden, products, dz, units, values,
+                tile[k],
             )  # fmt: skip
             if len(kept):
                 kept[begin + k] = tile[k]

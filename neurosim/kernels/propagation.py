@@ -368,17 +368,26 @@ def _restore(i, pairs, before, n_inputs, changes, golden_t, faulty_t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def split_weights(site, low, weight, keep_dead, result):
-    """Write into result the weights at site - low, the rest 0; or without keep_dead the reverse."""
-    flat, source = result.ravel(), weight.ravel()
+def split_weights(site, low, n_in, column, weight, keep_dead, result):
+    """Write into result the weights of dead synapses, the rest 0; or without keep_dead the reverse.
+
+    site - low = out * n_in + unit, sorted. weight and result (n_out, n_columns) have the columns of
+    some units: column (n_in,) tells which, -1 for none.
+    """
     if keep_dead:
-        flat[:] = 0
-        for number in site:
-            flat[np.uint64(number - low)] = source[np.uint64(number - low)]
+        result[:] = 0
     else:
-        flat[:] = source
-        for number in site:
-            flat[np.uint64(number - low)] = 0
+        result[:] = weight
+    out, base = 0, low
+    for number in site:
+        while number >= base + n_in:
+            out += 1
+            base += n_in
+        k = column[np.uint64(number - base)]
+        if k >= 0:
+            result[np.uint64(out), np.uint64(k)] = (
+                weight[np.uint64(out), np.uint64(k)] if keep_dead else weight.dtype.type(0)
+            )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

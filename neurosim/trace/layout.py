@@ -18,8 +18,16 @@ from neurosim.environment import Environment
 from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.faults import Events, FaultBatch
 from neurosim.layers import Array
-from neurosim.statistics import Statistics
+from neurosim.statistics import Changes, Statistics
 from neurosim.trace import provenance
+from neurosim.trace.changed_rows import (
+    PackedRows,
+    append_packed,
+    joined_packed,
+    pack,
+    rows_in_use,
+    shifted,
+)
 from neurosim.trace.files import reading
 
 __all__ = [
@@ -44,13 +52,13 @@ __all__ = [
     "write_statistics",
 ]
 
-VERSION = 1
+VERSION = 2
 
 # The `format` attribute of the three kinds of files.
 TRACE, STATE, TRIALS = "neurosim trace", "neurosim trace state", "neurosim trace trials"
 
 # Values a trial at a time (or an event at a time), by the name of their dataset in group `trials`.
-Rows: TypeAlias = dict[str, Array]
+Rows: TypeAlias = dict[str, Array | PackedRows]
 
 _COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 _SMALL = 2**16  # bytes below which compression is not worth a chunked dataset
@@ -247,7 +255,7 @@ def read_state(file: h5py.File, path: Path) -> Statistics | None:
 
 
 def rows_of(
-    campaign: Campaign, batch: FaultBatch, errors: Array | None, hidden: list[Array] | None
+    campaign: Campaign, batch: FaultBatch, changes: Changes, hidden: list[Array] | None
 ) -> Rows:
     """Collect what a campaign records of each trial of a batch.
 
@@ -255,18 +263,19 @@ def rows_of(
     ----------
     campaign : Campaign
     batch : FaultBatch
-    errors : ndarray, (n_trials, n_inputs, n_outputs)
+    changes : Changes
+        The errors.
     hidden : list of ndarray, (n_trials, n_inputs, n_l), for layers 1..L-1
-        Each needed if the campaign records it.
+        Needed if the campaign records it.
     """
-    rows = {"fault_counts": batch.counts}
+    rows: Rows = {"fault_counts": batch.counts}
     if "faults" in campaign.record:
         rows |= _event_rows("neurons", batch.neurons, ("layer", "unit"), batch.sites.neurons)
         rows |= _event_rows(
             "synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses
         )
-    if errors is not None and "error" in campaign.record:
-        rows["errors"] = errors
+    if "error" in campaign.record:
+        rows |= pack(changes)
     if "hidden" in campaign.record:
         for number, values in enumerate(hidden or [], start=1):
             rows[f"hidden/{number}"] = values
@@ -281,7 +290,7 @@ def _event_rows(
 ) -> Rows:
     columns = dict(zip(names, locate(events.site), strict=True))
     columns |= {"start": events.start, "stop": events.stop}
-    rows = {f"{kind}/{name}": values.astype(np.int64) for name, values in columns.items()}
+    rows: Rows = {f"{kind}/{name}": values.astype(np.int64) for name, values in columns.items()}
     rows[f"{kind}/offsets"] = events.offsets.astype(np.int64)
     return rows
 
@@ -293,10 +302,12 @@ def row_bytes(rows: Rows) -> int:
 
 def joined_rows(parts: list[Rows]) -> Rows:
     """Rows of consecutive ranges of trials as one."""
-    return {name: _joined([part[name] for part in parts], name) for name in parts[0]}
+    names = [name for name in parts[0] if not name.startswith("errors/")]
+    joined: Rows = {name: _joined([part[name] for part in parts], name) for name in names}
+    return joined | joined_packed(parts) if "errors/values" in parts[0] else joined
 
 
-def _joined(arrays: list[Array], name: str) -> Array:
+def _joined(arrays: list[Any], name: str) -> Array:
     if not name.endswith("/offsets"):
         return np.concatenate(arrays)
     before = np.cumsum([0, *(array[-1] for array in arrays)])
@@ -334,8 +345,19 @@ def append_rows(
     check : callable
         Called between blocks.
     """
-    for name in _row_names(source):
-        values = source[name]
+    names = list(_row_names(source))
+    if "errors/values" in names:
+        _append_errors(group, source, n_trials, check)
+    for name in names:
+        values: Any = source[name]
+        if name.startswith("errors/"):
+            continue
+        if name == "errors":  # of version 1: zeros included
+            step = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
+            for first in range(0, n_trials, step):
+                last = min(first + step, n_trials)
+                _append_errors(group, pack(Changes.of(values[first:last])), last - first, check)
+            continue
         if name.endswith("/offsets"):
             target = _extensible(group, name, values)
             if len(target) == 0:
@@ -346,8 +368,24 @@ def append_rows(
             kind, _, column = name.partition("/")
             stop = n_trials
             if column and f"{kind}/offsets" in source:
-                stop = int(source[f"{kind}/offsets"][n_trials])
+                offsets: Any = source[f"{kind}/offsets"]
+                stop = int(offsets[n_trials])
             _append(_extensible(group, name, values), values, 0, stop, 0, check)
+
+
+def _append_errors(
+    group: h5py.Group, source: Any, n_trials: int, check: Callable[[], None]
+) -> None:
+    """Append recorded errors, packed as they are; see `changed_rows`."""
+    before = len(group["errors/values"]) if "errors/values" in group else 0
+    stop = source["errors/stop"][:n_trials]
+    for name in ("errors/start", "errors/stop"):
+        numbers = shifted(source[name][:n_trials], stop, before)
+        _append(_extensible(group, name, numbers), numbers, 0, n_trials, 0, check)
+    for name in ("errors/inputs", "errors/values"):
+        values = source[name]
+        chunk = values.chunk if isinstance(values, PackedRows) else values.chunks[0]
+        append_packed(group, name, values, rows_in_use(stop, chunk), check)
 
 
 def _row_names(source: h5py.Group | Rows) -> Iterator[str]:

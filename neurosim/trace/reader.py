@@ -19,6 +19,7 @@ from neurosim.faults import NEURON_EVENT, SYNAPSE_EVENT, FaultSet
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
 from neurosim.trace import provenance
+from neurosim.trace.changed_rows import ChangedErrors
 from neurosim.trace.files import open_hdf5, reading, writing
 from neurosim.trace.layout import TRACE, read_header, read_statistics
 from neurosim.trace.writer import checkpointed, segments_folder
@@ -40,7 +41,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     else that NumPy arrays can do read all of it first.
     """
 
-    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+    def __init__(self, dataset: h5py.Dataset | ChangedErrors, path: Path) -> None:
         self._dataset, self._path = dataset, path
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -375,7 +376,10 @@ class Trace:
         TraceError
             If they were not recorded.
         """
-        return LazyArray(self._recorded("trials/errors", "errors", "error"), self.path)
+        recorded = self._recorded("trials/errors", "errors", "error")
+        if isinstance(recorded, h5py.Group):  # version 1 kept a dataset of all errors
+            recorded = ChangedErrors(recorded, len(self.golden))
+        return LazyArray(recorded, self.path)
 
     def hidden_errors(self, layer: int) -> LazyArray:
         """Errors of hidden layer l = 1..L-1 in each trial, (n_trials, n_inputs, n_l).

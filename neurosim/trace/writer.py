@@ -232,7 +232,15 @@ class TraceWriter:
         TraceError
             If that fails; the checkpoints stay.
         """
-        self.write_checkpoint()
+        try:
+            self._write_trace()
+        except TraceError:
+            with suppress(TraceError):
+                self.write_checkpoint()
+            raise
+        self._tidy(keep=set())
+
+    def _write_trace(self) -> None:
         state, total = self._state, self._state
         if self._tail is not None:
             total = self._tail[0] if state is None else state.merge(self._tail[0])
@@ -252,9 +260,10 @@ class TraceWriter:
                 with open_hdf5(segment) as source:
                     header = read_header(source, segment, TRIALS)
                     copy_rows(trials, source, segment, header.stop - header.first, check)
-            if self._tail is not None:
-                append_rows(trials, self._tail[1], len(self._tail[1]["fault_counts"]), check)
-        self._tidy(keep=set())
+            # Units of work since the last checkpoint go where they belong at once.
+            last = [*self._pending, *(() if self._tail is None else (self._tail[1],))]
+            if last:
+                append_rows(trials, joined_rows(last), total.stop - self._pending_first, check)
 
     def _write_state(self, file: h5py.File, state: Statistics) -> None:
         write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
