@@ -22,9 +22,11 @@ test-full: lint
 	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run --source=neurosim.kernels -m pytest -q \
 		tests/test_backends.py tests/test_statistics.py tests/test_faults.py \
 		tests/test_campaign.py tests/test_prediction.py
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run --append --source=neurosim.kernels -m pytest -q \
+		tests/test_spiking.py -k "TestCompiled or replayed or refractory or currents or deep_layers"
 	$(BIN)/coverage report --show-missing
 
-# Speed beside peers, on an idle machine: about 20 minutes. `make bench QUICK=--quick`: 3 minutes.
+# Speed beside peers, on an idle machine: about 12 minutes. `make bench QUICK=--quick`: 3 minutes.
 # scripts/bench/document.py then puts the results into docs.
 bench: .venv-bench/ready
 	$(BENCH_PYTHON)/networks.py

@@ -13,6 +13,7 @@ from machine import RESULTS
 PAGE = figures.ROOT / "docs" / "performance.md"
 FILES = (
     "machine.csv", "networks.csv", "peers.csv", "scaling.csv", "streaming.csv", "prediction.csv",
+    "spiking.csv",
 )  # fmt: skip
 RIVALS = ("torch batched", "numpy batched", "PyTorchFI")
 
@@ -167,7 +168,23 @@ def prediction():
     )  # fmt: skip
 
 
-TABLES = (machine, networks, peers, ratios, limit, dense, accuracy, streaming, prediction)
+def spiking():
+    """Each simulator beside the fastest of the kernel."""
+    rows = figures.rows_of("spiking.csv")
+    ours = min(float(r["ms_per_replica"]) for r in rows if r["contender"].startswith("kernel"))
+    return markdown(
+        ("simulator", "ms a replica", "over the kernel", "same spike counts"),
+        [
+            (r["contender"], number(r["ms_per_replica"]),
+             number(float(r["ms_per_replica"]) / ours), r["same_counts"])
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+TABLES = (
+    machine, networks, peers, ratios, limit, dense, accuracy, streaming, prediction, spiking,
+)  # fmt: skip
 
 
 def fill(text):
