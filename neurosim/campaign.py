@@ -289,6 +289,8 @@ class Campaign:
         share = 0.0
         for process in self.faults:
             share += process.probability * count_sites(self.deployment, process)
+        if len(self.deployment.defective_synapses):
+            share = 1.0
         share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
         permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
         few = sum(self.network.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
@@ -311,7 +313,8 @@ class Campaign:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         windows = self.n_inputs * self.ticks
         about = (self.deployment.sites, windows, self.seed, first, stop)
-        return draw(self.faults, self.plan, *about, self._groups)
+        known = self.deployment.defective_synapses
+        return draw(self.faults, self.plan, *about, self._groups, known)
 
     @cached_property
     def _groups(self) -> tuple[SiteGroups | None, ...]:
@@ -357,6 +360,9 @@ class Campaign:
         }
         if self.spiking is not None:
             parts["spiking"] = repr(self.spiking)
+        if self.deployment.defects is not None:
+            places = [a.tobytes() for pair in self.deployment.places for a in pair]
+            parts["defects"] = _sha(repr(self.deployment.defects.defects).encode(), *places)
         for number, process in enumerate(self.faults, start=1):
             parts[f"fault process {number}"] = repr(process)
         return parts

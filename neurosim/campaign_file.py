@@ -14,6 +14,7 @@ import numpy as np
 
 from neurosim.campaign import Campaign
 from neurosim.chip import Chip
+from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
 from neurosim.errors import FormatError, InputError
 from neurosim.faults import StuckAtZero, persistence_of
@@ -43,6 +44,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     trials: int
     seed: int
     targets: str | None = None
+    defects: str | None = None
     loss: str | None = None
     backend: str = "compiled"
     dtype: str = "float32"
@@ -82,7 +84,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
             raise FormatError(f"{path}: expected a readable campaign file, got {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise FormatError(f"{path}: expected TOML, got an error: {error}") from error
-        for key in ("network", "chip", "inputs", "targets"):
+        for key in ("network", "chip", "inputs", "targets", "defects"):
             value = entries.get(key)
             beside = path.parent / value if isinstance(value, str) else None
             # A chip may be a path or the name of a profile.
@@ -102,8 +104,9 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
         raise InputError(f"{source}: {error}") from error
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
+    defects = None if checked.defects is None else DefectMap.read(checked.defects)
     return Campaign(
-        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip)),
+        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip), defects),
         faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,

@@ -243,7 +243,8 @@ class StuckAtZero:
                 else f"layers {', '.join(map(str, self.layers))}"
             )
         )
-        return f"stuck-at-0 {_SITES[self.site][0]} of {where}, p = {self.probability:g}, {self.persistence}"
+        plural = _SITES[self.site][0]
+        return f"stuck-at-0 {plural} of {where}, p = {self.probability:g}, {self.persistence}"
 
 
 @dataclass(frozen=True)

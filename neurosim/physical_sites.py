@@ -138,8 +138,9 @@ def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> Sit
             found.append((block.layer, f"core {block.core}", neurons, synapses))
         elif site == "link":
             for source in deployment.blocks:
-                first, last = max(source.out_start, block.in_start), min(
-                    source.out_stop, block.in_stop
+                first, last = (
+                    max(source.out_start, block.in_start),
+                    min(source.out_stop, block.in_stop),
                 )
                 if source.layer == block.layer - 1 and source.in_start == 0 and first < last:
                     sent = numbers[:, first - block.in_start : last - block.in_start]

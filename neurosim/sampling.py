@@ -79,10 +79,12 @@ def draw(
     first: int,
     stop: int,
     groups: Sequence[SiteGroups | None] = (),
+    defects: Array | None = None,
 ) -> FaultBatch:
     """Draw the fault sets of trials first .. stop - 1.
 
     groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
+    defects: numbers of synapses that are dead in every trial.
     """
     found: dict[str, list[_Drawn]] = {"neuron": [], "synapse": []}
     counts = np.zeros((stop - first, len(processes)), np.int64)
@@ -101,6 +103,8 @@ def draw(
         else:
             found["neuron"].append(_lowered(events, group.neuron_offsets, group.neurons))
             found["synapse"].append(_lowered(events, group.synapse_offsets, group.synapses))
+    if defects is not None and len(defects):
+        found["synapse"].append(_always(defects, stop - first, n_presentations))
     return FaultBatch(
         sites=sites,
         n_presentations=n_presentations,
@@ -194,6 +198,17 @@ def _placed(events: _Drawn, process: StuckAtZero, sites: Sites) -> _Drawn:
     else:
         site = local + shift[np.searchsorted(before, local, side="right") - 1]
     return _Drawn(events.offsets, site, events.start, events.stop)
+
+
+def _always(synapses: Array, n_trials: int, n_presentations: int) -> _Drawn:
+    """Synapses that are dead in every trial from its beginning to its end."""
+    n = n_trials * len(synapses)
+    return _Drawn(
+        np.arange(n_trials + 1) * len(synapses),
+        np.tile(synapses, n_trials),
+        np.zeros(n, np.int32),
+        np.full(n, n_presentations, np.int32),
+    )
 
 
 def _lowered(events: _Drawn, offsets: Array, members: Array) -> _Drawn:

@@ -98,6 +98,41 @@ class _Surrogate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Shifted:
+    """A model of what faults do beside known defects, which shift the error by a constant.
+
+    shift: (n_inputs, n_outputs).
+    """
+
+    model: Model
+    shift: Array
+
+    @property
+    def setting(self) -> Setting:
+        return self.model.setting
+
+    def covariance(self) -> Array:
+        return self.model.covariance()
+
+    def site_variances(self, block: Block) -> Array:
+        return self.model.site_variances(block)
+
+    def input_mean(self) -> InputMean:
+        return self.model.input_mean()
+
+    def kurtosis(self) -> Array | None:
+        return self.model.kurtosis()
+
+    def law(self, input: int, output: int) -> SurrogateLaw:
+        law, by = self.model.law(input, output), float(self.shift[input, output])
+        if by == 0:
+            return law
+        at = law.grid == -by
+        zero = float(law.mass[at].sum())
+        return replace(law, grid=law.grid + by, mean=law.mean + by, mass_at_zero=zero)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
     """Predicted moments of the error (faulty - golden, after the read-out).
 
@@ -355,6 +390,7 @@ def predict(
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
         parts = _parts_of(setting, method, campaign.seed)
         check_range("the moments of the error", parts.mean**2 + parts.variance)
+    parts = _with_defects(parts, campaign, layer)
     zero = np.zeros((setting.n_inputs, setting.n_outputs))
     return Prediction(
         campaign=campaign,
@@ -376,6 +412,26 @@ def predict(
         exact=parts.exact,
         overlaps=setting.overlaps,
         model=parts.model,
+    )
+
+
+def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Parts:
+    """Add what the known defects of the chip do in every trial."""
+    deployment = campaign.deployment
+    if not len(deployment.defective_synapses):
+        return parts
+    setting = parts.model.setting
+    values = []
+    for network in (deployment.defective_network, deployment.network):
+        y = network.activations(setting.inputs)[setting.depth]
+        values.append(setting.head.value(y, setting.targets))
+    shift = values[0] - values[1]
+    return replace(
+        parts,
+        mean=parts.mean + shift,
+        mean_terms={**parts.mean_terms, "known defects": shift},
+        mean_paper=None if parts.mean_paper is None else parts.mean_paper + shift,
+        model=_Shifted(model=parts.model, shift=shift),
     )
 
 

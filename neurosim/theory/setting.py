@@ -159,7 +159,8 @@ class Setting:
         # By kind, layer after layer: the order of what users see.
         blocks = {block: processes[block] for block in sorted(processes)}
         return Setting(
-            layers=network.layers[:layer],
+            # What a known defect does is no matter of chance: faults come on top of it.
+            layers=campaign.deployment.defective_network.layers[:layer],
             inputs=campaign.inputs,
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
@@ -229,20 +230,20 @@ class Setting:
     def overlaps(self) -> tuple[str, ...]:
         """Pairs of kinds of sites where one fault hides the other, one line each."""
         found = []
-        for kind, number in self.groups:
+        for group, number in self.groups:
             for other, layer in self.probabilities:
                 near = layer in (number, number - 1) if other == "neuron" else layer == number
-                if near and other != kind and (other not in PHYSICAL or kind < other):
+                if near and other != group and (other not in PHYSICAL or group < other):
                     found.append(
-                        f"{kind}s and {other}s of layer {layer}: a dead {kind} hides faults of "
+                        f"{group}s and {other}s of layer {layer}: a dead {group} hides faults of "
                         f"{other}s that it holds or feeds"
                     )
         for kind, number in self.probabilities:
             if kind == "neuron":
-                for other, how in ((number, "into"), (number + 1, "out of")):
-                    if ("synapse", other) in self.probabilities:
+                for below, how in ((number, "into"), (number + 1, "out of")):
+                    if ("synapse", below) in self.probabilities:
                         found.append(
-                            f"neurons of layer {number} and synapses of layer {other}: "
+                            f"neurons of layer {number} and synapses of layer {below}: "
                             f"a dead neuron hides the faults of the synapses {how} it"
                         )
         return tuple(found)
