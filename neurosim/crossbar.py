@@ -1,13 +1,13 @@
 """The devices that hold the weights: conductances, their errors, and the converters around them.
 
-A weight w of a layer is w = scale * d / span, where scale is the largest |weight| of the layer. d is
-a signed number of levels, spread over slices and over a plus and a minus device:
+A weight w of a layer is w = scale * d / span, where scale is the largest |weight| of its layer. d
+is a signed number of levels, spread over slices and over a plus and a minus device:
 
     d = sum over slices k of radix^k * (plus_k - minus_k),   a level = (levels - 1) (G - g_off) / R
 
 with R = g_on - g_off. Where levels are unlimited a level is (G - g_off) / R. In an offset mapping
-the minus device is the one of the offset column, shared by all weights of a row of a core. docs/crossbar.md
-has the formulas one by one.
+the minus device is the one of the offset column, shared by all weights of a row of a core.
+docs/crossbar.md has the formulas one by one.
 """
 
 from collections.abc import Sequence
@@ -255,7 +255,7 @@ class CrossbarDevice:
 
     @property
     def steps(self) -> int:
-        """Levels between off and on: the largest digit of a device; 1 where levels are unlimited."""
+        """The largest digit of a device: levels between off and on; 1 where they are unlimited."""
         return 1 if self.levels is None else self.levels - 1
 
     @property
@@ -564,8 +564,8 @@ class CrossbarDevice:
         """
         if self.mapping != "digital" or self.bits is None:
             raise InputError(
-                f'mapping: expected "digital" for bits that flip, got "{self.mapping}"; its devices '
-                "get stuck"
+                f'mapping: expected "digital" for bits that flip, got "{self.mapping}"; its '
+                "devices get stuck"
             )
         if not 0 <= bit < self.bits:
             raise InputError(f"bit: expected 0 to {self.bits - 1}, got {bit}")
