@@ -16,6 +16,7 @@ from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
+from neurosim.physical_sites import SiteGroups, count_sites, groups_of
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
 
@@ -155,6 +156,11 @@ class Campaign:
             if not isinstance(process, StuckAtZero):
                 raise InputError(f"faults: expected StuckAtZero(...) values, got {process!r}")
             process.layers_in(self.network.widths)
+            if count_sites(self.deployment, process) == 0:
+                raise InputError(
+                    f"faults: expected {process.site}s on this deployment, got none to fail; "
+                    "links are between the cores of neighbouring layers"
+                )
         if not faults:
             raise InputError(
                 f"faults: expected at least one fault process, got none, and chip {chip.name} "
@@ -280,14 +286,12 @@ class Campaign:
         Those in which something fails. Where single dead neurons repeat from trial to trial, so
         that an engine computes them once, those in which at least two things fail.
         """
-        sites, share = self.deployment.sites, 0.0
+        share = 0.0
         for process in self.faults:
-            offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-            layers = np.array(process.layers_in(sites.widths))
-            share += process.probability * float((offsets[layers + 1] - offsets[layers]).sum())
+            share += process.probability * count_sites(self.deployment, process)
         share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
         permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
-        few = sum(sites.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
+        few = sum(self.network.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
         if permanent and few and all(process.site == "neuron" for process in self.faults):
             share = share**2
         return share
@@ -306,7 +310,12 @@ class Campaign:
     def fault_batch(self, first: int, stop: int) -> FaultBatch:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         windows = self.n_inputs * self.ticks
-        return draw(self.faults, self.plan, self.deployment.sites, windows, self.seed, first, stop)
+        about = (self.deployment.sites, windows, self.seed, first, stop)
+        return draw(self.faults, self.plan, *about, self._groups)
+
+    @cached_property
+    def _groups(self) -> tuple[SiteGroups | None, ...]:
+        return tuple(groups_of(self.deployment, process) for process in self.faults)
 
     def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
         """The same campaign with other fault probabilities, one a process."""

@@ -123,6 +123,14 @@ class Deployment:
         across, column = np.divmod(out, columns)
         return first + across * -(-n_in // rows) + down, row, column
 
+    def rows_of(self, block: Block) -> Array:
+        """Row of the core that carries each input of a block, (in_stop - in_start,)."""
+        return np.arange(block.in_stop - block.in_start)
+
+    def columns_of(self, block: Block) -> Array:
+        """Column of the core that drives each output of a block, (out_stop - out_start,)."""
+        return np.arange(block.out_stop - block.out_start)
+
     def core_weights(self, core: int) -> Array:
         """Weights as they lie on a core: (rows in use, columns in use).
 

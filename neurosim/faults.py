@@ -30,7 +30,17 @@ __all__ = [
     "persistence_of",
 ]
 
-SiteKind: TypeAlias = Literal["neuron", "synapse"]
+SiteKind: TypeAlias = Literal["neuron", "synapse", "row", "column", "core", "link"]
+
+# In words, and the first layer that has such sites.
+_SITES = {
+    "neuron": ("neurons", 0),
+    "synapse": ("synapses", 1),
+    "row": ("rows", 1),
+    "column": ("columns", 1),
+    "core": ("cores", 1),
+    "link": ("links", 2),
+}
 
 
 @dataclass(frozen=True)
@@ -127,18 +137,23 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class StuckAtZero:
-    """Independent stuck-at-0 faults: a neuron whose output is 0, a synapse whose weight is 0.
+    """Independent stuck-at-0 faults: hardware that carries nothing any more.
 
     Parameters
     ----------
-    site : "neuron" or "synapse"
-        The kind of hardware that fails.
+    site : "neuron", "synapse", "row", "column", "core" or "link"
+        The kind of hardware that fails. A neuron outputs 0; a synapse has weight 0; the input
+        driver of a crossbar row takes that row of weights with it, a column its partial sum; a
+        core all its weights and the neurons whose circuits sit on it; a link what one core sends
+        to another.
     probability : float
         Per site: per trial (permanent), per presentation (transient), at any presentation
         (intermittent, stationary). In [0, 1].
     layers : sequence of int, optional
         Which layers: 0 is the input, l = 1..L the output of the l-th weighted layer; the synapses
-        of layer l are W_l. By default every neuron of layers 0..L-1, every synapse of 1..L.
+        of layer l are W_l, and the rows, columns and cores of layer l hold them; the links of
+        layer l = 2..L lead to those cores. By default every neuron of layers 0..L-1, all else
+        of every layer that has it.
     persistence : Permanent, Transient or Intermittent
         How long a fault lasts.
 
@@ -159,8 +174,9 @@ class StuckAtZero:
     persistence: Persistence = field(default_factory=Permanent, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.site not in ("neuron", "synapse"):
-            raise InputError(f'site: expected "neuron" or "synapse", got {self.site!r}')
+        if self.site not in _SITES:
+            spelled = ", ".join(f'"{name}"' for name in _SITES)
+            raise InputError(f"site: expected one of {spelled}, got {self.site!r}")
         if not (_is_number(self.probability) and 0 <= self.probability <= 1):
             raise InputError(
                 f"probability: expected a number in [0, 1], got {self.probability!r}"
@@ -206,9 +222,9 @@ class StuckAtZero:
             If a layer does not exist there.
         """
         depth = len(widths) - 1
-        first, last = (0, depth) if self.site == "neuron" else (1, depth)
+        first, last = _SITES[self.site][1], depth
         if self.layers is None:
-            return tuple(range(0, depth)) if self.site == "neuron" else tuple(range(1, depth + 1))
+            return tuple(range(first, depth if self.site == "neuron" else depth + 1))
         wrong = [n for n in self.layers if not first <= n <= last]
         if wrong:
             raise InputError(
@@ -227,8 +243,7 @@ class StuckAtZero:
                 else f"layers {', '.join(map(str, self.layers))}"
             )
         )
-        plural = "neurons" if self.site == "neuron" else "synapses"
-        return f"stuck-at-0 {plural} of {where}, p = {self.probability:g}, {self.persistence}"
+        return f"stuck-at-0 {_SITES[self.site][0]} of {where}, p = {self.probability:g}, {self.persistence}"
 
 
 @dataclass(frozen=True)

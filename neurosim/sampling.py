@@ -13,6 +13,7 @@ from neurosim.errors import InputError
 from neurosim.faults import Events, FaultBatch, Intermittent, Permanent, Sites, StuckAtZero
 from neurosim.kernels.draws import draw_bursts, draw_cells, merge_windows
 from neurosim.layers import Array
+from neurosim.physical_sites import SiteGroups, members_of
 
 __all__ = ["STREAM_VERSION", "PlainMonteCarlo", "draw"]
 
@@ -77,17 +78,29 @@ def draw(
     seed: int,
     first: int,
     stop: int,
+    groups: Sequence[SiteGroups | None] = (),
 ) -> FaultBatch:
-    """Draw the fault sets of trials first .. stop - 1."""
+    """Draw the fault sets of trials first .. stop - 1.
+
+    groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
+    """
     found: dict[str, list[_Drawn]] = {"neuron": [], "synapse": []}
     counts = np.zeros((stop - first, len(processes)), np.int64)
     drawn_at = plan.probabilities(processes)
-    for number, (process, probability) in enumerate(zip(processes, drawn_at, strict=True)):
+    several = groups or (None,) * len(processes)
+    for number, (process, probability, group) in enumerate(
+        zip(processes, drawn_at, several, strict=True)
+    ):
+        n_sites = len(group) if group is not None else _sizes(process, sites).sum()
         events = _draw_process(
-            process, probability, sites, n_presentations, seed, number, first, stop
+            process, probability, int(n_sites), n_presentations, seed, number, first, stop
         )
-        found[process.site].append(events)
         counts[:, number] = events.counts(isinstance(process.persistence, Permanent))
+        if group is None:
+            found[process.site].append(_placed(events, process, sites))
+        else:
+            found["neuron"].append(_lowered(events, group.neuron_offsets, group.neurons))
+            found["synapse"].append(_lowered(events, group.synapse_offsets, group.synapses))
     return FaultBatch(
         sites=sites,
         n_presentations=n_presentations,
@@ -99,12 +112,16 @@ def draw(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The events of one process before overlaps with other processes are merged."""
+    """The events of one process before overlaps with other processes are merged.
+
+    ordered: whether the events of a trial are sorted by site and start.
+    """
 
     offsets: Array
     site: Array
     start: Array
     stop: Array
+    ordered: bool = True
 
     def counts(self, per_site: bool) -> Array:
         if per_site:
@@ -116,17 +133,15 @@ class _Drawn:
 def _draw_process(
     process: StuckAtZero,
     drawn_at: float,
-    sites: Sites,
+    n_sites: int,
     n_presentations: int,
     seed: int,
     number: int,
     first: int,
     stop: int,
 ) -> _Drawn:
-    layers = np.array(process.layers_in(sites.widths))
-    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-    sizes = offsets[layers + 1] - offsets[layers]
-    n_sites, n_trials, p = int(sizes.sum()), stop - first, process.probability
+    """Events of one process, its sites counted from 0."""
+    n_trials, p = stop - first, process.probability
     keep = p / drawn_at if drawn_at > 0 else 1.0
     key = np.uint64(seed)
     # At probability 1 a fault never ends, whatever its persistence.
@@ -157,11 +172,41 @@ def _draw_process(
         )
         local, start = cell // n_presentations, (cell % n_presentations).astype(np.int32)
         end = start + np.int32(1)
-    before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return _Drawn(at, local, start, end)
+
+
+def _sizes(process: StuckAtZero, sites: Sites) -> Array:
+    """Neurons or synapses of each layer that a process may hit."""
+    layers = np.array(process.layers_in(sites.widths))
+    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+    return offsets[layers + 1] - offsets[layers]
+
+
+def _placed(events: _Drawn, process: StuckAtZero, sites: Sites) -> _Drawn:
+    """Events of a process of neurons or synapses, with the numbers of those."""
+    layers = np.array(process.layers_in(sites.widths))
+    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+    before = np.concatenate([[0], np.cumsum(_sizes(process, sites))[:-1]])
     shift = offsets[layers] - before
+    local = events.site
     if (shift == shift[0]).all():
-        return _Drawn(at, local + shift[0], start, end)
-    return _Drawn(at, local + shift[np.searchsorted(before, local, side="right") - 1], start, end)
+        site = local + shift[0]
+    else:
+        site = local + shift[np.searchsorted(before, local, side="right") - 1]
+    return _Drawn(events.offsets, site, events.start, events.stop)
+
+
+def _lowered(events: _Drawn, offsets: Array, members: Array) -> _Drawn:
+    """Events of physical sites as events of all their members."""
+    which, site = members_of(offsets, members, events.site)
+    before = np.concatenate([[0], np.cumsum(np.diff(offsets)[events.site])])
+    return _Drawn(
+        before[events.offsets].astype(np.int64),
+        site,
+        events.start[which],
+        events.stop[which],
+        ordered=False,
+    )
 
 
 def _union(parts: list[_Drawn], n_trials: int) -> Events:
@@ -174,7 +219,7 @@ def _union(parts: list[_Drawn], n_trials: int) -> Events:
             start=nothing.astype(np.int32),
             stop=nothing.astype(np.int32),
         )
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0].ordered:
         one = parts[0]
         return Events(offsets=one.offsets, site=one.site, start=one.start, stop=one.stop)
     trial = np.concatenate([np.repeat(np.arange(n_trials), np.diff(p.offsets)) for p in parts])

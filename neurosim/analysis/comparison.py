@@ -31,6 +31,7 @@ from neurosim.analysis.intervals import (
 from neurosim.campaign import Campaign
 from neurosim.errors import CampaignMismatchError, InputError
 from neurosim.layers import Array
+from neurosim.physical_sites import is_physical
 from neurosim.statistics import Moments, Statistics
 from neurosim.theory import Assumptions, Prediction, check_assumptions, predict
 
@@ -395,7 +396,8 @@ def _judge_loss(
 ) -> Verdicts | None:
     campaign, method = prediction.campaign, prediction.method
     kinked = campaign.loss == "absolute_error" and method == "second-order"
-    if moments is None or prediction.layer is not None or kinked:
+    grouped = method == "first-order" and any(map(is_physical, campaign.faults))
+    if moments is None or prediction.layer is not None or kinked or grouped:
         return None
     loss = predict(campaign, method, loss=campaign.loss)
     factor = 0.0 if loss.exact else mean_tolerance

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Intermittent, Permanent, StuckAtZero, Transient
+from neurosim.faults import Intermittent, Permanent, Sites, StuckAtZero, Transient
 from neurosim.layers import Array
 from neurosim.theory.presentations import InputMean
 from neurosim.theory.setting import Block, Setting, merged_probability
@@ -135,11 +135,35 @@ class Enumeration:
     def _dead(self, block: Block, sets: Array) -> dict[int, Array]:
         """Unit -> in which of the sets it is dead, for the units of a block that may fail."""
         dead: dict[int, Array] = {}
-        for b, bit in enumerate(self.bits):
-            if bit.block == block:
+        for b, members in enumerate(self._members):
+            units = members.get(block, ())
+            if len(units):
                 now = (sets >> b & 1).astype(bool)
-                dead[bit.unit] = dead[bit.unit] | now if bit.unit in dead else now
+                for unit in units:
+                    dead[unit] = dead[unit] | now if unit in dead else now
         return dead
+
+    @cached_property
+    def _members(self) -> tuple[dict[Block, list[int]], ...]:
+        """Of each bit, the neurons and synapses that its site silences, by layer."""
+        sites = Sites(self.setting.widths)
+        found = []
+        for bit in self.bits:
+            groups = self.setting.groups.get(bit.block)
+            if groups is None:
+                found.append({bit.block: [bit.unit]})
+                continue
+            members: dict[Block, list[int]] = {}
+            a, b = groups.neuron_offsets[bit.unit : bit.unit + 2]
+            for layer, unit in zip(*sites.neurons(groups.neurons[a:b]), strict=True):
+                members.setdefault(("neuron", int(layer)), []).append(int(unit))
+            a, b = groups.synapse_offsets[bit.unit : bit.unit + 2]
+            numbers = groups.synapses[a:b]
+            layers = sites.synapses(numbers)[0]
+            for layer, number in zip(layers, numbers - sites.synapse_offsets[layers], strict=True):
+                members.setdefault(("synapse", int(layer)), []).append(int(number))
+            found.append(members)
+        return tuple(found)
 
     def _kill(self, dy: Array, y: Array, block: Block, sets: Array) -> Array:
         for unit, now in self._dead(block, sets).items():

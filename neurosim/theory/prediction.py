@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Permanent
+from neurosim.faults import Permanent, SiteKind
 from neurosim.layers import Array, frozen
 from neurosim.theory.arguments import check_campaign, check_range, whole_number
 from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
@@ -176,12 +177,13 @@ class Prediction:
 
         Parameters
         ----------
-        site : "neuron" or "synapse"
+        site : "neuron", "synapse", "row", "column", "core" or "link"
         layer : int
 
         Returns
         -------
-        ndarray, shape (n_outputs, n_l) or, for synapses, (n_outputs, n_l, n_{l-1})
+        ndarray, shape (n_outputs, n_l), for synapses (n_outputs, n_l, n_{l-1}), else
+            (n_outputs, n_sites) in the order of `site_groups`
             Zeros where these sites do not fail.
 
         Raises
@@ -194,10 +196,15 @@ class Prediction:
         >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
         """
         setting = self.model.setting
-        if not isinstance(site, str) or site not in ("neuron", "synapse"):
-            raise InputError(f'site: expected "neuron" or "synapse", got {site!r}')
+        if site not in get_args(SiteKind):
+            spelled = ", ".join(f'"{name}"' for name in get_args(SiteKind))
+            raise InputError(f"site: expected one of {spelled}, got {site!r}")
         layer = whole_number("layer", layer, 0 if site == "neuron" else 1, setting.depth)
-        block: Block = ("neuron", layer) if site == "neuron" else ("synapse", layer)
+        block: Block = (site, layer)  # type: ignore[assignment]
+        if site not in ("neuron", "synapse"):
+            if block not in setting.groups:
+                return np.zeros((self.n_outputs, 0))
+            return self.model.site_variances(block)
         shape = setting.widths[layer : layer + 1]
         if site == "synapse":
             shape = (*shape, setting.widths[layer - 1])
@@ -375,6 +382,8 @@ def predict(
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if method == "enumeration":
         return _by_enumeration(setting)
+    if setting.groups:
+        return _by_groups(setting, method)
     if method == "second-order":
         return _by_curvature(setting, seed)
     if method == "mean-field":
@@ -384,6 +393,23 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if setting.head.loss is not None:
         return _by_corrected_loss(setting)
     return _by_effects(LinearEffects(setting=setting))
+
+
+def _by_groups(setting: Setting, method: str) -> _Parts:
+    """Means and variances where rows, columns, cores or links fail."""
+    if method not in ("first-order", "single-fault"):
+        raise InputError(
+            f'method: expected "single-fault", "first-order" or "enumeration" where '
+            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
+        )
+    by_derivatives = method == "first-order"
+    if by_derivatives and setting.head.loss is not None:
+        raise InputError(
+            f'method: expected "single-fault" or "enumeration" for a loss where '
+            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
+        )
+    effects = GroupEffects(setting=setting, by_derivatives=by_derivatives)
+    return replace(_by_effects(effects), exact=effects.exact)
 
 
 def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]

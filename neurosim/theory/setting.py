@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from neurosim.errors import InputError
-from neurosim.faults import Permanent, StuckAtZero, Transient
+from neurosim.faults import Permanent, SiteKind, StuckAtZero, Transient
 from neurosim.layers import Activation, Array, Dense
+from neurosim.physical_sites import SiteGroups, groups_of
 from neurosim.theory.losses import Head
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
 
+PHYSICAL = ("row", "column", "core", "link")
+
 # All sites of one kind and layer: they share one probability.
-Block: TypeAlias = tuple[Literal["neuron", "synapse"], int]
+Block: TypeAlias = tuple[SiteKind, int]
 
 # Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
 _VALUES = 2**22
@@ -87,6 +90,8 @@ class Setting:
     head : Head
     processes : mapping of Block to tuple of StuckAtZero
         With probabilities above 0, of the sites that can reach what is predicted.
+    groups : mapping of Block to SiteGroups
+        What the sites of a block silence, for rows, columns, cores and links.
     """
 
     layers: tuple[Dense, ...]
@@ -94,6 +99,7 @@ class Setting:
     targets: Array | None
     head: Head
     processes: Mapping[Block, tuple[StuckAtZero, ...]]
+    groups: Mapping[Block, SiteGroups] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> dict[Block, float]:
@@ -110,7 +116,8 @@ class Setting:
 
     def only(self, block: Block) -> Setting:
         """The same with one block failing alone."""
-        return replace(self, processes={block: self.processes[block]})
+        groups = {key: value for key, value in self.groups.items() if key == block}
+        return replace(self, processes={block: self.processes[block]}, groups=groups)
 
     @staticmethod
     def of(campaign: Campaign, layer: int | None = None, loss: Loss | None = None) -> Setting:
@@ -137,12 +144,19 @@ class Setting:
                 f"network, got {layer!r}"
             )
         processes: dict[Block, list[StuckAtZero]] = {}
+        groups: dict[Block, SiteGroups] = {}
         for process in campaign.faults:
+            physical = groups_of(campaign.deployment, process)
             for number in process.layers_in(network.widths):
                 reaches = layer is None or number <= layer
-                if reaches and process.probability > 0:
-                    processes.setdefault((process.site, number), []).append(process)
-        # Neurons before synapses, layer after layer: the order of what users see.
+                if not reaches or process.probability == 0:
+                    continue
+                block: Block = (process.site, number)
+                if physical is not None:
+                    groups[block] = physical.of_layer(number)
+                if physical is None or len(groups[block]):
+                    processes.setdefault(block, []).append(process)
+        # By kind, layer after layer: the order of what users see.
         blocks = {block: processes[block] for block in sorted(processes)}
         return Setting(
             layers=network.layers[:layer],
@@ -150,6 +164,7 @@ class Setting:
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
             processes={block: tuple(several) for block, several in blocks.items()},
+            groups={block: groups[block] for block in blocks if block in groups},
         )
 
     @property
@@ -174,6 +189,8 @@ class Setting:
 
     def n_sites(self, block: Block) -> int:
         """Sites of a block."""
+        if block in self.groups:
+            return len(self.groups[block])
         kind, number = block
         n = self.widths[number]
         return n if kind == "neuron" else n * self.widths[number - 1]
@@ -201,6 +218,8 @@ class Setting:
         """
         if not self.probabilities:
             return True
+        if self.groups:
+            return False  # GroupEffects looks at what the groups hold
         if len(self.probabilities) > 1 or not self.head.linear:
             return False
         ((kind, number),) = self.probabilities
@@ -210,6 +229,14 @@ class Setting:
     def overlaps(self) -> tuple[str, ...]:
         """Pairs of kinds of sites where one fault hides the other, one line each."""
         found = []
+        for kind, number in self.groups:
+            for other, layer in self.probabilities:
+                near = layer in (number, number - 1) if other == "neuron" else layer == number
+                if near and other != kind and (other not in PHYSICAL or kind < other):
+                    found.append(
+                        f"{kind}s and {other}s of layer {layer}: a dead {kind} hides faults of "
+                        f"{other}s that it holds or feeds"
+                    )
         for kind, number in self.probabilities:
             if kind == "neuron":
                 for other, how in ((number, "into"), (number + 1, "out of")):
