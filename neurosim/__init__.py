@@ -34,6 +34,7 @@ _HOME = {
     "ProcessExecutor": "executors",
     "SerialExecutor": "executors",
     "SpikingModel": "spiking_model",
+    "StuckAt": "faults",
     "StuckAtZero": "faults",
     "Sweep": "analysis",
     "ThreadExecutor": "executors",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent
+    from neurosim.faults import StuckAt as StuckAt
     from neurosim.faults import StuckAtZero as StuckAtZero
     from neurosim.faults import Transient as Transient
     from neurosim.network import Network as Network

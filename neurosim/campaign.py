@@ -13,10 +13,10 @@ import numpy.typing as npt
 from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, Permanent, StuckAtZero
+from neurosim.faults import FaultBatch, FaultProcess, FaultSet, Permanent
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
-from neurosim.physical_sites import SiteGroups, count_sites, groups_of
+from neurosim.physical_sites import SiteGroups, count_sites, groups_of, stuck_values
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
 
@@ -50,7 +50,7 @@ class Campaign:
     Parameters
     ----------
     deployment : Deployment
-    faults : sequence of StuckAtZero, optional
+    faults : sequence of StuckAtZero and StuckAt, optional
         The fault processes; by default those of the chip.
     inputs : array_like, shape (n_inputs, *input_shape)
         What every trial presents, once each, in this order.
@@ -99,7 +99,7 @@ class Campaign:
     """
 
     deployment: Deployment
-    faults: Sequence[StuckAtZero] = None  # type: ignore[assignment]
+    faults: Sequence[FaultProcess] = None  # type: ignore[assignment]
     inputs: Array
     trials: int
     seed: int
@@ -148,25 +148,48 @@ class Campaign:
                 "compared with those; got none"
             )
 
-    def _checked_faults(self) -> tuple[StuckAtZero, ...]:
+    def _checked_faults(self) -> tuple[FaultProcess, ...]:
         chip = self.deployment.chip
         faults = chip.faults if self.faults is None else self.faults
-        faults = (faults,) if isinstance(faults, StuckAtZero) else tuple(faults)
+        faults = (faults,) if isinstance(faults, FaultProcess) else tuple(faults)
         for process in faults:
-            if not isinstance(process, StuckAtZero):
-                raise InputError(f"faults: expected StuckAtZero(...) values, got {process!r}")
+            if not isinstance(process, FaultProcess):
+                raise InputError(
+                    f"faults: expected StuckAtZero(...) or StuckAt(...) values, got {process!r}"
+                )
             process.layers_in(self.network.widths)
             if count_sites(self.deployment, process) == 0:
                 raise InputError(
                     f"faults: expected {process.site}s on this deployment, got none to fail; "
                     "links are between the cores of neighbouring layers"
                 )
+        self._check_values(faults)
         if not faults:
             raise InputError(
                 f"faults: expected at least one fault process, got none, and chip {chip.name} "
                 "has no default; give StuckAtZero(...)"
             )
         return faults
+
+    def _check_values(self, faults: Sequence[FaultProcess]) -> None:
+        """Refuse values that spikes do not know, and two processes that set the same thing."""
+        seen: set[tuple[str, int]] = set()
+        for process in faults:
+            values = stuck_values(self.network, process)
+            if values is None:
+                continue
+            if self.backend in SPIKING_BACKENDS:
+                raise InputError(
+                    f"faults: expected neurons and synapses that are dead with backend "
+                    f"{self.backend!r}, got {process}; spikes carry no values"
+                )
+            for layer in values:
+                if (process.site, layer) in seen:
+                    raise InputError(
+                        f"faults: expected one StuckAt for {process.site}s of layer {layer}, got "
+                        "two, which would set them to two values at a time"
+                    )
+                seen.add((process.site, layer))
 
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
@@ -314,7 +337,11 @@ class Campaign:
         windows = self.n_inputs * self.ticks
         about = (self.deployment.sites, windows, self.seed, first, stop)
         known = self.deployment.defective_synapses
-        return draw(self.faults, self.plan, *about, self._groups, known)
+        return draw(self.faults, self.plan, *about, self._groups, known, self._values)
+
+    @cached_property
+    def _values(self) -> tuple[dict[int, float] | None, ...]:
+        return tuple(stuck_values(self.network, process) for process in self.faults)
 
     @cached_property
     def _groups(self) -> tuple[SiteGroups | None, ...]:

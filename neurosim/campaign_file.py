@@ -17,7 +17,7 @@ from neurosim.chip import Chip
 from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import StuckAtZero, persistence_of
+from neurosim.faults import FaultProcess, StuckAt, StuckAtZero, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.spiking_model import SpikingModel
@@ -33,6 +33,7 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layers: list[int] | None = None
     persistence: str = "permanent"
     mean_duration: float | None = None
+    value: float | str | None = None
 
 
 class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -145,13 +146,15 @@ def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
     return SpikingModel(**entries)
 
 
-def _process(entry: FaultEntry) -> StuckAtZero:
-    return StuckAtZero(
-        entry.site,  # type: ignore[arg-type]
-        probability=entry.probability,
-        layers=None if entry.layers is None else tuple(entry.layers),
-        persistence=persistence_of(entry.persistence, entry.mean_duration),
-    )
+def _process(entry: FaultEntry) -> FaultProcess:
+    about = {
+        "probability": entry.probability,
+        "layers": None if entry.layers is None else tuple(entry.layers),
+        "persistence": persistence_of(entry.persistence, entry.mean_duration),
+    }
+    if entry.value is None:
+        return StuckAtZero(entry.site, **about)  # type: ignore[arg-type]
+    return StuckAt(entry.site, value=entry.value, **about)  # type: ignore[arg-type]
 
 
 def read_arrays(path: str) -> tuple[Array, Array | None]:

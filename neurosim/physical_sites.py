@@ -11,10 +11,19 @@ import numpy as np
 
 from neurosim.deployment import Block, Deployment
 from neurosim.errors import InputError
-from neurosim.faults import StuckAtZero
+from neurosim.faults import FaultProcess, Sites, StuckAt
 from neurosim.layers import Array
+from neurosim.network import Network
 
-__all__ = ["SiteGroups", "count_sites", "groups_of", "is_physical", "site_groups"]
+__all__ = [
+    "SiteGroups",
+    "count_sites",
+    "groups_of",
+    "is_physical",
+    "single_sites",
+    "site_groups",
+    "stuck_values",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +42,8 @@ class SiteGroups:
         The layer whose weights the site carries.
     names : tuple of str
         Where each site is, in words.
+    value : float
+        What the outputs and weights are set to.
     """
 
     neuron_offsets: Array
@@ -41,6 +52,17 @@ class SiteGroups:
     synapses: Array
     layer: Array
     names: tuple[str, ...]
+    value: float = 0.0
+
+    @property
+    def neuron_values(self) -> Array:
+        """What each of the neurons is set to."""
+        return np.full(len(self.neurons), self.value)
+
+    @property
+    def synapse_weights(self) -> Array:
+        """What each of the synapses is set to."""
+        return np.full(len(self.synapses), self.value)
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -57,6 +79,7 @@ class SiteGroups:
             synapses=synapses,
             layer=self.layer[chosen],
             names=tuple(self.names[s] for s in chosen),
+            value=self.value,
         )
 
 
@@ -74,19 +97,61 @@ def members_of(offsets: Array, members: Array, sites: Array) -> tuple[Array, Arr
     return np.repeat(np.arange(len(sites)), np.diff(taken)), found
 
 
-def is_physical(process: StuckAtZero) -> bool:
+def is_physical(process: FaultProcess) -> bool:
     """Whether the sites of a process are places of a deployment."""
     return process.site not in ("neuron", "synapse")
 
 
-def groups_of(deployment: Deployment, process: StuckAtZero) -> SiteGroups | None:
+def single_sites(sites: Sites, site: str, layer: int, value: float) -> SiteGroups:
+    """Neurons or synapses of one layer as sites of their own, set to a value."""
+    offsets = sites.neuron_offsets if site == "neuron" else sites.synapse_offsets
+    numbers = np.arange(offsets[layer], offsets[layer + 1])
+    nothing, each = np.zeros(len(numbers) + 1, np.int64), np.arange(len(numbers) + 1)
+    neuron = site == "neuron"
+    return SiteGroups(
+        neuron_offsets=each if neuron else nothing,
+        neurons=numbers if neuron else numbers[:0],
+        synapse_offsets=nothing if neuron else each,
+        synapses=numbers[:0] if neuron else numbers,
+        layer=np.full(len(numbers), layer),
+        names=tuple(f"{site} {k} of layer {layer}" for k in range(len(numbers))),
+        value=value,
+    )
+
+
+def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | None:
+    """What the sites of each layer are stuck at; None for a process that makes them dead.
+
+    Raises
+    ------
+    InputError
+        If "maximum" is asked of an activation that has none.
+    """
+    if not isinstance(process, StuckAt):
+        return None
+    found = {}
+    for number in process.layers_in(network.widths):
+        value = process.value
+        if value == "maximum":
+            kind = "input" if number == 0 else network.layers[number - 1].activation.kind
+            if kind not in ("sigmoid", "tanh"):
+                raise InputError(
+                    f'value: expected a number for layer {number}, got "maximum": {kind} has none; '
+                    "name the layers, or give the value at which they saturate"
+                )
+            value = 1.0
+        found[number] = float(value)
+    return found
+
+
+def groups_of(deployment: Deployment, process: FaultProcess) -> SiteGroups | None:
     """The sites of a process of rows, columns, cores or links; None for neurons and synapses."""
     if not is_physical(process):
         return None
     return site_groups(deployment, process.site, process.layers_in(deployment.network.widths))
 
 
-def count_sites(deployment: Deployment, process: StuckAtZero) -> int:
+def count_sites(deployment: Deployment, process: FaultProcess) -> int:
     """How many sites of a deployment a process may hit."""
     groups = groups_of(deployment, process)
     if groups is not None:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Events, FaultBatch, Intermittent, Permanent, Sites, StuckAtZero
+from neurosim.faults import (
+    Events,
+    FaultBatch,
+    FaultProcess,
+    Intermittent,
+    Permanent,
+    Sites,
+    ValuedEvents,
+)
 from neurosim.kernels.draws import draw_bursts, draw_cells, merge_windows
 from neurosim.layers import Array
 from neurosim.physical_sites import SiteGroups, members_of
@@ -40,7 +48,7 @@ class PlainMonteCarlo:
 
     draw_at: tuple[float, ...] | None = None
 
-    def probabilities(self, processes: Sequence[StuckAtZero]) -> tuple[float, ...]:
+    def probabilities(self, processes: Sequence[FaultProcess]) -> tuple[float, ...]:
         """The probability at which each process is drawn before it is thinned.
 
         Raises
@@ -71,7 +79,7 @@ class PlainMonteCarlo:
 
 
 def draw(
-    processes: Sequence[StuckAtZero],
+    processes: Sequence[FaultProcess],
     plan: PlainMonteCarlo,
     sites: Sites,
     n_presentations: int,
@@ -80,25 +88,34 @@ def draw(
     stop: int,
     groups: Sequence[SiteGroups | None] = (),
     defects: Array | None = None,
+    values: Sequence[dict[int, float] | None] = (),
 ) -> FaultBatch:
     """Draw the fault sets of trials first .. stop - 1.
 
     groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
     defects: numbers of synapses that are dead in every trial.
+    values: for each process what the sites of each layer are stuck at; None for dead ones.
     """
     found: dict[str, list[_Drawn]] = {"neuron": [], "synapse": []}
+    stuck: dict[str, list[tuple[_Drawn, Array]]] = {"neuron": [], "synapse": []}
     counts = np.zeros((stop - first, len(processes)), np.int64)
     drawn_at = plan.probabilities(processes)
     several = groups or (None,) * len(processes)
-    for number, (process, probability, group) in enumerate(
-        zip(processes, drawn_at, several, strict=True)
+    held = values or (None,) * len(processes)
+    for number, (process, probability, group, value) in enumerate(
+        zip(processes, drawn_at, several, held, strict=True)
     ):
         n_sites = len(group) if group is not None else _sizes(process, sites).sum()
         events = _draw_process(
             process, probability, int(n_sites), n_presentations, seed, number, first, stop
         )
         counts[:, number] = events.counts(isinstance(process.persistence, Permanent))
-        if group is None:
+        if value is not None:
+            placed = _placed(events, process, sites)
+            locate = sites.neurons if process.site == "neuron" else sites.synapses
+            by_layer = np.array([value.get(n, 0.0) for n in range(len(sites.widths))])
+            stuck[process.site].append((placed, by_layer[locate(placed.site)[0]]))
+        elif group is None:
             found[process.site].append(_placed(events, process, sites))
         else:
             found["neuron"].append(_lowered(events, group.neuron_offsets, group.neurons))
@@ -111,6 +128,8 @@ def draw(
         neurons=_union(found["neuron"], stop - first),
         synapses=_union(found["synapse"], stop - first),
         counts=counts,
+        neuron_values=_together(stuck["neuron"], stop - first),
+        synapse_weights=_together(stuck["synapse"], stop - first),
     )
 
 
@@ -135,7 +154,7 @@ class _Drawn:
 
 
 def _draw_process(
-    process: StuckAtZero,
+    process: FaultProcess,
     drawn_at: float,
     n_sites: int,
     n_presentations: int,
@@ -179,14 +198,14 @@ def _draw_process(
     return _Drawn(at, local, start, end)
 
 
-def _sizes(process: StuckAtZero, sites: Sites) -> Array:
+def _sizes(process: FaultProcess, sites: Sites) -> Array:
     """Neurons or synapses of each layer that a process may hit."""
     layers = np.array(process.layers_in(sites.widths))
     offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
     return offsets[layers + 1] - offsets[layers]
 
 
-def _placed(events: _Drawn, process: StuckAtZero, sites: Sites) -> _Drawn:
+def _placed(events: _Drawn, process: FaultProcess, sites: Sites) -> _Drawn:
     """Events of a process of neurons or synapses, with the numbers of those."""
     layers = np.array(process.layers_in(sites.widths))
     offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
@@ -198,6 +217,23 @@ def _placed(events: _Drawn, process: StuckAtZero, sites: Sites) -> _Drawn:
     else:
         site = local + shift[np.searchsorted(before, local, side="right") - 1]
     return _Drawn(events.offsets, site, events.start, events.stop)
+
+
+def _together(parts: list[tuple[_Drawn, Array]], n_trials: int) -> ValuedEvents | None:
+    """Events of processes that never set the same thing, sorted by trial, site and start."""
+    if not parts:
+        return None
+    trial = np.concatenate([np.repeat(np.arange(n_trials), np.diff(p.offsets)) for p, _ in parts])
+    site = np.concatenate([p.site for p, _ in parts])
+    start = np.concatenate([p.start for p, _ in parts])
+    order = np.lexsort((start, site, trial))
+    return ValuedEvents(
+        offsets=np.asarray(sum(p.offsets for p, _ in parts)),
+        site=site[order],
+        start=start[order],
+        stop=np.concatenate([p.stop for p, _ in parts])[order],
+        value=np.concatenate([value for _, value in parts])[order],
+    )
 
 
 def _always(synapses: Array, n_trials: int, n_presentations: int) -> _Drawn:

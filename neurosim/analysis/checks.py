@@ -8,7 +8,7 @@ from scipy import stats
 
 from neurosim.analysis.intervals import AGREES, CANNOT_TELL, DISAGREES, Verdicts, judge
 from neurosim.campaign import Campaign
-from neurosim.faults import Intermittent, Permanent, StuckAtZero
+from neurosim.faults import FaultProcess, Intermittent, Permanent
 from neurosim.layers import Array
 from neurosim.physical_sites import count_sites
 from neurosim.statistics import Statistics
@@ -266,7 +266,7 @@ class RateCheck:
 
     Parameters
     ----------
-    process : StuckAtZero
+    process : FaultProcess
     draws : int
         Chances to fail: sites x trials, for transient and intermittent faults x inputs too.
     faults : int
@@ -278,7 +278,7 @@ class RateCheck:
         "agrees" or "disagrees".
     """
 
-    process: StuckAtZero
+    process: FaultProcess
     draws: int
     faults: int
     requested: float

@@ -31,7 +31,6 @@ from neurosim.analysis.intervals import (
 from neurosim.campaign import Campaign
 from neurosim.errors import CampaignMismatchError, InputError
 from neurosim.layers import Array
-from neurosim.physical_sites import is_physical
 from neurosim.statistics import Moments, Statistics
 from neurosim.theory import Assumptions, Prediction, check_assumptions, predict
 
@@ -396,7 +395,7 @@ def _judge_loss(
 ) -> Verdicts | None:
     campaign, method = prediction.campaign, prediction.method
     kinked = campaign.loss == "absolute_error" and method == "second-order"
-    grouped = method == "first-order" and any(map(is_physical, campaign.faults))
+    grouped = method == "first-order" and bool(prediction.model.setting.groups)
     if moments is None or prediction.layer is not None or kinked or grouped:
         return None
     loss = predict(campaign, method, loss=campaign.loss)

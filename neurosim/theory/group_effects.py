@@ -1,4 +1,4 @@
-"""Effects of groups of neurons and synapses that fail together: rows, columns, cores, links."""
+"""Effects of groups that fail together (rows, columns, cores, links), and of stuck values."""
 
 from __future__ import annotations
 
@@ -142,17 +142,17 @@ class GroupEffects:
 
 
 def _table(groups: SiteGroups, setting: Setting) -> EffectTable:
-    """Groups as effects that set outputs and weights to 0."""
+    """Groups as effects that set outputs and weights."""
     return EffectTable(
         sites=Sites(setting.widths),
         neurons=MemberRows(
             offsets=groups.neuron_offsets,
             number=groups.neurons,
-            value=np.zeros(len(groups.neurons)),
+            value=groups.neuron_values,
         ),
         synapses=MemberRows(
             offsets=groups.synapse_offsets,
             number=groups.synapses,
-            value=np.zeros(len(groups.synapses)),
+            value=groups.synapse_weights,
         ),
     )

@@ -213,6 +213,7 @@ class Prediction:
         Parameters
         ----------
         site : "neuron", "synapse", "row", "column", "core" or "link"
+            Dead ones; those stuck at a value (`StuckAt`) are "stuck neuron" and "stuck synapse".
         layer : int
 
         Returns
@@ -231,10 +232,11 @@ class Prediction:
         >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
         """
         setting = self.model.setting
-        if site not in get_args(SiteKind):
-            spelled = ", ".join(f'"{name}"' for name in get_args(SiteKind))
+        kinds = (*get_args(SiteKind), "stuck neuron", "stuck synapse")
+        if site not in kinds:
+            spelled = ", ".join(f'"{name}"' for name in kinds)
             raise InputError(f"site: expected one of {spelled}, got {site!r}")
-        layer = whole_number("layer", layer, 0 if site == "neuron" else 1, setting.depth)
+        layer = whole_number("layer", layer, 0 if "neuron" in site else 1, setting.depth)
         block: Block = (site, layer)  # type: ignore[assignment]
         if site not in ("neuron", "synapse"):
             if block not in setting.groups:
@@ -452,7 +454,7 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
 
 
 def _by_groups(setting: Setting, method: str) -> _Parts:
-    """Means and variances where rows, columns, cores or links fail."""
+    """Means and variances where groups fail, or something is stuck at a value."""
     if method not in ("first-order", "single-fault"):
         raise InputError(
             f'method: expected "single-fault", "first-order" or "enumeration" where '

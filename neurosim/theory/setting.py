@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from neurosim.errors import InputError
-from neurosim.faults import Permanent, SiteKind, StuckAtZero, Transient
+from neurosim.faults import FaultProcess, Permanent, SiteKind, Transient
 from neurosim.layers import Activation, Array, Dense
-from neurosim.physical_sites import SiteGroups, groups_of
+from neurosim.physical_sites import SiteGroups, groups_of, single_sites, stuck_values
 from neurosim.theory.losses import Head
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
 
-PHYSICAL = ("row", "column", "core", "link")
+# Kinds of blocks whose sites are groups of neurons and synapses, or are stuck at a value.
+_GROUPED = ("row", "column", "core", "link", "stuck neuron", "stuck synapse")
 
 # All sites of one kind and layer: they share one probability.
-Block: TypeAlias = tuple[SiteKind, int]
+Block: TypeAlias = tuple[SiteKind | Literal["stuck neuron", "stuck synapse"], int]
 
 # Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
 _VALUES = 2**22
@@ -43,7 +44,7 @@ def merged_probability(probabilities: Sequence[float]) -> float:
     return -math.expm1(sum(math.log1p(-p) if p < 1 else -math.inf for p in probabilities))
 
 
-def lag_terms(processes: Sequence[StuckAtZero]) -> tuple[tuple[float, float], ...]:
+def lag_terms(processes: Sequence[FaultProcess]) -> tuple[tuple[float, float], ...]:
     """Covariance of a site's fault between presentations t and t + h: sum of c b^|h|.
 
     With q = 1 - p, Cov = prod_k (q_k^2 + p_k q_k r_k^|h|) - prod_k q_k^2, where r = 1 for a
@@ -56,6 +57,7 @@ def lag_terms(processes: Sequence[StuckAtZero]) -> tuple[tuple[float, float], ..
 
     Examples
     --------
+    >>> from neurosim.faults import StuckAtZero
     >>> lag_terms([StuckAtZero("neuron", probability=0.5)])
     ((0.25, 1.0),)
     """
@@ -88,7 +90,7 @@ class Setting:
     inputs : ndarray, shape (n_inputs, n_0)
     targets : ndarray, shape (n_inputs, n_L), or None
     head : Head
-    processes : mapping of Block to tuple of StuckAtZero
+    processes : mapping of Block to tuple of FaultProcess
         With probabilities above 0, of the sites that can reach what is predicted.
     groups : mapping of Block to SiteGroups
         What the sites of a block silence, for rows, columns, cores and links.
@@ -98,7 +100,7 @@ class Setting:
     inputs: Array
     targets: Array | None
     head: Head
-    processes: Mapping[Block, tuple[StuckAtZero, ...]]
+    processes: Mapping[Block, tuple[FaultProcess, ...]]
     groups: Mapping[Block, SiteGroups] = field(default_factory=dict)
 
     @cached_property
@@ -143,18 +145,24 @@ class Setting:
                 f"layer: expected a layer from 0, the input, to {network.depth}, the last of this "
                 f"network, got {layer!r}"
             )
-        processes: dict[Block, list[StuckAtZero]] = {}
+        processes: dict[Block, list[FaultProcess]] = {}
         groups: dict[Block, SiteGroups] = {}
         for process in campaign.faults:
             physical = groups_of(campaign.deployment, process)
+            values = stuck_values(network, process)
             for number in process.layers_in(network.widths):
                 reaches = layer is None or number <= layer
                 if not reaches or process.probability == 0:
                     continue
                 block: Block = (process.site, number)
+                if values is not None:
+                    neuron = process.site == "neuron"
+                    block = ("stuck neuron" if neuron else "stuck synapse", number)
+                    sites = campaign.deployment.sites
+                    groups[block] = single_sites(sites, process.site, number, values[number])
                 if physical is not None:
                     groups[block] = physical.of_layer(number)
-                if physical is None or len(groups[block]):
+                if block not in groups or len(groups[block]):
                     processes.setdefault(block, []).append(process)
         # By kind, layer after layer: the order of what users see.
         blocks = {block: processes[block] for block in sorted(processes)}
@@ -232,11 +240,12 @@ class Setting:
         found = []
         for group, number in self.groups:
             for other, layer in self.probabilities:
-                near = layer in (number, number - 1) if other == "neuron" else layer == number
-                if near and other != group and (other not in PHYSICAL or group < other):
+                near = abs(layer - number) <= 1 if "neuron" in other + group else layer == number
+                if near and other != group and (other not in _GROUPED or group < other):
                     found.append(
-                        f"{group}s and {other}s of layer {layer}: a dead {group} hides faults of "
-                        f"{other}s that it holds or feeds"
+                        f"{group}s of layer {number} and {other}s of layer {layer}: where both "
+                        "hit the same neuron or synapse, or one lies behind the other, they do "
+                        "not add up"
                     )
         for kind, number in self.probabilities:
             if kind == "neuron":
