@@ -16,7 +16,10 @@ _HOME = {
     "Chip": "chip",
     "Comparison": "analysis",
     "DaskExecutor": "executors",
+    "Defect": "defects",
+    "DefectMap": "defects",
     "Deployment": "deployment",
+    "DeploymentComparison": "analysis",
     "DeploymentError": "errors",
     "ExecutorError": "errors",
     "FaultSet": "faults",
@@ -31,6 +34,7 @@ _HOME = {
     "ProcessExecutor": "executors",
     "SerialExecutor": "executors",
     "SpikingModel": "spiking_model",
+    "StuckAt": "faults",
     "StuckAtZero": "faults",
     "Sweep": "analysis",
     "ThreadExecutor": "executors",
@@ -40,6 +44,7 @@ _HOME = {
     "check_assumptions": "theory",
     "chip_profiles": "chip",
     "compare": "analysis",
+    "compare_deployments": "analysis",
     "deploy": "deployment",
     "evaluate": "backends",
     "join": "trace",
@@ -60,14 +65,18 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim import layers as layers
     from neurosim import theory as theory
     from neurosim.analysis import Comparison as Comparison
+    from neurosim.analysis import DeploymentComparison as DeploymentComparison
     from neurosim.analysis import Sweep as Sweep
     from neurosim.analysis import compare as compare
+    from neurosim.analysis import compare_deployments as compare_deployments
     from neurosim.analysis import sweep as sweep
     from neurosim.backends import evaluate as evaluate
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles
+    from neurosim.defects import Defect as Defect
+    from neurosim.defects import DefectMap as DefectMap
     from neurosim.deployment import Deployment as Deployment
     from neurosim.deployment import deploy as deploy
     from neurosim.errors import CampaignMismatchError as CampaignMismatchError
@@ -84,6 +93,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent
+    from neurosim.faults import StuckAt as StuckAt
     from neurosim.faults import StuckAtZero as StuckAtZero
     from neurosim.faults import Transient as Transient
     from neurosim.network import Network as Network

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, Intermittent, Permanent, StuckAtZero
+from neurosim.faults import FaultBatch, FaultProcess, FaultSet, Intermittent, Permanent
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
+from neurosim.physical_sites import SiteGroups, count_sites, groups_of, stuck_values
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
 
@@ -49,7 +50,7 @@ class Campaign:
     Parameters
     ----------
     deployment : Deployment
-    faults : sequence of StuckAtZero, optional
+    faults : sequence of StuckAtZero and StuckAt, optional
         The fault processes; by default those of the chip.
     inputs : array_like, shape (n_inputs, *input_shape)
         What every trial presents, once each, in this order.
@@ -98,7 +99,7 @@ class Campaign:
     """
 
     deployment: Deployment
-    faults: Sequence[StuckAtZero] = None  # type: ignore[assignment]
+    faults: Sequence[FaultProcess] = None  # type: ignore[assignment]
     inputs: Array
     trials: int
     seed: int
@@ -147,20 +148,48 @@ class Campaign:
                 "compared with those; got none"
             )
 
-    def _checked_faults(self) -> tuple[StuckAtZero, ...]:
+    def _checked_faults(self) -> tuple[FaultProcess, ...]:
         chip = self.deployment.chip
         faults = chip.faults if self.faults is None else self.faults
-        faults = (faults,) if isinstance(faults, StuckAtZero) else tuple(faults)
+        faults = (faults,) if isinstance(faults, FaultProcess) else tuple(faults)
         for process in faults:
-            if not isinstance(process, StuckAtZero):
-                raise InputError(f"faults: expected StuckAtZero(...) values, got {process!r}")
+            if not isinstance(process, FaultProcess):
+                raise InputError(
+                    f"faults: expected StuckAtZero(...) or StuckAt(...) values, got {process!r}"
+                )
             process.layers_in(self.network.widths)
+            if count_sites(self.deployment, process) == 0:
+                raise InputError(
+                    f"faults: expected {process.site}s on this deployment, got none to fail; "
+                    "links are between the cores of neighbouring layers"
+                )
+        self._check_values(faults)
         if not faults:
             raise InputError(
                 f"faults: expected at least one fault process, got none, and chip {chip.name} "
                 "has no default; give StuckAtZero(...)"
             )
         return faults
+
+    def _check_values(self, faults: Sequence[FaultProcess]) -> None:
+        """Refuse values that spikes do not know, and two processes that set the same thing."""
+        seen: set[tuple[str, int]] = set()
+        for process in faults:
+            values = stuck_values(self.network, process)
+            if values is None:
+                continue
+            if self.backend in SPIKING_BACKENDS:
+                raise InputError(
+                    f"faults: expected neurons and synapses that are dead with backend "
+                    f"{self.backend!r}, got {process}; spikes carry no values"
+                )
+            for layer in values:
+                if (process.site, layer) in seen:
+                    raise InputError(
+                        f"faults: expected one StuckAt for {process.site}s of layer {layer}, got "
+                        "two, which would set them to two values at a time"
+                    )
+                seen.add((process.site, layer))
 
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
@@ -281,11 +310,12 @@ class Campaign:
         Those in which something fails. Where single dead neurons repeat from trial to trial, so
         that an engine computes them once, those in which at least two things fail.
         """
-        sites = self.deployment.sites
-        share = sum(process.probability * self._n_sites(process) for process in self.faults)
+        share = sum(p.probability * count_sites(self.deployment, p) for p in self.faults)
+        if len(self.deployment.defective_synapses):
+            share = 1.0
         share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
         permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
-        few = sum(sites.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
+        few = sum(self.network.widths) * self.n_inputs * self.n_outputs <= _CHUNK_VALUES
         if permanent and few and all(process.site == "neuron" for process in self.faults):
             share = share**2
         return share
@@ -295,20 +325,20 @@ class Campaign:
         """At most the mean number of fault events that a trial's processes draw."""
         windows, events = self.n_inputs * self.ticks, 0.0
         drawn_at = self.plan.probabilities(self.faults)
-        for process, probability in zip(self.faults, drawn_at, strict=True):
+        for process, probability, group in zip(self.faults, drawn_at, self._groups, strict=True):
             each = 1.0  # a site that fails for good is one event
             if isinstance(process.persistence, Intermittent):
                 each += windows / process.persistence.mean_duration
             elif not isinstance(process.persistence, Permanent):
                 each = windows
-            events += probability * self._n_sites(process) * each
-        return events
-
-    def _n_sites(self, process: StuckAtZero) -> float:
-        sites = self.deployment.sites
-        offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-        layers = np.array(process.layers_in(sites.widths))
-        return float((offsets[layers + 1] - offsets[layers]).sum())
+            # A physical site is an event of each of its neurons and synapses.
+            n = (
+                count_sites(self.deployment, process)
+                if group is None
+                else len(group.neurons) + len(group.synapses)
+            )
+            events += probability * n * each
+        return events + len(self.deployment.defective_synapses)
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).
@@ -324,7 +354,17 @@ class Campaign:
     def fault_batch(self, first: int, stop: int) -> FaultBatch:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         windows = self.n_inputs * self.ticks
-        return draw(self.faults, self.plan, self.deployment.sites, windows, self.seed, first, stop)
+        about = (self.deployment.sites, windows, self.seed, first, stop)
+        known = self.deployment.defective_synapses
+        return draw(self.faults, self.plan, *about, self._groups, known, self._values)
+
+    @cached_property
+    def _values(self) -> tuple[dict[int, float] | None, ...]:
+        return tuple(stuck_values(self.network, process) for process in self.faults)
+
+    @cached_property
+    def _groups(self) -> tuple[SiteGroups | None, ...]:
+        return tuple(groups_of(self.deployment, process) for process in self.faults)
 
     def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
         """The same campaign with other fault probabilities, one a process."""
@@ -366,6 +406,9 @@ class Campaign:
         }
         if self.spiking is not None:
             parts["spiking"] = repr(self.spiking)
+        if self.deployment.defects is not None:
+            places = [a.tobytes() for pair in self.deployment.places for a in pair]
+            parts["defects"] = _sha(repr(self.deployment.defects.defects).encode(), *places)
         for number, process in enumerate(self.faults, start=1):
             parts[f"fault process {number}"] = repr(process)
         return parts

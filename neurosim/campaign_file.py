@@ -14,9 +14,10 @@ import numpy as np
 
 from neurosim.campaign import Campaign
 from neurosim.chip import Chip
+from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import StuckAtZero, persistence_of
+from neurosim.faults import FaultProcess, StuckAt, StuckAtZero, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.spiking_model import SpikingModel
@@ -32,6 +33,7 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layers: list[int] | None = None
     persistence: str = "permanent"
     mean_duration: float | None = None
+    value: float | str | None = None
 
 
 class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +45,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     trials: int
     seed: int
     targets: str | None = None
+    defects: str | None = None
     loss: str | None = None
     backend: str = "compiled"
     dtype: str = "float32"
@@ -82,7 +85,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
             raise FormatError(f"{path}: expected a readable campaign file, got {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise FormatError(f"{path}: expected TOML, got an error: {error}") from error
-        for key in ("network", "chip", "inputs", "targets"):
+        for key in ("network", "chip", "inputs", "targets", "defects"):
             value = entries.get(key)
             beside = path.parent / value if isinstance(value, str) else None
             # A chip may be a path or the name of a profile.
@@ -102,8 +105,9 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
         raise InputError(f"{source}: {error}") from error
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
+    defects = None if checked.defects is None else DefectMap.read(checked.defects)
     return Campaign(
-        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip)),
+        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip), defects),
         faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,
@@ -142,13 +146,15 @@ def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
     return SpikingModel(**entries)
 
 
-def _process(entry: FaultEntry) -> StuckAtZero:
-    return StuckAtZero(
-        entry.site,  # type: ignore[arg-type]
-        probability=entry.probability,
-        layers=None if entry.layers is None else tuple(entry.layers),
-        persistence=persistence_of(entry.persistence, entry.mean_duration),
-    )
+def _process(entry: FaultEntry) -> FaultProcess:
+    about = {
+        "probability": entry.probability,
+        "layers": None if entry.layers is None else tuple(entry.layers),
+        "persistence": persistence_of(entry.persistence, entry.mean_duration),
+    }
+    if entry.value is None:
+        return StuckAtZero(entry.site, **about)  # type: ignore[arg-type]
+    return StuckAt(entry.site, value=entry.value, **about)  # type: ignore[arg-type]
 
 
 def read_arrays(path: str) -> tuple[Array, Array | None]:

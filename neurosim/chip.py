@@ -86,6 +86,7 @@ class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     probability: Quantity
     persistence: str
     mean_duration: Quantity | None = None
+    mean_duration_s: Quantity | None = None
     layers: list[int] | None = None
 
 
@@ -271,7 +272,10 @@ def _chip(profile: _Profile) -> Chip:
     return Chip(
         name=profile.chip.name,
         description=profile.chip.description,
-        faults=tuple(_process(fault) for fault in profile.faults),
+        faults=tuple(
+            _process(f"faults.{number}", fault, profile.neurons)
+            for number, fault in enumerate(profile.faults, start=1)
+        ),
         weight_levels=None if profile.weights is None else _count(profile.weights.levels),
         spiking=_spiking_model(profile.neurons) if profile.neurons else None,
         quantities=quantities,
@@ -289,8 +293,10 @@ def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity]]:
         yield "weights.levels", profile.weights.levels
     for number, fault in enumerate(profile.faults, start=1):
         yield f"faults.{number}.probability", fault.probability
-        if fault.mean_duration is not None:
-            yield f"faults.{number}.mean_duration", fault.mean_duration
+        for key in ("mean_duration", "mean_duration_s"):
+            duration = getattr(fault, key)
+            if duration is not None:
+                yield f"faults.{number}.{key}", duration
     for place in ("neurons", "energy", "timing"):
         for key, quantity in getattr(profile, place).items():
             yield f"{place}.{key}", quantity
@@ -302,6 +308,8 @@ def _expected_unit(key: str) -> str:
             if key.endswith(ending):
                 return unit
         raise InputError(f"{key}: expected a name that ends in {', '.join(_UNITS)}, its SI unit")
+    if key.endswith("mean_duration_s"):
+        return "s"
     return "presentations" if key.endswith("mean_duration") else "1"
 
 
@@ -322,8 +330,17 @@ def _count(quantity: Quantity) -> int:
     return int(quantity.value)
 
 
-def _process(fault: _Fault) -> StuckAtZero:
+def _process(key: str, fault: _Fault, neurons: Mapping[str, Quantity]) -> StuckAtZero:
     duration = None if fault.mean_duration is None else fault.mean_duration.value
+    if fault.mean_duration_s is not None:
+        if duration is not None:
+            raise InputError(f"{key}: expected mean_duration or mean_duration_s, got both")
+        if "duration_s" not in neurons:
+            raise InputError(
+                f"{key}.mean_duration_s: expected neurons.duration_s beside it, the time that one "
+                "presentation takes on this chip, got none; give mean_duration in presentations"
+            )
+        duration = fault.mean_duration_s.value / neurons["duration_s"].value
     return StuckAtZero(
         fault.site,  # type: ignore[arg-type]
         probability=fault.probability.value,

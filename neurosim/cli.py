@@ -65,14 +65,16 @@ def _campaign_options(command: F) -> F:
             click.option("--network", help="Network file (.npz, .onnx)."),
             click.option("--chip", help="Name of a chip profile, or the path of one."),
             click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
+            click.option("--defects", help="Defect map of the chip: .csv or .h5."),
             click.option("--targets", help="Class numbers or wanted outputs: .npy."),
             click.option(
                 "--fault",
                 "faults",
                 multiple=True,
                 metavar="SITE:PROBABILITY[:PERSISTENCE]",
-                help="For instance neuron:1e-3, synapse:1e-4:transient, neuron:0.01:intermittent=5 "
-                "(mean duration in presentations). Default: the faults of the chip.",
+                help="SITE is neuron, synapse, row, column, core or link. For instance "
+                "neuron:1e-3, synapse:1e-4:transient, column:0.01:intermittent=5 (mean duration "
+                "in presentations). Default: the faults of the chip.",
             ),
             click.option("--trials", type=int, help="Number of fault sets to draw."),
             click.option("--seed", type=int, help="Seed of the random numbers."),
@@ -143,9 +145,11 @@ def chips(name: str | None) -> None:
 @main.command()
 @click.argument("network")
 @click.argument("chip")
-def deploy(network: str, chip: str) -> None:
+@click.option("--defects", help="Defect map of the chip: .csv or .h5.")
+def deploy(network: str, chip: str, defects: str | None) -> None:
     """Place NETWORK (a file) on CHIP (a profile): cores, utilisation, one line a layer."""
-    click.echo(str(ns.deploy(ns.Network.load(network), ns.Chip.load(chip))))
+    known = None if defects is None else ns.DefectMap.read(defects)
+    click.echo(str(ns.deploy(ns.Network.load(network), ns.Chip.load(chip), known)))
 
 
 @main.command()

@@ -1,16 +1,19 @@
 """Who sits where: a network on the cores of a chip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.chip import Chip
+from neurosim.defects import DefectMap
 from neurosim.errors import DeploymentError, InputError
 from neurosim.faults import Sites
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.placement import place_around
 
 __all__ = ["Block", "Deployment", "deploy"]
 
@@ -55,11 +58,18 @@ class Deployment:
     blocks : tuple of Block
         One a core, layer after layer. Partial results of blocks that share columns are added; the
         circuit of a neuron sits on the core of its block with in_start 0.
+    defects : DefectMap, optional
+        Known defects of this chip: they take effect in every trial; golden outputs are those of
+        the network without them.
+    places : tuple of (rows, columns)
+        Of each block the row of each input and the column of each output; empty: in order.
     """
 
     network: Network
     chip: Chip
     blocks: tuple[Block, ...]
+    defects: DefectMap | None = None
+    places: tuple[tuple[Array, Array], ...] = ()
 
     @property
     def n_cores(self) -> int:
@@ -74,9 +84,12 @@ class Deployment:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the model before trusting its numbers."""
+        lost = len(self.defective_synapses)
+        found = (f"{lost} synapses lie on known defects",) if lost else ()
         if self.chip.weight_levels is None:
-            return ()
+            return found
         return (
+            *found,
             f"weight precision is not modelled: {self.chip.name} has "
             f"{self.chip.weight_levels} weight levels, the simulation uses the weights as they are",
         )
@@ -117,23 +130,81 @@ class Deployment:
                     f"{name}: expected 0 to {n - 1} in layer {layer}, "
                     f"got {numbers.min()} to {numbers.max()}"
                 )
-        first = next(block.core for block in self.blocks if block.layer == layer)
-        rows, columns = self.chip.rows or n_in, self.chip.columns or n_out
-        down, row = np.divmod(in_, rows)
-        across, column = np.divmod(out, columns)
-        return first + across * -(-n_in // rows) + down, row, column
+        core, row, column = (np.empty(in_.shape, np.int64) for _ in range(3))
+        for block in self.blocks:
+            here = (block.in_start <= in_) & (in_ < block.in_stop)
+            here &= (block.out_start <= out) & (out < block.out_stop)
+            if block.layer == layer and here.any():
+                core[here] = block.core
+                row[here] = self.rows_of(block)[in_[here] - block.in_start]
+                column[here] = self.columns_of(block)[out[here] - block.out_start]
+        return core, row, column
+
+    def rows_of(self, block: Block) -> Array:
+        """Row of the core that carries each input of a block, (in_stop - in_start,)."""
+        if self.places:
+            return self.places[self._block_of_core[block.core]][0]
+        return np.arange(block.in_stop - block.in_start)
+
+    def columns_of(self, block: Block) -> Array:
+        """Column of the core that drives each output of a block, (out_stop - out_start,)."""
+        if self.places:
+            return self.places[self._block_of_core[block.core]][1]
+        return np.arange(block.out_stop - block.out_start)
+
+    @cached_property
+    def _block_of_core(self) -> dict[int, int]:
+        return {block.core: number for number, block in enumerate(self.blocks)}
+
+    @cached_property
+    def defective_synapses(self) -> Array:
+        """Numbers of the synapses that lie on known defects, ascending."""
+        found = [np.empty(0, np.int64)]
+        for block in self.blocks if self.defects is not None else ():
+            dead = self._dead(block)
+            if dead.any():
+                in_, out = np.nonzero(dead[np.ix_(self.rows_of(block), self.columns_of(block))])
+                out, in_ = out + block.out_start, in_ + block.in_start
+                found.append(self.sites.synapse_numbers(block.layer, out, in_))
+        return np.sort(np.concatenate(found))
+
+    def _dead(self, block: Block) -> Array:
+        assert self.defects is not None
+        assert self.chip.rows is not None
+        assert self.chip.columns is not None
+        return self.defects.dead_devices(block.core, self.chip.rows, self.chip.columns)
+
+    @cached_property
+    def defective_network(self) -> Network:
+        """The network with the weights of `defective_synapses` at 0."""
+        if not len(self.defective_synapses):
+            return self.network
+        layer, out, in_ = self.sites.synapses(self.defective_synapses)
+        layers = []
+        for number, one in enumerate(self.network.layers, start=1):
+            weight = one.weight.copy()
+            weight[out[layer == number], in_[layer == number]] = 0
+            layers.append(replace(one, weight=weight))
+        return replace(self.network, layers=tuple(layers))
 
     def core_weights(self, core: int) -> Array:
-        """Weights as they lie on a core: (rows in use, columns in use).
+        """Weights of a core in the order of inputs and outputs: (inputs, outputs).
+
+        `rows_of` and `columns_of` say which rows and columns of the core they lie on.
 
         Raises
         ------
         InputError
             If the core is not in use.
         """
-        if not 0 <= core < self.n_cores:
-            raise InputError(f"core: expected 0 to {self.n_cores - 1}, got {core}")
-        block = self.blocks[core]
+        if core not in self._block_of_core:
+            used = [block.core for block in self.blocks]
+            if len(used) == max(used) + 1:
+                raise InputError(f"core: expected 0 to {self.n_cores - 1}, got {core}")
+            raise InputError(
+                f"core: expected a core in use, {min(used)} to {max(used)}, got {core}"
+            )
+        block = self.blocks[self._block_of_core[core]]
         weight = self.network.layers[block.layer - 1].weight
         return weight[block.out_start : block.out_stop, block.in_start : block.in_stop].T
 
@@ -155,23 +226,38 @@ class Deployment:
         used = f"{self.n_cores} cores" if total is None else f"{self.n_cores} of {total} cores"
         lines = [f"on {chip.name}: {used} ({size}), mean utilisation {self.utilisation.mean():.1%}"]
         for number, layer in enumerate(self.network.layers, start=1):
-            cores = [block.core for block in self.blocks if block.layer == number]
+            chosen = [at for at, block in enumerate(self.blocks) if block.layer == number]
+            cores = [self.blocks[at].core for at in chosen]
             where = f"core {cores[0]}" if len(cores) == 1 else f"cores {cores[0]}-{cores[-1]}"
             lines.append(
                 f"  layer {number}: {layer.n_in} -> {layer.n_out} {layer.activation}, "
                 f"{layer.n_in * layer.n_out} synapses, {where}, "
-                f"utilisation {self.utilisation[cores].mean():.1%}"
+                f"utilisation {self.utilisation[chosen].mean():.1%}"
             )
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def deploy(network: Network, chip: Chip) -> Deployment:
+def deploy(
+    network: Network, chip: Chip, defects: DefectMap | None = None, *, around: bool = True
+) -> Deployment:
     """Place a network on a chip: matrices larger than a core are split, one block a core.
+
+    Parameters
+    ----------
+    network : Network
+    chip : Chip
+    defects : DefectMap, optional
+        Known defects of this chip. Dead cores are left out.
+    around : bool
+        Permute rows and columns within each core, spare ones included, such that little weight
+        lies on defects. False: in order, as without a map.
 
     Raises
     ------
     DeploymentError
         If the chip has too few cores; the message says how many are short.
+    InputError
+        If the map does not fit the chip; the message names the line.
 
     Examples
     --------
@@ -185,6 +271,10 @@ def deploy(network: Network, chip: Chip) -> Deployment:
             "deploy: expected a Network and a Chip, "
             f"got {type(network).__name__} and {type(chip).__name__}"
         )
+    if defects is not None:
+        defects.check(chip)
+    dead = frozenset[int]() if defects is None else defects.dead_cores()
+    living = (core for core in count() if core not in dead)
     needed = []
     blocks: list[Block] = []
     for number, layer in enumerate(network.layers, start=1):
@@ -194,7 +284,7 @@ def deploy(network: Network, chip: Chip) -> Deployment:
             for in_start in range(0, layer.n_in, rows):
                 blocks.append(
                     Block(
-                        core=len(blocks),
+                        core=next(living),
                         layer=number,
                         out_start=out_start,
                         out_stop=min(out_start + columns, layer.n_out),
@@ -202,11 +292,17 @@ def deploy(network: Network, chip: Chip) -> Deployment:
                         in_stop=min(in_start + rows, layer.n_in),
                     )
                 )
-    if chip.cores is not None and len(blocks) > chip.cores:
+    usable = None if chip.cores is None else chip.cores - len(dead)
+    if usable is not None and len(blocks) > usable:
         largest = int(np.argmax(needed))
+        left_out = f" ({len(dead)} dead ones left out)" if dead else ""
         raise DeploymentError(
-            f"{chip.name}: expected a network for at most {chip.cores} cores of {chip.rows} x "
-            f"{chip.columns}, got one that needs {len(blocks)}: {len(blocks) - chip.cores} short; "
-            f"layer {largest + 1} alone takes {needed[largest]}"
+            f"{chip.name}: expected a network for at most {usable} cores of {chip.rows} x "
+            f"{chip.columns}{left_out}, got one that needs {len(blocks)}: {len(blocks) - usable} "
+            f"short; layer {largest + 1} alone takes {needed[largest]}"
         )
-    return Deployment(network=network, chip=chip, blocks=tuple(blocks))
+    plain = Deployment(network=network, chip=chip, blocks=tuple(blocks), defects=defects)
+    if defects is None or not around:
+        return plain
+    places = [place_around(plain.core_weights(b.core).T, plain._dead(b)) for b in plain.blocks]
+    return replace(plain, places=tuple(places))

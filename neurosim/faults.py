@@ -19,18 +19,31 @@ from neurosim.layers import Array
 __all__ = [
     "Events",
     "FaultBatch",
+    "FaultProcess",
     "FaultSet",
     "Intermittent",
     "Permanent",
     "Persistence",
     "SiteKind",
     "Sites",
+    "StuckAt",
     "StuckAtZero",
     "Transient",
+    "ValuedEvents",
     "persistence_of",
 ]
 
-SiteKind: TypeAlias = Literal["neuron", "synapse"]
+SiteKind: TypeAlias = Literal["neuron", "synapse", "row", "column", "core", "link"]
+
+# In words, and the first layer that has such sites.
+_SITES = {
+    "neuron": ("neurons", 0),
+    "synapse": ("synapses", 1),
+    "row": ("rows", 1),
+    "column": ("columns", 1),
+    "core": ("cores", 1),
+    "link": ("links", 2),
+}
 
 
 @dataclass(frozen=True)
@@ -126,32 +139,8 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class StuckAtZero:
-    """Independent stuck-at-0 faults: a neuron whose output is 0, a synapse whose weight is 0.
-
-    Parameters
-    ----------
-    site : "neuron" or "synapse"
-        The kind of hardware that fails.
-    probability : float
-        Per site: per trial (permanent), per presentation (transient), at any presentation
-        (intermittent, stationary). In [0, 1].
-    layers : sequence of int, optional
-        Which layers: 0 is the input, l = 1..L the output of the l-th weighted layer; the synapses
-        of layer l are W_l. By default every neuron of layers 0..L-1, every synapse of 1..L.
-    persistence : Permanent, Transient or Intermittent
-        How long a fault lasts.
-
-    Raises
-    ------
-    InputError
-        If a value is out of range, or a burst length contradicts the probability.
-
-    Examples
-    --------
-    >>> str(StuckAtZero("neuron", probability=1e-3, layers=[1]))
-    'stuck-at-0 neurons of layer 1, p = 0.001, permanent'
-    """
+class FaultProcess:
+    """What fails, how often and for how long: what `StuckAtZero` and `StuckAt` have in common."""
 
     site: SiteKind
     probability: float = field(kw_only=True)
@@ -159,8 +148,9 @@ class StuckAtZero:
     persistence: Persistence = field(default_factory=Permanent, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.site not in ("neuron", "synapse"):
-            raise InputError(f'site: expected "neuron" or "synapse", got {self.site!r}')
+        if self.site not in _SITES:
+            spelled = ", ".join(f'"{name}"' for name in _SITES)
+            raise InputError(f"site: expected one of {spelled}, got {self.site!r}")
         if not (_is_number(self.probability) and 0 <= self.probability <= 1):
             raise InputError(
                 f"probability: expected a number in [0, 1], got {self.probability!r}"
@@ -206,9 +196,9 @@ class StuckAtZero:
             If a layer does not exist there.
         """
         depth = len(widths) - 1
-        first, last = (0, depth) if self.site == "neuron" else (1, depth)
+        first, last = _SITES[self.site][1], depth
         if self.layers is None:
-            return tuple(range(0, depth)) if self.site == "neuron" else tuple(range(1, depth + 1))
+            return tuple(range(first, depth if self.site == "neuron" else depth + 1))
         wrong = [n for n in self.layers if not first <= n <= last]
         if wrong:
             raise InputError(
@@ -227,8 +217,99 @@ class StuckAtZero:
                 else f"layers {', '.join(map(str, self.layers))}"
             )
         )
-        plural = "neurons" if self.site == "neuron" else "synapses"
-        return f"stuck-at-0 {plural} of {where}, p = {self.probability:g}, {self.persistence}"
+        plural = _SITES[self.site][0]
+        return f"{self._state} {plural} of {where}, p = {self.probability:g}, {self.persistence}"
+
+    @property
+    def _state(self) -> str:
+        return "faulty"
+
+
+@dataclass(frozen=True)
+class StuckAtZero(FaultProcess):
+    """Independent stuck-at-0 faults: hardware that carries nothing any more.
+
+    Parameters
+    ----------
+    site : "neuron", "synapse", "row", "column", "core" or "link"
+        The kind of hardware that fails. A neuron outputs 0; a synapse has weight 0; the input
+        driver of a crossbar row takes that row of weights with it, a column its partial sum; a
+        core all its weights and the neurons whose circuits sit on it; a link what one core sends
+        to another.
+    probability : float
+        Per site: per trial (permanent), per presentation (transient), at any presentation
+        (intermittent, stationary). In [0, 1].
+    layers : sequence of int, optional
+        Which layers: 0 is the input, l = 1..L the output of the l-th weighted layer; the synapses
+        of layer l are W_l, and the rows, columns and cores of layer l hold them; the links of
+        layer l = 2..L lead to those cores. By default every neuron of layers 0..L-1, all else
+        of every layer that has it.
+    persistence : Permanent, Transient or Intermittent
+        How long a fault lasts.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or a burst length contradicts the probability.
+
+    Examples
+    --------
+    >>> str(StuckAtZero("neuron", probability=1e-3, layers=[1]))
+    'stuck-at-0 neurons of layer 1, p = 0.001, permanent'
+    """
+
+    @property
+    def _state(self) -> str:
+        return "stuck-at-0"
+
+
+@dataclass(frozen=True)
+class StuckAt(FaultProcess):
+    """Independent faults that set outputs of neurons, or weights of synapses, to a value.
+
+    Where a neuron or synapse is stuck at 0 at the same time, it is 0.
+
+    Parameters
+    ----------
+    site : "neuron" or "synapse"
+    value : float or "maximum"
+        What the output (in the unit of the activations) or the weight is stuck at. "maximum", for
+        neurons: the largest value of the activation, a neuron that always fires at its full rate;
+        activations without one need a number.
+    probability, layers, persistence
+        As in `StuckAtZero`.
+
+    Raises
+    ------
+    InputError
+        As `StuckAtZero` does, or if the value is no finite number.
+
+    Examples
+    --------
+    >>> str(StuckAt("neuron", value="maximum", probability=1e-3, layers=[1]))
+    'stuck-at-maximum neurons of layer 1, p = 0.001, permanent'
+    """
+
+    value: float | Literal["maximum"] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.site not in ("neuron", "synapse"):
+            raise InputError(
+                f'site: expected "neuron" or "synapse" for a value, got {self.site!r}; '
+                "StuckAtZero silences rows, columns, cores and links"
+            )
+        if self.value == "maximum" and self.site == "neuron":
+            return
+        if not (_is_number(self.value) and np.isfinite(self.value)):
+            wanted = 'a finite number or "maximum"' if self.site == "neuron" else "a finite number"
+            raise InputError(f"value: expected {wanted}, got {self.value!r}")
+        object.__setattr__(self, "value", float(self.value))
+
+    @property
+    def _state(self) -> str:
+        value = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        return f"stuck-at-{value}"
 
 
 @dataclass(frozen=True)
@@ -293,6 +374,15 @@ NEURON_EVENT = np.dtype([("layer", "i4"), ("unit", "i8"), ("start", "i8"), ("sto
 SYNAPSE_EVENT = np.dtype(
     [("layer", "i4"), ("out", "i8"), ("in", "i8"), ("start", "i8"), ("stop", "i8")]
 )
+NEURON_VALUE_EVENT = np.dtype([*NEURON_EVENT.descr, ("value", "f8")])
+SYNAPSE_WEIGHT_EVENT = np.dtype([*SYNAPSE_EVENT.descr, ("weight", "f8")])
+# The fields of a FaultSet and the form of their rows.
+FAULT_EVENTS = {
+    "neurons": NEURON_EVENT,
+    "synapses": SYNAPSE_EVENT,
+    "neuron_values": NEURON_VALUE_EVENT,
+    "synapse_weights": SYNAPSE_WEIGHT_EVENT,
+}
 
 
 def _event_array(name: str, events: Iterable[Any], dtype: np.dtype[np.void]) -> Array:
@@ -322,11 +412,16 @@ class FaultSet:
         Dead neurons. Sorted, without repetition.
     synapses : structured array or rows of (layer, out, in, start, stop)
         Dead synapses W_layer[out, in]. Sorted, without repetition.
+    neuron_values : structured array or rows of (layer, unit, start, stop, value)
+        Neurons whose output is stuck at a value; while one is dead too, it is 0.
+    synapse_weights : structured array or rows of (layer, out, in, start, stop, weight)
+        Synapses whose weight is stuck at a value; while one is dead too, it is 0.
 
     Raises
     ------
     InputError
-        If a window is empty or outside the trial, or a number is negative.
+        If a window is empty or outside the trial, a number is negative, a value is not finite, or
+        one neuron or synapse has two values at a time.
 
     Examples
     --------
@@ -337,9 +432,11 @@ class FaultSet:
     n_presentations: int
     neurons: Array = ()  # type: ignore[assignment]
     synapses: Array = ()  # type: ignore[assignment]
+    neuron_values: Array = ()  # type: ignore[assignment]
+    synapse_weights: Array = ()  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, dtype in (("neurons", NEURON_EVENT), ("synapses", SYNAPSE_EVENT)):
+        for name, dtype in FAULT_EVENTS.items():
             rows = _event_array(name, getattr(self, name), dtype)
             object.__setattr__(self, name, rows)
             for row in rows:
@@ -348,8 +445,11 @@ class FaultSet:
                         f"{name}: expected windows 0 <= start < stop <= {self.n_presentations} "
                         f"presentations, got [{row['start']}, {row['stop']})"
                     )
-            if len(rows) and min(int(rows[f].min()) for f in (dtype.names or ())[:-2]) < 0:
+            place = _place(dtype)
+            if len(rows) and min(int(rows[f].min()) for f in place) < 0:
                 raise InputError(f"{name}: expected numbers from 0 on, got a negative one")
+            if name in ("neuron_values", "synapse_weights"):
+                _check_values(name, rows, place)
 
     def masks(self, presentation: int) -> tuple[Array, Array]:
         """Neurons and synapses dead at one presentation.
@@ -371,30 +471,72 @@ class FaultSet:
         found = []
         for rows in (self.neurons, self.synapses):
             now = rows[(rows["start"] <= presentation) & (presentation < rows["stop"])]
-            columns = [now[name] for name in (now.dtype.names or ())[:-2]]
+            columns = [now[name] for name in _place(now.dtype)]
             found.append(np.unique(np.stack(columns, axis=1), axis=0))
         return found[0], found[1]
 
+    def values(self, presentation: int) -> tuple[Array, Array]:
+        """Neurons and synapses stuck at a value at one presentation, dead ones among them.
+
+        Returns
+        -------
+        neurons : structured array of (layer, unit, start, stop, value)
+        synapses : structured array of (layer, out, in, start, stop, weight)
+
+        Examples
+        --------
+        >>> fault_set = FaultSet(n_presentations=2, neuron_values=[(1, 5, 0, 2, 1.0)])
+        >>> fault_set.values(0)[0]["value"]
+        array([1.])
+        """
+        if not 0 <= presentation < self.n_presentations:
+            raise InputError(
+                f"presentation: expected 0 to {self.n_presentations - 1}, got {presentation}"
+            )
+        found = [
+            rows[(rows["start"] <= presentation) & (presentation < rows["stop"])]
+            for rows in (self.neuron_values, self.synapse_weights)
+        ]
+        return found[0], found[1]
+
     def __len__(self) -> int:
-        return len(self.neurons) + len(self.synapses)
+        return sum(len(getattr(self, name)) for name in FAULT_EVENTS)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FaultSet):
             return NotImplemented
-        return (
-            self.n_presentations == other.n_presentations
-            and np.array_equal(self.neurons, other.neurons)
-            and np.array_equal(self.synapses, other.synapses)
+        return self.n_presentations == other.n_presentations and all(
+            np.array_equal(getattr(self, n), getattr(other, n)) for n in FAULT_EVENTS
         )
 
     def __hash__(self) -> int:
-        return hash((self.n_presentations, self.neurons.tobytes(), self.synapses.tobytes()))
+        return hash((self.n_presentations, *(getattr(self, n).tobytes() for n in FAULT_EVENTS)))
 
     def __str__(self) -> str:
+        neurons = len(self.neurons) + len(self.neuron_values)
+        synapses = len(self.synapses) + len(self.synapse_weights)
         return (
-            f"{len(self.neurons)} neuron and {len(self.synapses)} synapse fault events in "
+            f"{neurons} neuron and {synapses} synapse fault events in "
             f"{self.n_presentations} presentations"
         )
+
+
+def _place(dtype: np.dtype[Any]) -> tuple[str, ...]:
+    """Names of the columns that say where an event is."""
+    return tuple(n for n in dtype.names or () if n not in ("start", "stop", "value", "weight"))
+
+
+def _check_values(name: str, rows: Array, place: tuple[str, ...]) -> None:
+    """Refuse values that are not finite, and two of them for one thing at a time."""
+    column = (rows.dtype.names or ())[-1]
+    if not np.isfinite(rows[column]).all():
+        raise InputError(f"{name}: expected finite values, got NaN or infinity")
+    rows = np.sort(rows, order=[*place, "start"])
+    same = np.ones(max(0, len(rows) - 1), bool)
+    for field_name in place:
+        same &= rows[field_name][1:] == rows[field_name][:-1]
+    if (same & (rows["start"][1:] < rows["stop"][:-1])).any():
+        raise InputError(f"{name}: expected one value at a time, got windows that overlap")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -417,6 +559,31 @@ class Events:
     site: Array
     start: Array
     stop: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValuedEvents(Events):
+    """Events that set something to a value.
+
+    Parameters
+    ----------
+    value : ndarray of float64, shape (n_events,)
+        Of the output of a neuron, or the weight of a synapse.
+    """
+
+    value: Array
+
+
+def _valued(site: Array, rows: Array, column: str) -> ValuedEvents:
+    """Valued events of one trial."""
+    order = np.lexsort((rows["start"], site))
+    return ValuedEvents(
+        offsets=np.array([0, len(rows)]),
+        site=site[order],
+        start=rows["start"][order].astype(np.int32),
+        stop=rows["stop"][order].astype(np.int32),
+        value=rows[column][order].astype(np.float64),
+    )
 
 
 def _events(site: Array, rows: Array) -> Events:
@@ -443,6 +610,8 @@ class FaultBatch:
     counts : ndarray of int64, shape (n_trials, n_processes)
         Faults each process drew: sites (permanent) or pairs of site and presentation (else),
         before overlaps of processes are merged.
+    neuron_values, synapse_weights : ValuedEvents, optional
+        What is stuck at a value; None where nothing is. Where it is dead too, it is 0.
     """
 
     sites: Sites
@@ -450,6 +619,17 @@ class FaultBatch:
     neurons: Events
     synapses: Events
     counts: Array
+    neuron_values: ValuedEvents | None = None
+    synapse_weights: ValuedEvents | None = None
+
+    @property
+    def valued(self) -> Array:
+        """Trials in which something is stuck at a value, ascending."""
+        found = np.zeros(len(self), bool)
+        for events in (self.neuron_values, self.synapse_weights):
+            if events is not None:
+                found |= np.diff(events.offsets) > 0
+        return np.flatnonzero(found)
 
     @staticmethod
     def of(fault_set: FaultSet, sites: Sites) -> "FaultBatch":
@@ -463,7 +643,13 @@ class FaultBatch:
         widths = np.array(sites.widths)
         neurons, synapses = fault_set.neurons, fault_set.synapses
         depth = len(widths) - 1
-        for name, rows, first in (("neurons", neurons, 0), ("synapses", synapses, 1)):
+        set_neurons, set_synapses = fault_set.neuron_values, fault_set.synapse_weights
+        for name, rows, first in (
+            ("neurons", neurons, 0),
+            ("synapses", synapses, 1),
+            ("neuron_values", set_neurons, 0),
+            ("synapse_weights", set_synapses, 1),
+        ):
             for row in rows[(rows["layer"] < first) | (rows["layer"] > depth)]:
                 raise InputError(
                     f"{name}: expected layers from {first} to {depth}, got {row['layer']}"
@@ -472,6 +658,9 @@ class FaultBatch:
             ("neurons", neurons, "unit", widths[neurons["layer"]]),
             ("synapses", synapses, "out", widths[synapses["layer"]]),
             ("synapses", synapses, "in", widths[synapses["layer"] - 1]),
+            ("neuron_values", set_neurons, "unit", widths[set_neurons["layer"]]),
+            ("synapse_weights", set_synapses, "out", widths[set_synapses["layer"]]),
+            ("synapse_weights", set_synapses, "in", widths[set_synapses["layer"] - 1]),
         ]
         for name, rows, column, limit in limits:
             for row, n in zip(
@@ -489,6 +678,18 @@ class FaultBatch:
                 sites.synapse_numbers(synapses["layer"], synapses["out"], synapses["in"]), synapses
             ),
             counts=np.empty((1, 0), np.int64),
+            neuron_values=_valued(
+                sites.neuron_numbers(set_neurons["layer"], set_neurons["unit"]),
+                set_neurons,
+                "value",
+            ),
+            synapse_weights=_valued(
+                sites.synapse_numbers(
+                    set_synapses["layer"], set_synapses["out"], set_synapses["in"]
+                ),
+                set_synapses,
+                "weight",
+            ),
         )
 
     @staticmethod
@@ -503,17 +704,21 @@ class FaultBatch:
     def __getitem__(self, k: int) -> FaultSet:
         if not 0 <= k < len(self):
             raise IndexError(k)
-        a, b = self.neurons.offsets[k : k + 2]
-        neurons = np.empty(b - a, NEURON_EVENT)
-        neurons["layer"], neurons["unit"] = self.sites.neurons(self.neurons.site[a:b])
-        neurons["start"], neurons["stop"] = self.neurons.start[a:b], self.neurons.stop[a:b]
-        a, b = self.synapses.offsets[k : k + 2]
-        synapses = np.empty(b - a, SYNAPSE_EVENT)
-        synapses["layer"], synapses["out"], synapses["in"] = self.sites.synapses(
-            self.synapses.site[a:b]
-        )
-        synapses["start"], synapses["stop"] = self.synapses.start[a:b], self.synapses.stop[a:b]
-        return FaultSet(n_presentations=self.n_presentations, neurons=neurons, synapses=synapses)
+        found = {}
+        for name, dtype in FAULT_EVENTS.items():
+            events = getattr(self, name)
+            if events is None:
+                continue
+            a, b = events.offsets[k : k + 2]
+            rows = np.empty(b - a, dtype)
+            locate = self.sites.neurons if "neuron" in name else self.sites.synapses
+            for column, numbers in zip(_place(dtype), locate(events.site[a:b]), strict=True):
+                rows[column] = numbers
+            rows["start"], rows["stop"] = events.start[a:b], events.stop[a:b]
+            if isinstance(events, ValuedEvents):
+                rows[(dtype.names or ())[-1]] = events.value[a:b]
+            found[name] = rows
+        return FaultSet(n_presentations=self.n_presentations, **found)
 
     def __iter__(self) -> Iterator[FaultSet]:
         return (self[k] for k in range(len(self)))

@@ -10,9 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Events, FaultBatch, Intermittent, Permanent, Sites, StuckAtZero
+from neurosim.faults import (
+    Events,
+    FaultBatch,
+    FaultProcess,
+    Intermittent,
+    Permanent,
+    Sites,
+    ValuedEvents,
+)
 from neurosim.kernels.draws import draw_bursts, draw_cells, merge_windows
 from neurosim.layers import Array
+from neurosim.physical_sites import SiteGroups, members_of
 
 __all__ = ["STREAM_VERSION", "PlainMonteCarlo", "draw"]
 
@@ -39,7 +48,7 @@ class PlainMonteCarlo:
 
     draw_at: tuple[float, ...] | None = None
 
-    def probabilities(self, processes: Sequence[StuckAtZero]) -> tuple[float, ...]:
+    def probabilities(self, processes: Sequence[FaultProcess]) -> tuple[float, ...]:
         """The probability at which each process is drawn before it is thinned.
 
         Raises
@@ -70,41 +79,72 @@ class PlainMonteCarlo:
 
 
 def draw(
-    processes: Sequence[StuckAtZero],
+    processes: Sequence[FaultProcess],
     plan: PlainMonteCarlo,
     sites: Sites,
     n_presentations: int,
     seed: int,
     first: int,
     stop: int,
+    groups: Sequence[SiteGroups | None] = (),
+    defects: Array | None = None,
+    values: Sequence[dict[int, float] | None] = (),
 ) -> FaultBatch:
-    """Draw the fault sets of trials first .. stop - 1."""
+    """Draw the fault sets of trials first .. stop - 1.
+
+    groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
+    defects: numbers of synapses that are dead in every trial.
+    values: for each process what the sites of each layer are stuck at; None for dead ones.
+    """
     found: dict[str, list[_Drawn]] = {"neuron": [], "synapse": []}
+    stuck: dict[str, list[tuple[_Drawn, Array]]] = {"neuron": [], "synapse": []}
     counts = np.zeros((stop - first, len(processes)), np.int64)
     drawn_at = plan.probabilities(processes)
-    for number, (process, probability) in enumerate(zip(processes, drawn_at, strict=True)):
+    several = groups or (None,) * len(processes)
+    held = values or (None,) * len(processes)
+    for number, (process, probability, group, value) in enumerate(
+        zip(processes, drawn_at, several, held, strict=True)
+    ):
+        n_sites = len(group) if group is not None else _sizes(process, sites).sum()
         events = _draw_process(
-            process, probability, sites, n_presentations, seed, number, first, stop
+            process, probability, int(n_sites), n_presentations, seed, number, first, stop
         )
-        found[process.site].append(events)
         counts[:, number] = events.counts(isinstance(process.persistence, Permanent))
+        if value is not None:
+            placed = _placed(events, process, sites)
+            locate = sites.neurons if process.site == "neuron" else sites.synapses
+            by_layer = np.array([value.get(n, 0.0) for n in range(len(sites.widths))])
+            stuck[process.site].append((placed, by_layer[locate(placed.site)[0]]))
+        elif group is None:
+            found[process.site].append(_placed(events, process, sites))
+        else:
+            found["neuron"].append(_lowered(events, group.neuron_offsets, group.neurons))
+            found["synapse"].append(_lowered(events, group.synapse_offsets, group.synapses))
+    if defects is not None and len(defects):
+        found["synapse"].append(_always(defects, stop - first, n_presentations))
     return FaultBatch(
         sites=sites,
         n_presentations=n_presentations,
         neurons=_union(found["neuron"], stop - first),
         synapses=_union(found["synapse"], stop - first),
         counts=counts,
+        neuron_values=_together(stuck["neuron"], stop - first),
+        synapse_weights=_together(stuck["synapse"], stop - first),
     )
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The events of one process before overlaps with other processes are merged."""
+    """The events of one process before overlaps with other processes are merged.
+
+    ordered: whether the events of a trial are sorted by site and start.
+    """
 
     offsets: Array
     site: Array
     start: Array
     stop: Array
+    ordered: bool = True
 
     def counts(self, per_site: bool) -> Array:
         if per_site:
@@ -114,19 +154,17 @@ class _Drawn:
 
 
 def _draw_process(
-    process: StuckAtZero,
+    process: FaultProcess,
     drawn_at: float,
-    sites: Sites,
+    n_sites: int,
     n_presentations: int,
     seed: int,
     number: int,
     first: int,
     stop: int,
 ) -> _Drawn:
-    layers = np.array(process.layers_in(sites.widths))
-    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-    sizes = offsets[layers + 1] - offsets[layers]
-    n_sites, n_trials, p = int(sizes.sum()), stop - first, process.probability
+    """Events of one process, its sites counted from 0."""
+    n_trials, p = stop - first, process.probability
     keep = p / drawn_at if drawn_at > 0 else 1.0
     key = np.uint64(seed)
     # At probability 1 a fault never ends, whatever its persistence.
@@ -157,11 +195,69 @@ def _draw_process(
         )
         local, start = cell // n_presentations, (cell % n_presentations).astype(np.int32)
         end = start + np.int32(1)
-    before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return _Drawn(at, local, start, end)
+
+
+def _sizes(process: FaultProcess, sites: Sites) -> Array:
+    """Neurons or synapses of each layer that a process may hit."""
+    layers = np.array(process.layers_in(sites.widths))
+    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+    return offsets[layers + 1] - offsets[layers]
+
+
+def _placed(events: _Drawn, process: FaultProcess, sites: Sites) -> _Drawn:
+    """Events of a process of neurons or synapses, with the numbers of those."""
+    layers = np.array(process.layers_in(sites.widths))
+    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+    before = np.concatenate([[0], np.cumsum(_sizes(process, sites))[:-1]])
     shift = offsets[layers] - before
+    local = events.site
     if (shift == shift[0]).all():
-        return _Drawn(at, local + shift[0], start, end)
-    return _Drawn(at, local + shift[np.searchsorted(before, local, side="right") - 1], start, end)
+        site = local + shift[0]
+    else:
+        site = local + shift[np.searchsorted(before, local, side="right") - 1]
+    return _Drawn(events.offsets, site, events.start, events.stop)
+
+
+def _together(parts: list[tuple[_Drawn, Array]], n_trials: int) -> ValuedEvents | None:
+    """Events of processes that never set the same thing, sorted by trial, site and start."""
+    if not parts:
+        return None
+    trial = np.concatenate([np.repeat(np.arange(n_trials), np.diff(p.offsets)) for p, _ in parts])
+    site = np.concatenate([p.site for p, _ in parts])
+    start = np.concatenate([p.start for p, _ in parts])
+    order = np.lexsort((start, site, trial))
+    return ValuedEvents(
+        offsets=np.asarray(sum(p.offsets for p, _ in parts)),
+        site=site[order],
+        start=start[order],
+        stop=np.concatenate([p.stop for p, _ in parts])[order],
+        value=np.concatenate([value for _, value in parts])[order],
+    )
+
+
+def _always(synapses: Array, n_trials: int, n_presentations: int) -> _Drawn:
+    """Synapses that are dead in every trial from its beginning to its end."""
+    n = n_trials * len(synapses)
+    return _Drawn(
+        np.arange(n_trials + 1) * len(synapses),
+        np.tile(synapses, n_trials),
+        np.zeros(n, np.int32),
+        np.full(n, n_presentations, np.int32),
+    )
+
+
+def _lowered(events: _Drawn, offsets: Array, members: Array) -> _Drawn:
+    """Events of physical sites as events of all their members."""
+    which, site = members_of(offsets, members, events.site)
+    before = np.concatenate([[0], np.cumsum(np.diff(offsets)[events.site])])
+    return _Drawn(
+        before[events.offsets].astype(np.int64),
+        site,
+        events.start[which],
+        events.stop[which],
+        ordered=False,
+    )
 
 
 def _union(parts: list[_Drawn], n_trials: int) -> Events:
@@ -174,7 +270,7 @@ def _union(parts: list[_Drawn], n_trials: int) -> Events:
             start=nothing.astype(np.int32),
             stop=nothing.astype(np.int32),
         )
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0].ordered:
         one = parts[0]
         return Events(offsets=one.offsets, site=one.site, start=one.start, stop=one.stop)
     trial = np.concatenate([np.repeat(np.arange(n_trials), np.diff(p.offsets)) for p in parts])

@@ -95,7 +95,7 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
         ("value = 5, unit", "value = 0.5, unit", "mean_duration: expected at least 1"),
         ('"intermittent"', '"permanent"', "expected one for intermittent faults only"),
         ('"intermittent"', '"sometimes"', "persistence: expected permanent, transient or"),
-        ('"synapse"', '"axon"', 'site: expected "neuron" or "synapse"'),
+        ('"synapse"', '"axon"', 'site: expected one of "neuron", "synapse"'),
         ("[chip]", "[chip", "expected TOML"),
     ],
 )
@@ -106,6 +106,24 @@ def test_wrong_profiles_are_refused_in_one_line(tmp_path, old, new, said):
     with pytest.raises((InputError, FormatError), match=said) as raised:
         ns.Chip.load(path)
     assert str(path) in str(raised.value)
+
+
+SECONDS = PROFILE.replace("mean_duration =", "mean_duration_s =").replace(
+    'unit = "presentations"', 'unit = "s"'
+)
+CLOCK = (
+    '[neurons]\nduration_s = { value = 0.5, unit = "s", source = "talk", status = "secondary" }\n'
+)
+
+
+def test_a_duration_in_seconds_needs_the_time_of_a_presentation(tmp_path):
+    path = tmp_path / "mine.toml"
+    assert SECONDS != PROFILE
+    path.write_text(SECONDS.replace("[[faults]]", f"{CLOCK}[[faults]]"))
+    assert ns.Chip.load(path).faults[0].persistence == ns.Intermittent(mean_duration=10)
+    path.write_text(SECONDS)
+    with pytest.raises(InputError, match=r"mean_duration_s: expected neurons\.duration_s"):
+        ns.Chip.load(path)
 
 
 def test_a_misspelt_name_gets_a_suggestion(tmp_path):

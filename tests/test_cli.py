@@ -278,3 +278,27 @@ def test_the_demo_runs(tmp_path):
     assert (tmp_path / "demo" / "demo.h5").is_file()
     assert (tmp_path / "demo" / "report" / "index.html").is_file()
     assert "neurosim run --network" in output
+
+
+def test_a_defect_map_and_physical_faults_on_the_command_line(folder):
+    (folder / "map.csv").write_text("core,kind,row,column\n0,synapse,1,2\n")
+    shown = call("deploy", folder / "net.npz", "crossbar-256", "--defects", folder / "map.csv")
+    assert "lie on known defects" not in shown
+    given = ["--chip", "crossbar-256", "--defects", folder / "map.csv"]
+    given += ["--fault", "column:0.1", "--fault", "link:0.1:transient"]
+    trace = folder / "out.h5"
+    call("run", folder / "campaign.toml", *given, "-o", trace)
+    told = call(
+        "compare", folder / "campaign.toml", *given, "--trace", trace, "--method", "single-fault"
+    )
+    assert "stuck-at-0 links of every layer" in told
+    report = folder / "report"
+    call(
+        "report", folder / "campaign.toml", *given, "--trace", trace, "-o", report,
+        "--method", "single-fault",
+    )  # fmt: skip
+    assert (report / "index.html").is_file()
+    (folder / "map.csv").write_text("core,kind,row,column\n0,synapse,1,256\n")
+    assert "line 2: expected column from 0 to 255" in refused(
+        "deploy", folder / "net.npz", "crossbar-256", "--defects", folder / "map.csv"
+    )

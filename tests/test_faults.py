@@ -30,7 +30,7 @@ def test_the_ends_of_the_unit_interval_are_legal(probability):
 
 
 def test_an_unknown_site_is_refused():
-    with pytest.raises(InputError, match='site: expected "neuron" or "synapse"'):
+    with pytest.raises(InputError, match='site: expected one of "neuron", "synapse", "row"'):
         StuckAtZero("axon", probability=0.1)
 
 

@@ -8,8 +8,9 @@ from scipy import stats
 
 from neurosim.analysis.intervals import AGREES, CANNOT_TELL, DISAGREES, Verdicts, judge
 from neurosim.campaign import Campaign
-from neurosim.faults import Intermittent, Permanent, StuckAtZero
+from neurosim.faults import FaultProcess, Intermittent, Permanent
 from neurosim.layers import Array
+from neurosim.physical_sites import count_sites
 from neurosim.statistics import Statistics
 from neurosim.theory import Prediction
 from neurosim.theory.surrogate import SurrogateLaw
@@ -265,7 +266,7 @@ class RateCheck:
 
     Parameters
     ----------
-    process : StuckAtZero
+    process : FaultProcess
     draws : int
         Chances to fail: sites x trials, for transient and intermittent faults x inputs too.
     faults : int
@@ -277,7 +278,7 @@ class RateCheck:
         "agrees" or "disagrees".
     """
 
-    process: StuckAtZero
+    process: FaultProcess
     draws: int
     faults: int
     requested: float
@@ -290,12 +291,9 @@ def check_rates(
     campaign: Campaign, faults: Iterable[int], trials: int, level: float
 ) -> tuple[RateCheck, ...]:
     """Requested against realised rates; faults: the total each process drew."""
-    sites = campaign.deployment.sites
     checks = []
     for process, total in zip(campaign.faults, faults, strict=True):
-        offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-        layers = np.array(process.layers_in(sites.widths))
-        n_sites = int((offsets[layers + 1] - offsets[layers]).sum())
+        n_sites = count_sites(campaign.deployment, process)
         p, m = process.probability, campaign.n_inputs
         permanent = isinstance(process.persistence, Permanent)
         draws = n_sites * trials * (1 if permanent else m)

@@ -395,7 +395,8 @@ def _judge_loss(
 ) -> Verdicts | None:
     campaign, method = prediction.campaign, prediction.method
     kinked = campaign.loss == "absolute_error" and method == "second-order"
-    if moments is None or prediction.layer is not None or kinked:
+    grouped = method == "first-order" and bool(prediction.model.setting.groups)
+    if moments is None or prediction.layer is not None or kinked or grouped:
         return None
     loss = predict(campaign, method, loss=campaign.loss)
     factor = 0.0 if loss.exact else mean_tolerance

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurosim.backends.neuron_faults import NeuronFaults, Part
 from neurosim.backends.prepared import PreparedNetwork
+from neurosim.backends.stuck_values import StuckValues
 from neurosim.backends.synapse_faults import SynapseFaults
 from neurosim.faults import Events, FaultBatch
 from neurosim.kernels.changes import distinct_trials, take_events
@@ -35,6 +36,7 @@ class CompiledBackend:
         self.golden = self._prepared.golden
         self._neurons = NeuronFaults(self._prepared)
         self._synapses = SynapseFaults(self._prepared)
+        self._values = StuckValues(self._prepared, inputs)
 
     def errors(self, batch: FaultBatch) -> Array:
         """Faulty minus golden outputs, (n_trials, n_inputs, n_outputs), in the backend's dtype."""
@@ -42,6 +44,8 @@ class CompiledBackend:
 
     def changes(self, batch: FaultBatch) -> Changes:
         """The errors without their zeros, each distinct fault set computed once."""
+        if len(batch.valued):
+            return Changes.of(self.errors_and_hidden(batch)[0])
         n_inputs, n_outputs = self.golden.shape
         neurons, synapses = batch.neurons, batch.synapses
         chosen, sets, n_neuron_sets = distinct_trials(
@@ -82,6 +86,10 @@ class CompiledBackend:
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
         """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""
         *hidden, errors = self._synapses.errors_of_all_layers(batch.neurons, batch.synapses)
+        for trial in batch.valued:
+            layers = self._values.errors_of_all_layers(batch[int(trial)])
+            for whole, one in zip((*hidden, errors), layers, strict=True):
+                whole[trial] = one
         if self._prepared.network.readout == "softmax":
             offsets, inputs, values = changed_rows(errors)
             self._soften(inputs, values)

@@ -11,7 +11,7 @@ __all__ = ["ReferenceBackend"]
 
 
 class ReferenceBackend:
-    """Errors of fault batches by forcing zeros.
+    """Errors of fault batches by forcing zeros and values.
 
     Parameters
     ----------
@@ -53,13 +53,23 @@ class ReferenceBackend:
         """y_1, ..., y_L of input x under the faults of its presentation."""
         neurons, synapses = fault_set.masks(x)
         y = self._inputs[x].copy()
-        y[neurons[neurons[:, 0] == 0, 1]] = 0
+        stuck, weights = fault_set.values(x)
+        _set_outputs(y, 0, stuck, neurons)
         outputs = []
         for number, layer in enumerate(self._network.layers, start=1):
             weight = layer.weight.astype(y.dtype)
+            held = weights[weights["layer"] == number]
+            weight[held["out"], held["in"]] = held["weight"]
             dead = synapses[synapses[:, 0] == number]
             weight[dead[:, 1], dead[:, 2]] = 0
             y = layer.activation(weight @ y + layer.bias.astype(y.dtype))
-            y[neurons[neurons[:, 0] == number, 1]] = 0
+            _set_outputs(y, number, stuck, neurons)
             outputs.append(y)
         return outputs
+
+
+def _set_outputs(y: Array, number: int, stuck: Array, dead: Array) -> None:
+    """Force the outputs of one layer: values first, then zeros, which win."""
+    held = stuck[stuck["layer"] == number]
+    y[held["unit"]] = held["value"]
+    y[dead[dead[:, 0] == number, 1]] = 0

@@ -280,8 +280,7 @@ def contributions(comparison: Comparison) -> Figure | None:
     parts = comparison.prediction.variance_contributions
     if not parts:
         return None
-    plural = {"neuron": "neurons", "synapse": "synapses"}
-    names = [f"{plural[kind]} of layer {layer}" for kind, layer in parts]
+    names = [f"{kind}s of layer {layer}" for kind, layer in parts]
     values = [float(np.mean(part)) for part in parts.values()]
     figure = Figure(figsize=(7.2, 1.2 + 0.4 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -14,6 +14,7 @@ from neurosim.theory.arguments import check_campaign, whole_number
 from neurosim.theory.continuity import balance, smoothness
 from neurosim.theory.effects import Effects, block_sums
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.second_order import QuadraticEffects, check_smooth
 from neurosim.theory.setting import Block, Setting, is_linear
@@ -156,7 +157,7 @@ def _entry(name: str, figure: float | None, statement: str, holds: float, fails:
 
 def _about_the_network(setting: Setting) -> list[Assumption]:
     p = max(setting.probabilities.values(), default=0.0)
-    low = min((n - (kind == "synapse") for kind, n in setting.probabilities), default=0)
+    low = min((n - (kind != "neuron") for kind, n in setting.probabilities), default=0)
     n = min(setting.widths[low : setting.depth])
     behind = [
         layer.activation
@@ -216,6 +217,8 @@ def _terms(setting: Setting) -> list[Assumption]:
     """Distances between the methods, each where nine of ten cells lie below."""
     if not setting.probabilities:
         return []
+    if setting.groups:
+        return _terms_of_groups(setting)
     first = LinearEffects(setting=setting)
     mean, variance = _moments(first)
     deviation = np.sqrt(variance)
@@ -245,6 +248,20 @@ def _terms(setting: Setting) -> list[Assumption]:
         _entry("mean field", float(np.maximum(shifted, spread)),
                "what the mean activations change: of the mean in standard deviations, of the "
                "variance relatively", _SMALL, _SMALL),
+    ]  # fmt: skip
+
+
+def _terms_of_groups(setting: Setting) -> list[Assumption]:
+    """The same where rows, columns, cores or links fail, which two of the methods do not know."""
+    derived, exact = (
+        _moments(GroupEffects(setting=setting, by_derivatives=flag))[1] for flag in (True, False)
+    )
+    statement = 'not known where groups fail together: "single-fault" and "first-order" only'
+    return [
+        _entry("T1 near b4", _gap(exact, derived), "relative difference of their variances",
+               _SMALL, _SMALL),
+        _entry("second order", None, statement, _SMALL, _SMALL),
+        _entry("mean field", None, statement, _SMALL, _SMALL),
     ]  # fmt: skip
 
 
@@ -295,6 +312,11 @@ def _advice(setting: Setting, terms: dict[str, Assumption]) -> tuple[str, str]:
             "compare both with a simulation."
         )
     near = terms["T1 near b4"].verdict == HOLDS
+    if setting.groups:
+        return "single-fault", (
+            'Trust "single-fault" (b4) as faults become rare: each row, column, core or link '
+            "enters with the change that it makes alone."
+        )
     bent = terms["second order"].verdict == FAILS
     moved = terms["mean field"].verdict == FAILS
     if near and not bent and not moved:

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Intermittent, Permanent, StuckAtZero, Transient
+from neurosim.faults import FaultProcess, Intermittent, Permanent, Sites, Transient
 from neurosim.layers import Array
 from neurosim.theory.presentations import InputMean
 from neurosim.theory.setting import Block, Setting, merged_probability
@@ -42,7 +42,7 @@ class _Bit:
     base: float
 
 
-def _base(process: StuckAtZero) -> float:
+def _base(process: FaultProcess) -> float:
     if isinstance(process.persistence, Permanent) or process.probability == 1:
         return 1.0
     if isinstance(process.persistence, Transient):
@@ -132,25 +132,54 @@ class Enumeration:
             result[sets] = setting.head.change(y, dy, setting.targets_of(rows))[0]
         return result
 
-    def _dead(self, block: Block, sets: Array) -> dict[int, Array]:
-        """Unit -> in which of the sets it is dead, for the units of a block that may fail."""
-        dead: dict[int, Array] = {}
-        for b, bit in enumerate(self.bits):
-            if bit.block == block:
-                now = (sets >> b & 1).astype(bool)
-                dead[bit.unit] = dead[bit.unit] | now if bit.unit in dead else now
-        return dead
+    def _held(self, block: Block, sets: Array) -> dict[int, list[tuple[Array, float]]]:
+        """Unit -> in which of the sets it is held at which value; 0, which wins, comes last."""
+        held: dict[int, list[tuple[Array, float]]] = {}
+        for b, members in enumerate(self._members):
+            for unit, value in members.get(block, ()):
+                held.setdefault(unit, []).append(((sets >> b & 1).astype(bool), value))
+        for several in held.values():
+            several.sort(key=lambda pair: pair[1] == 0)
+        return held
+
+    @cached_property
+    def _members(self) -> tuple[dict[Block, list[tuple[int, float]]], ...]:
+        """Of each bit, the neurons and synapses that its site sets, with their values, by layer."""
+        sites = Sites(self.setting.widths)
+        found = []
+        for bit in self.bits:
+            groups = self.setting.groups.get(bit.block)
+            if groups is None:
+                found.append({bit.block: [(bit.unit, 0.0)]})
+                continue
+            members: dict[Block, list[tuple[int, float]]] = {}
+            here = slice(*groups.neuron_offsets[bit.unit : bit.unit + 2])
+            place = sites.neurons(groups.neurons[here])
+            for layer, unit, value in zip(*place, groups.neuron_values[here], strict=True):
+                members.setdefault(("neuron", int(layer)), []).append((int(unit), float(value)))
+            here = slice(*groups.synapse_offsets[bit.unit : bit.unit + 2])
+            numbers = groups.synapses[here]
+            layers = sites.synapses(numbers)[0]
+            units = numbers - sites.synapse_offsets[layers]
+            for layer, unit, value in zip(layers, units, groups.synapse_weights[here], strict=True):
+                members.setdefault(("synapse", int(layer)), []).append((int(unit), float(value)))
+            found.append(members)
+        return tuple(found)
 
     def _kill(self, dy: Array, y: Array, block: Block, sets: Array) -> Array:
-        for unit, now in self._dead(block, sets).items():
-            dy[0, now, unit] = -y[0, unit]
+        for unit, several in self._held(block, sets).items():
+            for now, value in several:
+                dy[0, now, unit] = value - y[0, unit]
         return dy
 
     def _cut(self, dz: Array, dy: Array, y: Array, number: int, sets: Array) -> None:
         weight = self.setting.layers[number - 1].weight
-        for unit, now in self._dead(("synapse", number), sets).items():
+        for unit, several in self._held(("synapse", number), sets).items():
             out, in_ = divmod(unit, weight.shape[1])
-            dz[0, now, out] -= weight[out, in_] * (y[0, in_] + dy[0, now, in_])
+            change = np.zeros(len(sets))
+            for now, value in several:
+                change[now] = value - weight[out, in_]
+            dz[0, :, out] += change * (y[0, in_] + dy[0, :, in_])
 
     def coefficients(self, x: int) -> Array:
         """c_A of input x for all sets A of bits, (2^n, n_outputs); the mean where A is empty."""

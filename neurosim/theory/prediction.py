@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Permanent
+from neurosim.faults import Permanent, SiteKind
 from neurosim.layers import Array, frozen
 from neurosim.theory.arguments import check_campaign, check_range, whole_number
 from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
@@ -94,6 +95,41 @@ class _Surrogate:
             (self.effects.effects(block, rows)[output, 0], p)
             for block, p in self.setting.probabilities.items()
         ])  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shifted:
+    """A model of what faults do beside known defects, which shift the error by a constant.
+
+    shift: (n_inputs, n_outputs).
+    """
+
+    model: Model
+    shift: Array
+
+    @property
+    def setting(self) -> Setting:
+        return self.model.setting
+
+    def covariance(self) -> Array:
+        return self.model.covariance()
+
+    def site_variances(self, block: Block) -> Array:
+        return self.model.site_variances(block)
+
+    def input_mean(self) -> InputMean:
+        return self.model.input_mean()
+
+    def kurtosis(self) -> Array | None:
+        return self.model.kurtosis()
+
+    def law(self, input: int, output: int) -> SurrogateLaw:
+        law, by = self.model.law(input, output), float(self.shift[input, output])
+        if by == 0:
+            return law
+        at = law.grid == -by
+        zero = float(law.mass[at].sum())
+        return replace(law, grid=law.grid + by, mean=law.mean + by, mass_at_zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,12 +212,14 @@ class Prediction:
 
         Parameters
         ----------
-        site : "neuron" or "synapse"
+        site : "neuron", "synapse", "row", "column", "core" or "link"
+            Dead ones; those stuck at a value (`StuckAt`) are "stuck neuron" and "stuck synapse".
         layer : int
 
         Returns
         -------
-        ndarray, shape (n_outputs, n_l) or, for synapses, (n_outputs, n_l, n_{l-1})
+        ndarray, shape (n_outputs, n_l), for synapses (n_outputs, n_l, n_{l-1}), else
+            (n_outputs, n_sites) in the order of `site_groups`
             Zeros where these sites do not fail.
 
         Raises
@@ -194,10 +232,16 @@ class Prediction:
         >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
         """
         setting = self.model.setting
-        if not isinstance(site, str) or site not in ("neuron", "synapse"):
-            raise InputError(f'site: expected "neuron" or "synapse", got {site!r}')
-        layer = whole_number("layer", layer, 0 if site == "neuron" else 1, setting.depth)
-        block: Block = ("neuron", layer) if site == "neuron" else ("synapse", layer)
+        kinds = (*get_args(SiteKind), "stuck neuron", "stuck synapse")
+        if site not in kinds:
+            spelled = ", ".join(f'"{name}"' for name in kinds)
+            raise InputError(f"site: expected one of {spelled}, got {site!r}")
+        layer = whole_number("layer", layer, 0 if "neuron" in site else 1, setting.depth)
+        block: Block = (site, layer)  # type: ignore[assignment]
+        if site not in ("neuron", "synapse"):
+            if block not in setting.groups:
+                return np.zeros((self.n_outputs, 0))
+            return self.model.site_variances(block)
         shape = setting.widths[layer : layer + 1]
         if site == "synapse":
             shape = (*shape, setting.widths[layer - 1])
@@ -348,6 +392,7 @@ def predict(
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
         parts = _parts_of(setting, method, campaign.seed)
         check_range("the moments of the error", parts.mean**2 + parts.variance)
+    parts = _with_defects(parts, campaign, layer)
     zero = np.zeros((setting.n_inputs, setting.n_outputs))
     return Prediction(
         campaign=campaign,
@@ -372,9 +417,31 @@ def predict(
     )
 
 
+def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Parts:
+    """Add what the known defects of the chip do in every trial."""
+    deployment = campaign.deployment
+    if not len(deployment.defective_synapses):
+        return parts
+    setting = parts.model.setting
+    values = []
+    for network in (deployment.defective_network, deployment.network):
+        y = network.activations(setting.inputs)[setting.depth]
+        values.append(setting.head.value(y, setting.targets))
+    shift = values[0] - values[1]
+    return replace(
+        parts,
+        mean=parts.mean + shift,
+        mean_terms={**parts.mean_terms, "known defects": shift},
+        mean_paper=None if parts.mean_paper is None else parts.mean_paper + shift,
+        model=_Shifted(model=parts.model, shift=shift),
+    )
+
+
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if method == "enumeration":
         return _by_enumeration(setting)
+    if setting.groups:
+        return _by_groups(setting, method)
     if method == "second-order":
         return _by_curvature(setting, seed)
     if method == "mean-field":
@@ -384,6 +451,23 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if setting.head.loss is not None:
         return _by_corrected_loss(setting)
     return _by_effects(LinearEffects(setting=setting))
+
+
+def _by_groups(setting: Setting, method: str) -> _Parts:
+    """Means and variances where groups fail, or something is stuck at a value."""
+    if method not in ("first-order", "single-fault"):
+        raise InputError(
+            f'method: expected "single-fault", "first-order" or "enumeration" where '
+            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
+        )
+    by_derivatives = method == "first-order"
+    if by_derivatives and setting.head.loss is not None:
+        raise InputError(
+            f'method: expected "single-fault" or "enumeration" for a loss where '
+            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
+        )
+    effects = GroupEffects(setting=setting, by_derivatives=by_derivatives)
+    return replace(_by_effects(effects), exact=effects.exact)
 
 
 def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]

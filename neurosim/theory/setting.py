@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from neurosim.errors import InputError
-from neurosim.faults import Permanent, StuckAtZero, Transient
+from neurosim.faults import FaultProcess, Permanent, SiteKind, Transient
 from neurosim.layers import Activation, Array, Dense
+from neurosim.physical_sites import SiteGroups, groups_of, single_sites, stuck_values
 from neurosim.theory.losses import Head
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
 
+# Kinds of blocks whose sites are groups of neurons and synapses, or are stuck at a value.
+_GROUPED = ("row", "column", "core", "link", "stuck neuron", "stuck synapse")
+
 # All sites of one kind and layer: they share one probability.
-Block: TypeAlias = tuple[Literal["neuron", "synapse"], int]
+Block: TypeAlias = tuple[SiteKind | Literal["stuck neuron", "stuck synapse"], int]
 
 # Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
 _VALUES = 2**22
@@ -40,7 +44,7 @@ def merged_probability(probabilities: Sequence[float]) -> float:
     return -math.expm1(sum(math.log1p(-p) if p < 1 else -math.inf for p in probabilities))
 
 
-def lag_terms(processes: Sequence[StuckAtZero]) -> tuple[tuple[float, float], ...]:
+def lag_terms(processes: Sequence[FaultProcess]) -> tuple[tuple[float, float], ...]:
     """Covariance of a site's fault between presentations t and t + h: sum of c b^|h|.
 
     With q = 1 - p, Cov = prod_k (q_k^2 + p_k q_k r_k^|h|) - prod_k q_k^2, where r = 1 for a
@@ -53,6 +57,7 @@ def lag_terms(processes: Sequence[StuckAtZero]) -> tuple[tuple[float, float], ..
 
     Examples
     --------
+    >>> from neurosim.faults import StuckAtZero
     >>> lag_terms([StuckAtZero("neuron", probability=0.5)])
     ((0.25, 1.0),)
     """
@@ -85,15 +90,18 @@ class Setting:
     inputs : ndarray, shape (n_inputs, n_0)
     targets : ndarray, shape (n_inputs, n_L), or None
     head : Head
-    processes : mapping of Block to tuple of StuckAtZero
+    processes : mapping of Block to tuple of FaultProcess
         With probabilities above 0, of the sites that can reach what is predicted.
+    groups : mapping of Block to SiteGroups
+        What the sites of a block silence, for rows, columns, cores and links.
     """
 
     layers: tuple[Dense, ...]
     inputs: Array
     targets: Array | None
     head: Head
-    processes: Mapping[Block, tuple[StuckAtZero, ...]]
+    processes: Mapping[Block, tuple[FaultProcess, ...]]
+    groups: Mapping[Block, SiteGroups] = field(default_factory=dict)
 
     @cached_property
     def probabilities(self) -> dict[Block, float]:
@@ -110,7 +118,8 @@ class Setting:
 
     def only(self, block: Block) -> Setting:
         """The same with one block failing alone."""
-        return replace(self, processes={block: self.processes[block]})
+        groups = {key: value for key, value in self.groups.items() if key == block}
+        return replace(self, processes={block: self.processes[block]}, groups=groups)
 
     @staticmethod
     def of(campaign: Campaign, layer: int | None = None, loss: Loss | None = None) -> Setting:
@@ -136,20 +145,35 @@ class Setting:
                 f"layer: expected a layer from 0, the input, to {network.depth}, the last of this "
                 f"network, got {layer!r}"
             )
-        processes: dict[Block, list[StuckAtZero]] = {}
+        processes: dict[Block, list[FaultProcess]] = {}
+        groups: dict[Block, SiteGroups] = {}
         for process in campaign.faults:
+            physical = groups_of(campaign.deployment, process)
+            values = stuck_values(network, process)
             for number in process.layers_in(network.widths):
                 reaches = layer is None or number <= layer
-                if reaches and process.probability > 0:
-                    processes.setdefault((process.site, number), []).append(process)
-        # Neurons before synapses, layer after layer: the order of what users see.
+                if not reaches or process.probability == 0:
+                    continue
+                block: Block = (process.site, number)
+                if values is not None:
+                    neuron = process.site == "neuron"
+                    block = ("stuck neuron" if neuron else "stuck synapse", number)
+                    sites = campaign.deployment.sites
+                    groups[block] = single_sites(sites, process.site, number, values[number])
+                if physical is not None:
+                    groups[block] = physical.of_layer(number)
+                if block not in groups or len(groups[block]):
+                    processes.setdefault(block, []).append(process)
+        # By kind, layer after layer: the order of what users see.
         blocks = {block: processes[block] for block in sorted(processes)}
         return Setting(
-            layers=network.layers[:layer],
+            # What a known defect does is no matter of chance: faults come on top of it.
+            layers=campaign.deployment.defective_network.layers[:layer],
             inputs=campaign.inputs,
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
             processes={block: tuple(several) for block, several in blocks.items()},
+            groups={block: groups[block] for block in blocks if block in groups},
         )
 
     @property
@@ -174,6 +198,8 @@ class Setting:
 
     def n_sites(self, block: Block) -> int:
         """Sites of a block."""
+        if block in self.groups:
+            return len(self.groups[block])
         kind, number = block
         n = self.widths[number]
         return n if kind == "neuron" else n * self.widths[number - 1]
@@ -201,6 +227,8 @@ class Setting:
         """
         if not self.probabilities:
             return True
+        if self.groups:
+            return False  # GroupEffects looks at what the groups hold
         if len(self.probabilities) > 1 or not self.head.linear:
             return False
         ((kind, number),) = self.probabilities
@@ -210,12 +238,21 @@ class Setting:
     def overlaps(self) -> tuple[str, ...]:
         """Pairs of kinds of sites where one fault hides the other, one line each."""
         found = []
+        for group, number in self.groups:
+            for other, layer in self.probabilities:
+                near = abs(layer - number) <= 1 if "neuron" in other + group else layer == number
+                if near and other != group and (other not in _GROUPED or group < other):
+                    found.append(
+                        f"{group}s of layer {number} and {other}s of layer {layer}: where both "
+                        "hit the same neuron or synapse, or one lies behind the other, they do "
+                        "not add up"
+                    )
         for kind, number in self.probabilities:
             if kind == "neuron":
-                for other, how in ((number, "into"), (number + 1, "out of")):
-                    if ("synapse", other) in self.probabilities:
+                for below, how in ((number, "into"), (number + 1, "out of")):
+                    if ("synapse", below) in self.probabilities:
                         found.append(
-                            f"neurons of layer {number} and synapses of layer {other}: "
+                            f"neurons of layer {number} and synapses of layer {below}: "
                             f"a dead neuron hides the faults of the synapses {how} it"
                         )
         return tuple(found)

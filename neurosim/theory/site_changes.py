@@ -23,6 +23,7 @@ __all__ = [
     "SYNAPSE_WEIGHT",
     "EffectBatch",
     "EffectTable",
+    "MemberRows",
     "Paths",
     "exact_changes",
     "first_order_changes",
@@ -58,7 +59,7 @@ class EffectBatch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
+class MemberRows:
     """Members of all effects of a table: those of effect e are offsets[e]:offsets[e + 1]."""
 
     offsets: Array
@@ -85,12 +86,12 @@ class EffectTable:
     ----------
     sites : Sites
         The numbering of neurons and synapses.
-    neurons, synapses : _Rows
+    neurons, synapses : MemberRows
     """
 
     sites: Sites
-    neurons: _Rows
-    synapses: _Rows
+    neurons: MemberRows
+    synapses: MemberRows
 
     @staticmethod
     def of(effects: Sequence[tuple[Array, Array]], setting: Setting) -> EffectTable:
@@ -103,7 +104,7 @@ class EffectTable:
             *place, value = (rows[name] for name in dtype.names or ())
             numbers = sites.neuron_numbers if kind == 0 else sites.synapse_numbers
             offsets = np.cumsum([0, *map(len, kept)])
-            found.append(_Rows(offsets=offsets, number=numbers(*place), value=value))
+            found.append(MemberRows(offsets=offsets, number=numbers(*place), value=value))
         return EffectTable(sites=sites, neurons=found[0], synapses=found[1])
 
     @property

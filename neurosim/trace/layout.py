@@ -274,6 +274,17 @@ def rows_of(
         rows |= _event_rows(
             "synapses", batch.synapses, ("layer", "out", "in"), batch.sites.synapses
         )
+        if batch.neuron_values is not None:
+            rows |= _event_rows(
+                "neuron_values", batch.neuron_values, ("layer", "unit"), batch.sites.neurons
+            )
+            rows["neuron_values/value"] = batch.neuron_values.value
+        if batch.synapse_weights is not None:
+            names = ("layer", "out", "in")
+            rows |= _event_rows(
+                "synapse_weights", batch.synapse_weights, names, batch.sites.synapses
+            )
+            rows["synapse_weights/weight"] = batch.synapse_weights.value
     if "error" in campaign.record:
         rows |= pack(changes)
     if "hidden" in campaign.record:

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
-from neurosim.faults import NEURON_EVENT, SYNAPSE_EVENT, FaultSet
+from neurosim.faults import FAULT_EVENTS, FaultSet
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
 from neurosim.trace import provenance
@@ -408,19 +408,21 @@ class Trace:
             If the fault sets were not recorded; `Campaign.fault_set` draws them again.
         """
         self._check_trial(k)
-        events = []
-        for kind, dtype in (("neurons", NEURON_EVENT), ("synapses", SYNAPSE_EVENT)):
+        events = {}
+        for kind, dtype in FAULT_EVENTS.items():
+            if kind not in ("neurons", "synapses") and not self._has(f"trials/{kind}"):
+                continue  # nothing is stuck at a value
             offsets = self._recorded(f"trials/{kind}/offsets", "fault sets", "faults")
             with reading(self.path):
                 first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
                 rows = np.empty(last - first, dtype)
                 for name in dtype.names or ():
                     rows[name] = self._file[f"trials/{kind}/{name}"][first:last]
-            events.append(rows)
+            events[kind] = rows
         # Traces written before there were spiking campaigns have no ticks: one a presentation.
         ticks = int(self._array("campaign/ticks")) if self._has("campaign/ticks") else 1
         windows = len(self.golden) * ticks
-        return FaultSet(n_presentations=windows, neurons=events[0], synapses=events[1])
+        return FaultSet(n_presentations=windows, **events)
 
     @property
     def rates(self) -> LazyArray:

@@ -132,6 +132,11 @@ class SpikingBackend:
                 f"fault_set: expected windows in {expected} ticks, {self._lowered.model.ticks} for "
                 f"each of {self._lowered.n_inputs} inputs, got {batch.n_presentations}"
             )
+        if len(batch.valued):
+            raise InputError(
+                "fault_set: expected neurons and synapses that are dead, got some stuck at a "
+                "value; spikes carry no values"
+            )
         return batch
 
     def _run(self, batch: FaultBatch) -> Activity:

@@ -1,0 +1,238 @@
+"""What physical sites of a chip take with them when they fail: their logical effect.
+
+Rows, columns, cores and links are places of a deployment. Backends and theory know neurons and
+synapses only; a physical site is lowered to those that it silences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosim.deployment import Block, Deployment
+from neurosim.errors import InputError
+from neurosim.faults import FaultProcess, Sites, StuckAt
+from neurosim.layers import Array
+from neurosim.network import Network
+
+__all__ = [
+    "SiteGroups",
+    "count_sites",
+    "groups_of",
+    "is_physical",
+    "single_sites",
+    "site_groups",
+    "stuck_values",
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SiteGroups:
+    """Physical sites and the neurons and synapses that each silences.
+
+    Site s silences neurons[neuron_offsets[s] : neuron_offsets[s + 1]], and synapses likewise; the
+    numbers are those of `Sites`, ascending in a site. Synapses into a neuron that is silenced with
+    them are left out: they change nothing.
+
+    Parameters
+    ----------
+    neuron_offsets, synapse_offsets : ndarray of int64, (n_sites + 1,)
+    neurons, synapses : ndarray of int64
+    layer : ndarray of int64, (n_sites,)
+        The layer whose weights the site carries.
+    names : tuple of str
+        Where each site is, in words.
+    value : float
+        What the outputs and weights are set to.
+    """
+
+    neuron_offsets: Array
+    neurons: Array
+    synapse_offsets: Array
+    synapses: Array
+    layer: Array
+    names: tuple[str, ...]
+    value: float = 0.0
+
+    @property
+    def neuron_values(self) -> Array:
+        """What each of the neurons is set to."""
+        return np.full(len(self.neurons), self.value)
+
+    @property
+    def synapse_weights(self) -> Array:
+        """What each of the synapses is set to."""
+        return np.full(len(self.synapses), self.value)
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def of_layer(self, layer: int) -> "SiteGroups":
+        """The sites of one layer, in their order."""
+        chosen = np.flatnonzero(self.layer == layer)
+        neuron_offsets, neurons = _taken(self.neuron_offsets, self.neurons, chosen)
+        synapse_offsets, synapses = _taken(self.synapse_offsets, self.synapses, chosen)
+        return SiteGroups(
+            neuron_offsets=neuron_offsets,
+            neurons=neurons,
+            synapse_offsets=synapse_offsets,
+            synapses=synapses,
+            layer=self.layer[chosen],
+            names=tuple(self.names[s] for s in chosen),
+            value=self.value,
+        )
+
+
+def _taken(offsets: Array, members: Array, chosen: Array) -> tuple[Array, Array]:
+    """Offsets and members of the chosen sites, one after the other."""
+    counts = np.diff(offsets)[chosen]
+    ends = np.cumsum(counts)
+    index = np.repeat(offsets[chosen] - ends + counts, counts) + np.arange(counts.sum())
+    return np.concatenate([[0], ends]).astype(np.int64), members[index]
+
+
+def members_of(offsets: Array, members: Array, sites: Array) -> tuple[Array, Array]:
+    """(which of `sites`, member) of all members of some sites, one after the other."""
+    taken, found = _taken(offsets, members, sites)
+    return np.repeat(np.arange(len(sites)), np.diff(taken)), found
+
+
+def is_physical(process: FaultProcess) -> bool:
+    """Whether the sites of a process are places of a deployment."""
+    return process.site not in ("neuron", "synapse")
+
+
+def single_sites(sites: Sites, site: str, layer: int, value: float) -> SiteGroups:
+    """Neurons or synapses of one layer as sites of their own, set to a value."""
+    offsets = sites.neuron_offsets if site == "neuron" else sites.synapse_offsets
+    numbers = np.arange(offsets[layer], offsets[layer + 1])
+    nothing, each = np.zeros(len(numbers) + 1, np.int64), np.arange(len(numbers) + 1)
+    neuron = site == "neuron"
+    return SiteGroups(
+        neuron_offsets=each if neuron else nothing,
+        neurons=numbers if neuron else numbers[:0],
+        synapse_offsets=nothing if neuron else each,
+        synapses=numbers[:0] if neuron else numbers,
+        layer=np.full(len(numbers), layer),
+        names=tuple(f"{site} {k} of layer {layer}" for k in range(len(numbers))),
+        value=value,
+    )
+
+
+def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | None:
+    """What the sites of each layer are stuck at; None for a process that makes them dead.
+
+    Raises
+    ------
+    InputError
+        If "maximum" is asked of an activation that has none.
+    """
+    if not isinstance(process, StuckAt):
+        return None
+    found = {}
+    for number in process.layers_in(network.widths):
+        value = process.value
+        if value == "maximum":
+            kind = "input" if number == 0 else network.layers[number - 1].activation.kind
+            if kind not in ("sigmoid", "tanh"):
+                raise InputError(
+                    f'value: expected a number for layer {number}, got "maximum": {kind} has none; '
+                    "name the layers, or give the value at which they saturate"
+                )
+            value = 1.0
+        found[number] = float(value)
+    return found
+
+
+def groups_of(deployment: Deployment, process: FaultProcess) -> SiteGroups | None:
+    """The sites of a process of rows, columns, cores or links; None for neurons and synapses."""
+    if not is_physical(process):
+        return None
+    return site_groups(deployment, process.site, process.layers_in(deployment.network.widths))
+
+
+def count_sites(deployment: Deployment, process: FaultProcess) -> int:
+    """How many sites of a deployment a process may hit."""
+    groups = groups_of(deployment, process)
+    if groups is not None:
+        return len(groups)
+    sites = deployment.sites
+    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
+    layers = np.array(process.layers_in(sites.widths), np.int64)
+    return int((offsets[layers + 1] - offsets[layers]).sum())
+
+
+def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> SiteGroups:
+    """The physical sites of some layers, core after core.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    site : "row", "column", "core" or "link"
+    layers : sequence of int
+
+    Raises
+    ------
+    InputError
+        If there is no such kind of site.
+
+    Examples
+    --------
+    >>> import neurosim as ns
+    >>> network = ns.Network.dense(weights=[np.ones((2, 3))], biases=[[0, 0]],
+    ...                            activations=["relu"])
+    >>> deployment = ns.deploy(network, ns.Chip(name="tiny", rows=2, columns=2))
+    >>> site_groups(deployment, "column", [1]).names
+    ('core 0, column 0', 'core 0, column 1', 'core 1, column 0', 'core 1, column 1')
+    """
+    found: list[tuple[int, str, Array, Array]] = []
+    for block in deployment.blocks:
+        if block.layer not in layers:
+            continue
+        numbers = _numbers(deployment, block)
+        nothing = np.empty(0, np.int64)
+        if site == "column":
+            for out, column in zip(numbers, deployment.columns_of(block), strict=True):
+                found.append((block.layer, f"core {block.core}, column {column}", nothing, out))
+        elif site == "row":
+            for in_, row in zip(numbers.T, deployment.rows_of(block), strict=True):
+                found.append((block.layer, f"core {block.core}, row {row}", nothing, in_))
+        elif site == "core":
+            neurons = _circuits(deployment, block)
+            synapses = nothing if len(neurons) else numbers.ravel()
+            found.append((block.layer, f"core {block.core}", neurons, synapses))
+        elif site == "link":
+            for source in deployment.blocks:
+                first, last = (
+                    max(source.out_start, block.in_start),
+                    min(source.out_stop, block.in_stop),
+                )
+                if source.layer == block.layer - 1 and source.in_start == 0 and first < last:
+                    sent = numbers[:, first - block.in_start : last - block.in_start]
+                    name = f"link from core {source.core} to core {block.core}"
+                    found.append((block.layer, name, nothing, np.sort(sent.ravel())))
+        else:
+            raise InputError(f"site: expected row, column, core or link, got {site!r}")
+    return SiteGroups(
+        neuron_offsets=np.cumsum([0, *(len(neurons) for _, _, neurons, _ in found)]),
+        neurons=np.concatenate([np.empty(0, np.int64), *(n for _, _, n, _ in found)]),
+        synapse_offsets=np.cumsum([0, *(len(synapses) for _, _, _, synapses in found)]),
+        synapses=np.concatenate([np.empty(0, np.int64), *(s for _, _, _, s in found)]),
+        layer=np.array([layer for layer, _, _, _ in found], np.int64),
+        names=tuple(name for _, name, _, _ in found),
+    )
+
+
+def _numbers(deployment: Deployment, block: Block) -> Array:
+    """Numbers of the synapses of a block: (outputs, inputs)."""
+    out = np.arange(block.out_start, block.out_stop)[:, None]
+    in_ = np.arange(block.in_start, block.in_stop)
+    return deployment.sites.synapse_numbers(block.layer, out, in_)
+
+
+def _circuits(deployment: Deployment, block: Block) -> Array:
+    """Numbers of the neurons whose circuits sit on the core of a block."""
+    if block.in_start > 0:
+        return np.empty(0, np.int64)
+    units = np.arange(block.out_start, block.out_stop)
+    return deployment.sites.neuron_numbers(block.layer, units)
