@@ -85,11 +85,6 @@ class Conv2D(Weighted):
             padding=self.padding,
         )
 
-    @property
-    def matrix_shape(self) -> tuple[int, int]:
-        """Shape of the weight matrix as a crossbar holds it: (channels_out, kernel size)."""
-        return len(self.weight), int(np.prod(self.weight.shape[1:]))
-
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of what an input of a shape becomes.
 
