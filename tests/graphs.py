@@ -135,6 +135,8 @@ def as_dense(network):
         activations.append(str(layer.activation))
         size = zero.size
         before, shift = np.eye(size).reshape(size, *zero.shape[1:]), np.zeros(zero.shape)
-    if network.readout == "softmax":
-        activations[-1] = "softmax"
-    return Network.dense(weights=weights, biases=biases, activations=activations)
+    layers = [
+        Dense(weight=w, bias=b, activation=Activation.parse(name))
+        for w, b, name in zip(weights, biases, activations, strict=True)
+    ]
+    return Network(layers=layers, readout=network.readout)
