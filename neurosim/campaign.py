@@ -16,7 +16,7 @@ from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultProcess, FaultSet, Intermittent, Permanent
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
-from neurosim.physical_sites import SiteGroups, count_sites, groups_of, stuck_values
+from neurosim.physical_sites import SiteGroups, count_sites, groups_of, is_physical, stuck_values
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
 
@@ -131,6 +131,8 @@ class Campaign:
         _one_of("backend", self.backend, BACKENDS)
         _one_of("dtype", self.dtype, ("float32", "float64"))
         put("spiking", spiking_model_for(self.backend, self.spiking, self.deployment.chip))
+        if self.spiking is not None:
+            self.network.require_chain("a spiking backend")
         record = (self.record,) if isinstance(self.record, str) else tuple(self.record)
         for name in record:
             _one_of("record", name, RECORDS)
@@ -158,6 +160,8 @@ class Campaign:
                     f"faults: expected StuckAtZero(...) or StuckAt(...) values, got {process!r}"
                 )
             process.layers_in(self.network.widths)
+            if is_physical(process):
+                self.network.require_chain(f"a fault of {process.site}s")
             if count_sites(self.deployment, process) == 0:
                 raise InputError(
                     f"faults: expected {process.site}s on this deployment, got none to fail; "
@@ -290,7 +294,7 @@ class Campaign:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
         n_inputs, widths = self.n_inputs, self.network.widths
         kept, share = float(self.n_outputs), self._changed_share
-        work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
+        work = n_inputs * self.network.multiplications * share
         if "hidden" in self.record:
             kept = sum(widths)
         if self.spiking is not None:
@@ -382,8 +386,7 @@ class Campaign:
         network = self.network
         parts = {
             "network": _sha(
-                str(network).encode(),
-                *(a.tobytes() for layer in network.layers for a in (layer.weight, layer.bias)),
+                network.structure.encode(), *(array.tobytes() for array in network.arrays)
             ),
             "placement": _sha(repr(self.deployment.blocks).encode()),
             "inputs": _sha(str(self.inputs.shape).encode(), self.inputs.tobytes()),

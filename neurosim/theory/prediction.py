@@ -18,11 +18,12 @@ from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
 from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
-from neurosim.theory.setting import Block, Setting
+from neurosim.theory.setting import KNOWN, Block, Setting
 from neurosim.theory.single_fault import SingleEffects
 from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
 
@@ -218,8 +219,9 @@ class Prediction:
 
         Returns
         -------
-        ndarray, shape (n_outputs, n_l), for synapses (n_outputs, n_l, n_{l-1}), else
-            (n_outputs, n_sites) in the order of `site_groups`
+        ndarray, shape (n_outputs, n_l); for synapses (n_outputs, n_l, n_{l-1}), of a convolution
+            (n_outputs, copies x channels_out, kernel size); else (n_outputs, n_sites) in the order
+            of `site_groups`
             Zeros where these sites do not fail.
 
         Raises
@@ -244,7 +246,7 @@ class Prediction:
             return self.model.site_variances(block)
         shape = setting.widths[layer : layer + 1]
         if site == "synapse":
-            shape = (*shape, setting.widths[layer - 1])
+            shape = setting.weight_shapes[layer - 1]
         if block not in setting.probabilities:
             return np.zeros((self.n_outputs, *shape))
         return self.model.site_variances(block).reshape(self.n_outputs, *shape)
@@ -438,6 +440,13 @@ def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Part
 
 
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
+    if setting.graph is not None:
+        if setting.groups:
+            raise InputError(
+                "faults: expected dead neurons and synapses for a network beyond chains of dense "
+                f"layers with the activations {', '.join(KNOWN)}; got something stuck at a value"
+            )
+        return _by_effects(_graph_effects(setting, method))
     if method == "enumeration":
         return _by_enumeration(setting)
     if setting.groups:
@@ -468,6 +477,20 @@ def _by_groups(setting: Setting, method: str) -> _Parts:
         )
     effects = GroupEffects(setting=setting, by_derivatives=by_derivatives)
     return replace(_by_effects(effects), exact=effects.exact)
+
+
+def _graph_effects(setting: Setting, method: str) -> Effects:
+    """Effects in a network that is no chain of dense layers with known activations."""
+    if method == "single-fault":
+        return GraphSingleEffects(setting=setting)
+    if method != "first-order" or setting.head.loss is not None:
+        what = f'method "{method}"' if setting.head.loss is None else f'a loss by "{method}"'
+        raise InputError(
+            f'method: expected "single-fault", or "first-order" of the outputs, for {what} knows '
+            "only chains of dense layers with the activations "
+            f"{', '.join(KNOWN)}; got a network beyond them"
+        )
+    return GraphEffects(setting=setting)
 
 
 def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]
