@@ -155,17 +155,17 @@ class GraphBackend:
 
     def errors_and_hidden(self, batch: FaultBatch) -> tuple[Array, list[Array]]:
         """Errors, and the errors of layers 1..L-1, each (n_trials, n_inputs, n_l)."""
+        shape = (len(batch), len(self._inputs))
+        hidden = [np.zeros((*shape, n), self._inputs.dtype) for n in self._network.widths[1:-1]]
+        return self._errors(batch, hidden), hidden
+
+    def _errors(self, batch: FaultBatch, hidden: list[Array]) -> Array:
         if len(batch.valued):
             raise InputError(
                 "faults: expected dead neurons and synapses, for what is stuck at a value is known "
                 "here for chains of dense layers with the usual activations only; use backend "
                 '"reference"'
             )
-        shape = (len(batch), len(self._inputs))
-        hidden = [np.zeros((*shape, n), self._inputs.dtype) for n in self._network.widths[1:-1]]
-        return self._errors(batch, hidden), hidden
-
-    def _errors(self, batch: FaultBatch, hidden: list[Array]) -> Array:
         n_trials, n_inputs = len(batch), len(self._inputs)
         errors = np.zeros((n_trials, n_inputs, self.golden.shape[1]), self._inputs.dtype)
         sites = batch.sites
