@@ -49,6 +49,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     record: list[str] = []
     epsilons: list[float] = []
     replicas: list[int] = []
+    device_seed: int | None = None
     spiking: dict[str, Any] | None = None
     faults: list[FaultEntry] | None = None
 
@@ -103,7 +104,9 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     return Campaign(
-        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip)),
+        deployment=deploy(
+            Network.load(checked.network), Chip.load(checked.chip), device_seed=checked.device_seed
+        ),
         faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,

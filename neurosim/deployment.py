@@ -1,12 +1,13 @@
 """Who sits where: a network on the cores of a chip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.chip import Chip
+from neurosim.crossbar import scale_of
 from neurosim.errors import DeploymentError, InputError
 from neurosim.faults import Sites
 from neurosim.layers import Array
@@ -51,7 +52,12 @@ class Deployment:
     Parameters
     ----------
     network : Network
+        As the chip computes it: with the weights that its devices hold, where they are programmed.
     chip : Chip
+    as_given : Network, optional
+        The trained network, where `network` holds other weights than it.
+    device_seed : int, optional
+        Which chip of its kind: its devices have errors of their own. None: weights as they are.
     blocks : tuple of Block
         One a core, layer after layer. Partial results of blocks that share columns are added; the
         circuit of a neuron sits on the core of its block with in_start 0.
@@ -60,6 +66,13 @@ class Deployment:
     network: Network
     chip: Chip
     blocks: tuple[Block, ...]
+    as_given: Network | None = None
+    device_seed: int | None = None
+
+    @property
+    def trained(self) -> Network:
+        """The network as it was given."""
+        return self.network if self.as_given is None else self.as_given
 
     @property
     def n_cores(self) -> int:
@@ -74,12 +87,63 @@ class Deployment:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the model before trusting its numbers."""
-        if self.chip.weight_levels is None:
-            return ()
-        return (
-            f"weight precision is not modelled: {self.chip.name} has "
-            f"{self.chip.weight_levels} weight levels, the simulation uses the weights as they are",
-        )
+        chip, device, found = self.chip, self.chip.device, []
+        if chip.weight_levels is not None:
+            found.append(
+                f"weight precision is not modelled: {chip.name} has {chip.weight_levels} weight "
+                "levels, the simulation uses the weights as they are"
+            )
+        if device is not None and self.device_seed is None:
+            found.append(
+                f"devices are not modelled: {chip.name} holds weights in devices ({device}), the "
+                "simulation uses the weights as they are; a device_seed programs them"
+            )
+        beside = [n for n in ("read_noise", "dac", "adc") if device and n in device.nonidealities]
+        if beside:
+            found.append(
+                f"not in campaigns: {', '.join(beside).replace('_', ' ')}; nonidealities() shows "
+                "what they do before any fault"
+            )
+        return tuple(found)
+
+    def device_draws(self, layer: int) -> tuple[Array, Array]:
+        """Standard normal numbers of the devices of a layer: programming error, drift exponent.
+
+        A pure function of the device_seed and the place of a device on the chip.
+
+        Returns
+        -------
+        two ndarrays, shape (2, slices, n_out, n_in)
+            As `CrossbarDevice.programmed_weights` takes them; zeros where nothing is random.
+
+        Raises
+        ------
+        InputError
+            If the layer does not exist, or the chip has no device or no device_seed.
+        """
+        device = self.chip.device
+        if device is None or self.device_seed is None:
+            raise InputError(
+                "device_draws: expected a chip with a device and a device_seed, got "
+                f"{'no device' if device is None else 'no device_seed'}"
+            )
+        n_out, n_in = self.trained.layers[layer - 1].weight.shape
+        out, in_ = np.arange(n_out)[:, None], np.arange(n_in)[None, :]
+        core, row, column = self.synapse_places(layer, out, in_)
+        draws = np.zeros((2, 2, device.slices, n_out, n_in))
+        random = [bool(device.programming_error), device.drift_nu_sd > 0]
+        rows, columns = self.chip.rows or n_in, self.chip.columns or n_out
+        for number in np.unique(core) if any(random) else ():
+            here = core == number
+            for kind in np.flatnonzero(random):
+                key = np.array([self.device_seed, 2 * int(number) + int(kind)], np.uint64)
+                generator = np.random.Generator(np.random.Philox(key=key))
+                normal = generator.standard_normal((rows, columns, 2, device.slices))
+                at = normal[row[here], column[here]]
+                if device.mapping == "offset":  # one offset column for all columns of the core
+                    at[:, 1] = normal[row[here], 0, 1]
+                draws[kind][:, :, here] = np.moveaxis(at, 0, -1)
+        return draws[0], draws[1]
 
     @cached_property
     def utilisation(self) -> Array:
@@ -165,13 +229,23 @@ class Deployment:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def deploy(network: Network, chip: Chip) -> Deployment:
+def deploy(network: Network, chip: Chip, *, device_seed: int | None = None) -> Deployment:
     """Place a network on a chip: matrices larger than a core are split, one block a core.
+
+    Parameters
+    ----------
+    network : Network
+    chip : Chip
+    device_seed : int, optional
+        Which chip of its kind, from 0 to 2^64 - 1: its devices are programmed, with the errors of
+        that chip. None: the weights as they are.
 
     Raises
     ------
     DeploymentError
         If the chip has too few cores; the message says how many are short.
+    InputError
+        If a device_seed is given for a chip without a device.
 
     Examples
     --------
@@ -185,6 +259,16 @@ def deploy(network: Network, chip: Chip) -> Deployment:
             "deploy: expected a Network and a Chip, "
             f"got {type(network).__name__} and {type(chip).__name__}"
         )
+    if device_seed is not None:
+        if isinstance(device_seed, bool) or not isinstance(device_seed, int | np.integer):
+            raise InputError(f"device_seed: expected a whole number, got {device_seed!r}")
+        if not 0 <= device_seed < 2**64:
+            raise InputError(f"device_seed: expected 0 to 2^64 - 1, got {device_seed}")
+        if chip.device is None:
+            raise InputError(
+                f"device_seed: expected none for chip {chip.name}, which has no device to program; "
+                "give its profile a [device] table"
+            )
     needed = []
     blocks: list[Block] = []
     for number, layer in enumerate(network.layers, start=1):
@@ -209,4 +293,21 @@ def deploy(network: Network, chip: Chip) -> Deployment:
             f"{chip.columns}, got one that needs {len(blocks)}: {len(blocks) - chip.cores} short; "
             f"layer {largest + 1} alone takes {needed[largest]}"
         )
-    return Deployment(network=network, chip=chip, blocks=tuple(blocks))
+    placed = Deployment(network=network, chip=chip, blocks=tuple(blocks))
+    return placed if device_seed is None else _programmed(placed, int(device_seed))
+
+
+def _programmed(placed: Deployment, device_seed: int) -> Deployment:
+    """The same deployment with the weights that the devices of one chip hold."""
+    seeded, device = replace(placed, device_seed=device_seed), placed.chip.device
+    if device is None:
+        return seeded
+    layers = []
+    for number, layer in enumerate(placed.trained.layers, start=1):
+        programming, drift = seeded.device_draws(number)
+        weight = device.programmed_weights(
+            layer.weight, scale_of(layer.weight), programming=programming, drift=drift
+        )
+        layers.append(replace(layer, weight=weight))
+    trained = placed.trained
+    return replace(seeded, network=replace(trained, layers=tuple(layers)), as_given=trained)
