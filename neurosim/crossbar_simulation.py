@@ -314,11 +314,7 @@ def nonidealities(
                 error=float(np.sqrt(np.mean(errors**2))),
                 largest_error=float(np.abs(errors).max()),
                 score=None if scores is None else float(np.mean(scores)),
-                score_sd=None
-                if scores is None
-                else float(np.std(scores, ddof=1))
-                if chips > 1
-                else 0.0,
+                score_sd=None if scores is None else _spread(scores),
                 dac_clipped=float(np.mean([result.dac_clipped for result in found])),
                 adc_clipped=float(np.mean([result.adc_clipped for result in found])),
             )
@@ -345,6 +341,11 @@ def _checked_targets(targets: npt.ArrayLike, golden: Array) -> Array:
         f"{golden.shape[:1]}, or finite wanted outputs of shape {golden.shape}, got "
         f"{wanted.dtype} of shape {wanted.shape}"
     )
+
+
+def _spread(scores: list[float]) -> float:
+    """Standard deviation; exactly 0 where all are the same."""
+    return 0.0 if len(set(scores)) == 1 else float(np.std(scores, ddof=1))
 
 
 def _score(outputs: Array, wanted: Array) -> float:
