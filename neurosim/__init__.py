@@ -15,6 +15,8 @@ _HOME = {
     "CampaignMismatchError": "errors",
     "Chip": "chip",
     "Comparison": "analysis",
+    "Cost": "costs",
+    "CrossbarDevice": "crossbar",
     "DaskExecutor": "executors",
     "Defect": "defects",
     "DefectMap": "defects",
@@ -28,6 +30,7 @@ _HOME = {
     "Intermittent": "faults",
     "Network": "network",
     "NeurosimError": "errors",
+    "NonIdealities": "crossbar_simulation",
     "Permanent": "faults",
     "PlainMonteCarlo": "sampling",
     "Prediction": "theory",
@@ -45,11 +48,13 @@ _HOME = {
     "chip_profiles": "chip",
     "compare": "analysis",
     "compare_deployments": "analysis",
+    "cost": "costs",
     "deploy": "deployment",
     "evaluate": "backends",
     "join": "trace",
     "load_campaign": "campaign_file",
     "load_nir": "nir_graph",
+    "nonidealities": "crossbar_simulation",
     "predict": "theory",
     "run": "runner",
     "save_nir": "nir_graph",
@@ -75,6 +80,11 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.campaign_file import load_campaign as load_campaign
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles
+    from neurosim.costs import Cost as Cost
+    from neurosim.costs import cost as cost
+    from neurosim.crossbar import CrossbarDevice as CrossbarDevice
+    from neurosim.crossbar_simulation import NonIdealities as NonIdealities
+    from neurosim.crossbar_simulation import nonidealities as nonidealities
     from neurosim.defects import Defect as Defect
     from neurosim.defects import DefectMap as DefectMap
     from neurosim.deployment import Deployment as Deployment

@@ -52,6 +52,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     record: list[str] = []
     epsilons: list[float] = []
     replicas: list[int] = []
+    device_seed: int | None = None
     spiking: dict[str, Any] | None = None
     faults: list[FaultEntry] | None = None
 
@@ -107,7 +108,12 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     defects = None if checked.defects is None else DefectMap.read(checked.defects)
     return Campaign(
-        deployment=deploy(Network.load(checked.network), Chip.load(checked.chip), defects),
+        deployment=deploy(
+            Network.load(checked.network),
+            Chip.load(checked.chip),
+            defects,
+            device_seed=checked.device_seed,
+        ),
         faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from importlib.resources import files
+from math import prod
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -13,11 +14,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from neurosim.crossbar import CrossbarDevice
 from neurosim.errors import FormatError, InputError
 from neurosim.faults import StuckAtZero, persistence_of
 from neurosim.spiking_model import SpikingModel
 
-__all__ = ["Chip", "Quantity", "chip_profiles"]
+__all__ = ["Chip", "Coefficients", "Quantity", "chip_profiles"]
 
 STATUSES = {
     "verified": "read in the source itself",
@@ -45,6 +47,22 @@ _NEURON_KEYS = (
 )
 
 
+# Keys of [energy] and [timing]: what neurosim.costs computes with.
+_COST_KEYS = {
+    "energy": (
+        "energy_per_synaptic_operation_j",
+        "energy_per_multiply_accumulate_j",
+        "energy_per_spike_j",
+        "static_power_w",
+    ),
+    "timing": ("time_per_matrix_vector_product_s",),
+}
+_RIVAL_ENERGIES = {"energy_per_synaptic_operation_j", "energy_per_multiply_accumulate_j"}
+
+# Keys of [device] that are whole numbers.
+_COUNTS = ("levels", "slices", "bits", "dac_bits", "adc_bits")
+
+
 class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A number with its unit, its source and how far it was checked.
 
@@ -69,6 +87,29 @@ class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return f"{self.value:g}{unit} [{self.status}; {self.source}]"
 
 
+class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A polynomial of a conductance G with its source and how far it was checked.
+
+    Parameters
+    ----------
+    value : tuple of float
+        c_0, c_1, ... in c_0 + c_1 G + c_2 G^2 + ..., in siemens.
+    unit : str
+        "S^(1-k)", that of c_k.
+    source, status : str
+        As for a `Quantity`.
+    """
+
+    value: tuple[float, ...]
+    unit: str
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:g}" for value in self.value)
+        return f"({values}) {self.unit} [{self.status}; {self.source}]"
+
+
 class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     description: str
@@ -78,6 +119,8 @@ class _Geometry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     rows: Quantity | None = None
     columns: Quantity | None = None
     cores: Quantity | None = None
+    neurons: Quantity | None = None
+    synapses: Quantity | None = None
 
 
 class _Mapping(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +129,28 @@ class _Mapping(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class _Weights(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     levels: Quantity
+
+
+class _Device(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    mapping: str
+    two_sided: bool = False
+    levels: Quantity | None = None
+    slices: Quantity | None = None
+    bits: Quantity | None = None
+    g_on_s: Quantity | None = None
+    g_off_s: Quantity | None = None
+    g_stuck_lrs_s: Quantity | None = None
+    g_stuck_hrs_s: Quantity | None = None
+    programming_error: Coefficients | None = None
+    programming_error_limit_s: Quantity | None = None
+    read_noise: Coefficients | None = None
+    drift_nu: Quantity | None = None
+    drift_nu_sd: Quantity | None = None
+    drift_t0_s: Quantity | None = None
+    drift_time_s: Quantity | None = None
+    dac_bits: Quantity | None = None
+    adc_bits: Quantity | None = None
+    adc_range: Quantity | None = None
 
 
 class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -102,6 +167,7 @@ class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     geometry: _Geometry = msgspec.field(default_factory=_Geometry)
     mapping: _Mapping = msgspec.field(default_factory=_Mapping)
     weights: _Weights | None = None
+    device: _Device | None = None
     faults: list[_Fault] = []
     neurons: dict[str, Quantity] = {}
     energy: dict[str, Quantity] = {}
@@ -122,13 +188,15 @@ class Chip:
     faults : tuple of StuckAtZero
         The fault processes a campaign uses by default.
     weight_levels : int, optional
-        Number of values a weight can take; None: any real number.
+        Number of values a weight can take, where that is all that is known; None: any real number.
     kernels : "shared_in_time" or "replicated_in_space"
         Whether a convolution has its weights once, for all positions one after the other, or a
         copy for each position.
+    device : CrossbarDevice, optional
+        How weights are held; `deploy` programs them when it is given a device_seed.
     spiking : SpikingModel, optional
         How its neurons spike: what a spiking campaign uses by default.
-    quantities : mapping of str to Quantity
+    quantities : mapping of str to Quantity or Coefficients
         Every number of the profile with its source, by its key there.
 
     Raises
@@ -150,8 +218,11 @@ class Chip:
     faults: tuple[StuckAtZero, ...] = ()
     weight_levels: int | None = None
     kernels: str = "shared_in_time"
+    device: CrossbarDevice | None = None
     spiking: SpikingModel | None = None
-    quantities: Mapping[str, Quantity] = field(default_factory=lambda: MappingProxyType({}))
+    quantities: Mapping[str, Quantity | Coefficients] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
     def __post_init__(self) -> None:
         for key, least in (("rows", 1), ("columns", 1), ("cores", 1), ("weight_levels", 2)):
@@ -165,6 +236,8 @@ class Chip:
                 )
         if self.kernels not in KERNELS:
             raise InputError(f"kernels: expected {' or '.join(KERNELS)}, got {self.kernels!r}")
+        if self.device is not None and not isinstance(self.device, CrossbarDevice):
+            raise InputError(f"device: expected CrossbarDevice(...), got {self.device!r}")
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
 
@@ -206,6 +279,7 @@ class Chip:
     def __str__(self) -> str:
         rows = [f"{self.name}: {self.description}"]
         rows += [f"  {key} = {quantity}" for key, quantity in self.quantities.items()]
+        rows += [] if self.device is None else [f"  device: {self.device}"]
         rows += [f"  default faults: {process}" for process in self.faults]
         return "\n".join(rows)
 
@@ -256,6 +330,7 @@ def _refuse_unknown_keys(path: Path, entries: dict[str, Any]) -> None:
         ("geometry", entries.get("geometry"), _Geometry),
         ("mapping", entries.get("mapping"), _Mapping),
         ("weights", entries.get("weights"), _Weights),
+        ("device", entries.get("device"), _Device),
     ]
     faults = entries.get("faults")
     tables += [("faults", entry, _Fault) for entry in (faults if isinstance(faults, list) else [])]
@@ -277,12 +352,29 @@ def _chip(profile: _Profile) -> Chip:
             raise InputError(
                 f"{key}: expected status {', '.join(STATUSES)}, got {quantity.status!r}"
             )
+        place, _, name = key.partition(".")
+        if place in _COST_KEYS and name not in _COST_KEYS[place]:
+            close = get_close_matches(name, _COST_KEYS[place], n=1)
+            mend = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(
+                f"{place}: expected keys {', '.join(_COST_KEYS[place])}, got {name}{mend}"
+            )
         unit = _expected_unit(key)
         if quantity.unit != unit:
             raise InputError(f"{key}: expected unit {unit!r}, got {quantity.unit!r}")
-        if key.startswith(("energy.", "timing.")) and quantity.value <= 0:
+        if place in _COST_KEYS and isinstance(quantity, Quantity) and quantity.value <= 0:
             raise InputError(f"{key}: expected a value above 0, got {quantity.value}")
+    if len(_RIVAL_ENERGIES & profile.energy.keys()) == 2:
+        raise InputError(
+            f"energy: expected one of {' and '.join(sorted(_RIVAL_ENERGIES))}, got both; a chip "
+            "computes with spikes or with matrix products, and its energy would count twice"
+        )
+    if profile.weights is not None and profile.device is not None:
+        raise InputError(
+            "weights.levels: expected none beside [device], which says how weights are held"
+        )
     geometry = profile.geometry
+    _check_totals(geometry)
     sizes = {key: getattr(geometry, key) for key in ("rows", "columns", "cores")}
     return Chip(
         name=profile.chip.name,
@@ -293,20 +385,62 @@ def _chip(profile: _Profile) -> Chip:
         ),
         weight_levels=None if profile.weights is None else _count(profile.weights.levels),
         kernels=profile.mapping.kernels,
+        device=None if profile.device is None else _crossbar_device(profile.device),
         spiking=_spiking_model(profile.neurons) if profile.neurons else None,
         quantities=quantities,
         **{key: None if size is None else _count(size) for key, size in sizes.items()},
     )
 
 
-def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity]]:
+def _check_totals(geometry: _Geometry) -> None:
+    """Totals that a source states must be those of the cores."""
+    for name, factors in (
+        ("neurons", ("cores", "columns")),
+        ("synapses", ("cores", "columns", "rows")),
+    ):
+        stated = getattr(geometry, name)
+        if stated is None:
+            continue
+        parts = [getattr(geometry, key) for key in factors]
+        if None in parts:
+            raise InputError(
+                f"geometry.{name}: expected {', '.join(factors)} beside it, got "
+                f"{', '.join(key for key in factors if getattr(geometry, key)) or 'none'}"
+            )
+        product = prod(_count(part) for part in parts)
+        if stated.value != product:
+            raise InputError(
+                f"geometry.{name}: expected {' x '.join(factors)} = {product}, got "
+                f"{stated.value:g}; the geometry contradicts itself"
+            )
+
+
+def _crossbar_device(entry: _Device) -> CrossbarDevice:
+    values: dict[str, Any] = {"mapping": entry.mapping, "two_sided": entry.two_sided}
+    for key in _Device.__struct_fields__:
+        quantity = getattr(entry, key)
+        if isinstance(quantity, Quantity) and key in _COUNTS:
+            values[key] = _count(quantity)
+        elif isinstance(quantity, Quantity | Coefficients):
+            values[key] = quantity.value
+    try:
+        return CrossbarDevice(**values)
+    except InputError as error:
+        raise InputError(f"device.{error}") from error
+
+
+def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficients]]:
     """Every number of a profile, by its key."""
-    for key in ("rows", "columns", "cores"):
+    for key in _Geometry.__struct_fields__:
         quantity = getattr(profile.geometry, key)
         if quantity is not None:
             yield f"geometry.{key}", quantity
     if profile.weights is not None:
         yield "weights.levels", profile.weights.levels
+    for key in _Device.__struct_fields__ if profile.device is not None else ():
+        quantity = getattr(profile.device, key)
+        if isinstance(quantity, Quantity | Coefficients):
+            yield f"device.{key}", quantity
     for number, fault in enumerate(profile.faults, start=1):
         yield f"faults.{number}.probability", fault.probability
         for key in ("mean_duration", "mean_duration_s"):
@@ -324,6 +458,12 @@ def _expected_unit(key: str) -> str:
             if key.endswith(ending):
                 return unit
         raise InputError(f"{key}: expected a name that ends in {', '.join(_UNITS)}, its SI unit")
+    if key.startswith("device."):
+        if key in ("device.programming_error", "device.read_noise"):
+            return "S^(1-k)"
+        if key in ("device.drift_t0_s", "device.drift_time_s"):
+            return "s"
+        return "S" if key.endswith("_s") else "1"
     if key.endswith("mean_duration_s"):
         return "s"
     return "presentations" if key.endswith("mean_duration") else "1"
@@ -342,7 +482,7 @@ def _spiking_model(neurons: Mapping[str, Quantity]) -> SpikingModel:
 
 def _count(quantity: Quantity) -> int:
     if quantity.value != int(quantity.value):
-        raise InputError(f"geometry: expected whole numbers, got {quantity.value}")
+        raise InputError(f"geometry, weights, device: expected whole numbers, got {quantity.value}")
     return int(quantity.value)
 
 

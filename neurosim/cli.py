@@ -8,6 +8,7 @@ from __future__ import annotations  # annotations must not load what they name
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,6 +65,7 @@ def _campaign_options(command: F) -> F:
             click.argument("campaign", required=False, type=click.Path(path_type=Path)),
             click.option("--network", help="Network file (.npz, .onnx)."),
             click.option("--chip", help="Name of a chip profile, or the path of one."),
+            click.option("--device-seed", type=int, help="Program the devices of this chip."),
             click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
             click.option("--defects", help="Defect map of the chip: .csv or .h5."),
             click.option("--targets", help="Class numbers or wanted outputs: .npy."),
@@ -132,24 +134,60 @@ def _fault(text: str) -> dict[str, Any]:
 
 
 @main.command()
-@click.argument("name", required=False)
-def chips(name: str | None) -> None:
-    """List the chip profiles, or show one: every number with its source."""
-    if name is None:
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--check", is_flag=True, help="Check profiles (names or paths; default: all).")
+def chips(names: tuple[str, ...], check: bool) -> None:
+    """List the chip profiles, or show some: every number with its source."""
+    if check:
+        _check_profiles(names or tuple(ns.chip_profiles()))
+    elif names:
+        for name in names:
+            click.echo(str(ns.Chip.load(name)))
+    else:
         for known, path in ns.chip_profiles().items():
             click.echo(f"{known:16}{ns.Chip.load(path).description}")
-    else:
-        click.echo(str(ns.Chip.load(name)))
+
+
+def _check_profiles(names: tuple[str, ...]) -> None:
+    """One line a profile: the numbers by their status, or what is wrong; exit code 2 for that."""
+    wrong = 0
+    for name in names:
+        try:
+            chip = ns.Chip.load(name)
+        except ns.NeurosimError as error:
+            wrong += 1
+            click.echo(f"wrong  {' '.join(str(error).split())}", err=True)
+            continue
+        found = Counter(quantity.status for quantity in chip.quantities.values())
+        counted = ", ".join(f"{number} {status}" for status, number in sorted(found.items()))
+        click.echo(f"ok     {name}: {counted or 'no numbers'}")
+    if wrong:
+        raise ns.InputError(f"chips: {wrong} of {len(names)} profiles are wrong")
 
 
 @main.command()
 @click.argument("network")
 @click.argument("chip")
 @click.option("--defects", help="Defect map of the chip: .csv or .h5.")
-def deploy(network: str, chip: str, defects: str | None) -> None:
-    """Place NETWORK (a file) on CHIP (a profile): cores, utilisation, one line a layer."""
+@click.option("--inputs", help="Inputs, for the spikes that a cost depends on: .npy or .npz.")
+@click.option("--replicas", type=int, default=1, show_default=True, help="Copies, for the cost.")
+@click.option("--device-seed", type=int, help="Program the devices of this chip of its kind.")
+def deploy(
+    network: str,
+    chip: str,
+    defects: str | None,
+    inputs: str | None,
+    replicas: int,
+    device_seed: int | None,
+) -> None:
+    """Place NETWORK (a file) on CHIP (a profile): cores, utilisation, cost, one line a layer."""
     known = None if defects is None else ns.DefectMap.read(defects)
-    click.echo(str(ns.deploy(ns.Network.load(network), ns.Chip.load(chip), known)))
+    deployment = ns.deploy(
+        ns.Network.load(network), ns.Chip.load(chip), known, device_seed=device_seed
+    )
+    click.echo(str(deployment))
+    given = None if inputs is None else read_arrays(inputs)[0]
+    click.echo(str(ns.cost(deployment, given, replicas=replicas)))
 
 
 @main.command()

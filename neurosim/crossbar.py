@@ -1,7 +1,7 @@
 """The devices that hold the weights: conductances, their errors, and the converters around them.
 
-A weight w of a layer is w = scale * d / span, where scale is the largest |weight| of its layer. d
-is a signed number of levels, spread over slices and over a plus and a minus device:
+A weight of a layer is scale * d / span, where scale is the largest |weight| of the layer and d a
+signed number of levels, spread over slices and over a plus and a minus device:
 
     d = sum over slices k of radix^k * (plus_k - minus_k),   a level = (levels - 1) (G - g_off) / R
 
@@ -64,6 +64,9 @@ class CrossbarDevice:
         Digital only, and there required: signed integers of so many bits.
     g_on_s, g_off_s : float
         Conductance of a device that is on (LRS) and off (HRS), in siemens; not digital.
+    g_stuck_lrs_s, g_stuck_hrs_s : float, optional
+        Conductance of a device stuck in LRS (shorted, say) and in HRS (open: 0); by default g_on_s
+        and g_off_s.
     programming_error : sequence of float
         Standard deviation of a programmed conductance, in siemens, as a polynomial of its target G
         in siemens: c_0 + c_1 G + c_2 G^2 + ...; c_k in S^(1-k).
@@ -105,6 +108,8 @@ class CrossbarDevice:
     bits: int | None = None
     g_on_s: float | None = None
     g_off_s: float | None = None
+    g_stuck_lrs_s: float | None = None
+    g_stuck_hrs_s: float | None = None
     programming_error: Sequence[float] = ()
     programming_error_limit_s: float | None = None
     read_noise: Sequence[float] = ()
@@ -179,6 +184,12 @@ class CrossbarDevice:
             raise InputError(
                 f"g_on_s: expected more than g_off_s = {self.g_off_s:g} S, got {self.g_on_s:g} S; "
                 "are the two exchanged, or are they resistances?"
+            )
+        stuck = [self._stuck_conductance(state) for state in get_args(StuckState)]
+        if not (all(_is_number(g) and np.isfinite(g) for g in stuck) and 0 <= stuck[1] < stuck[0]):
+            raise InputError(
+                "g_stuck_lrs_s, g_stuck_hrs_s: expected siemens from 0 on, the first larger, got "
+                f"{stuck[0]!r} and {stuck[1]!r}"
             )
         if self.two_sided and self.mapping != "differential":
             raise InputError(f'two_sided: expected a "differential" mapping, got "{self.mapping}"')
@@ -255,7 +266,7 @@ class CrossbarDevice:
 
     @property
     def steps(self) -> int:
-        """The largest digit of a device: levels between off and on; 1 where they are unlimited."""
+        """The largest digit of a device: levels - 1; 1 where levels are unlimited."""
         return 1 if self.levels is None else self.levels - 1
 
     @property
@@ -501,7 +512,7 @@ class CrossbarDevice:
             Which device of the pair; in an offset mapping "minus" is the device of the offset
             column, which all weights of the row of a core share.
         state : "stuck_lrs" or "stuck_hrs"
-            Stuck at g_on_s or at g_off_s.
+            Stuck at g_stuck_lrs_s or at g_stuck_hrs_s.
         slice_number : int
             0 is the least significant slice.
         digits : ndarray, shape (2, slices, *weight.shape), optional
@@ -526,6 +537,12 @@ class CrossbarDevice:
         array([ 0. , -0.5])
         >>> device.stuck_weight([0.5, -0.5], 1.0, half="plus", state="stuck_lrs")
         array([1. , 0.5])
+
+        An open device is no zero weight unless the on/off ratio is infinite:
+
+        >>> open_ = replace(device, g_stuck_hrs_s=0.0)
+        >>> open_.stuck_weight([0.0, 0.5], 1.0, half="plus", state="stuck_hrs").round(3)
+        array([-0.111, -0.111])
         """
         self._check_conductive()
         for name, value, allowed in (
@@ -538,8 +555,7 @@ class CrossbarDevice:
             raise InputError(f"slice_number: expected 0 to {self.slices - 1}, got {slice_number}")
         held = self.programmed_digits(weight, scale) if digits is None else digits
         held = np.array(held, np.float64)
-        stuck = self.steps if state == "stuck_lrs" else 0
-        held[HALVES.index(half), slice_number] = stuck
+        held[HALVES.index(half), slice_number] = self.digits(self._stuck_conductance(state))
         return self.weights(held, scale)
 
     def flipped_weight(self, weight: npt.ArrayLike, scale: float, *, bit: int) -> Array:
@@ -564,8 +580,8 @@ class CrossbarDevice:
         """
         if self.mapping != "digital" or self.bits is None:
             raise InputError(
-                f'mapping: expected "digital" for bits that flip, got "{self.mapping}"; its '
-                "devices get stuck"
+                f'mapping: expected "digital" for bits that flip, got "{self.mapping}"; '
+                "devices get stuck instead"
             )
         if not 0 <= bit < self.bits:
             raise InputError(f"bit: expected 0 to {self.bits - 1}, got {bit}")
@@ -574,6 +590,10 @@ class CrossbarDevice:
         code ^= 1 << bit
         value = np.where(code >> (self.bits - 1), code - 2**self.bits, code)
         return scale * (value / self.span)
+
+    def _stuck_conductance(self, state: StuckState) -> float:
+        given = self.g_stuck_lrs_s if state == "stuck_lrs" else self.g_stuck_hrs_s
+        return (self._g_on if state == "stuck_lrs" else self._g_off) if given is None else given
 
     def _check_conductive(self) -> None:
         if self.mapping == "digital":
@@ -585,7 +605,7 @@ class CrossbarDevice:
         if self.mapping == "digital":
             parts = [f"digital, {self.bits} bits"]
         else:
-            kind = self.mapping
+            kind: str = self.mapping
             if kind == "differential":
                 kind += ", two-sided" if self.two_sided else ", one-sided"
             levels = "any conductance" if self.levels is None else f"{self.levels} levels"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.chip import Chip
+from neurosim.crossbar import scale_of
 from neurosim.defects import DefectMap
 from neurosim.errors import DeploymentError, InputError
 from neurosim.faults import Sites
@@ -70,7 +71,12 @@ class Deployment:
     Parameters
     ----------
     network : Network
+        As the chip computes it: with the weights that its devices hold, where they are programmed.
     chip : Chip
+    as_given : Network, optional
+        The trained network, where `network` holds other weights than it.
+    device_seed : int, optional
+        Which chip of its kind: its devices have errors of their own. None: weights as they are.
     blocks : tuple of Block
         One a core, layer after layer. Partial results of blocks that share columns are added; the
         circuit of a neuron sits on the core of its block with in_start 0.
@@ -86,6 +92,13 @@ class Deployment:
     blocks: tuple[Block, ...]
     defects: DefectMap | None = None
     places: tuple[tuple[Array, Array], ...] = ()
+    as_given: Network | None = None
+    device_seed: int | None = None
+
+    @property
+    def trained(self) -> Network:
+        """The network as it was given."""
+        return self.network if self.as_given is None else self.as_given
 
     @property
     def n_cores(self) -> int:
@@ -113,15 +126,65 @@ class Deployment:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the model before trusting its numbers."""
-        lost = len(self.defective_synapses)
-        found = (f"{lost} synapses lie on known defects",) if lost else ()
-        if self.chip.weight_levels is None:
-            return found
-        return (
-            *found,
-            f"weight precision is not modelled: {self.chip.name} has "
-            f"{self.chip.weight_levels} weight levels, the simulation uses the weights as they are",
-        )
+        chip, device, found = self.chip, self.chip.device, []
+        if len(self.defective_synapses):
+            found.append(f"{len(self.defective_synapses)} synapses lie on known defects")
+        if chip.weight_levels is not None:
+            found.append(
+                f"weight precision is not modelled: {chip.name} has {chip.weight_levels} weight "
+                "levels, the simulation uses the weights as they are"
+            )
+        if device is not None and self.device_seed is None:
+            found.append(
+                f"devices are not modelled: {chip.name} holds weights in devices ({device}), the "
+                "simulation uses the weights as they are; a device_seed programs them"
+            )
+        beside = [n for n in ("read_noise", "dac", "adc") if device and n in device.nonidealities]
+        if beside:
+            found.append(
+                f"not in campaigns: {', '.join(beside).replace('_', ' ')}; nonidealities() shows "
+                "what they do before any fault"
+            )
+        return tuple(found)
+
+    def device_draws(self, layer: int) -> tuple[Array, Array]:
+        """Standard normal numbers of the devices of a layer: programming error, drift exponent.
+
+        A pure function of the device_seed and the place of a device on the chip.
+
+        Returns
+        -------
+        two ndarrays, shape (2, slices, n_out, n_in)
+            As `CrossbarDevice.programmed_weights` takes them; zeros where nothing is random.
+
+        Raises
+        ------
+        InputError
+            If the layer does not exist, or the chip has no device or no device_seed.
+        """
+        device = self.chip.device
+        if device is None or self.device_seed is None:
+            raise InputError(
+                "device_draws: expected a chip with a device and a device_seed, got "
+                f"{'no device' if device is None else 'no device_seed'}"
+            )
+        n_out, n_in = self.trained.layers[layer - 1].weight.shape
+        out, in_ = np.arange(n_out)[:, None], np.arange(n_in)[None, :]
+        core, row, column = self.synapse_places(layer, out, in_)
+        draws = np.zeros((2, 2, device.slices, n_out, n_in))
+        random = [bool(device.programming_error), device.drift_nu_sd > 0]
+        rows, columns = self.chip.rows or n_in, self.chip.columns or n_out
+        for number in np.unique(core) if any(random) else ():
+            here = core == number
+            for kind in np.flatnonzero(random):
+                key = np.array([self.device_seed, 2 * int(number) + int(kind)], np.uint64)
+                generator = np.random.Generator(np.random.Philox(key=key))
+                normal = generator.standard_normal((rows, columns, 2, device.slices))
+                at = normal[row[here], column[here]]
+                if device.mapping == "offset":  # one offset column for all columns of the core
+                    at[:, 1] = normal[row[here], 0, 1]
+                draws[kind][:, :, here] = np.moveaxis(at, 0, -1)
+        return draws[0], draws[1]
 
     @cached_property
     def utilisation(self) -> Array:
@@ -374,7 +437,12 @@ class _Layout:
 
 
 def deploy(
-    network: Network, chip: Chip, defects: DefectMap | None = None, *, around: bool = True
+    network: Network,
+    chip: Chip,
+    defects: DefectMap | None = None,
+    *,
+    around: bool = True,
+    device_seed: int | None = None,
 ) -> Deployment:
     """Place a network on a chip: matrices larger than a core are split, one block a core.
 
@@ -392,13 +460,17 @@ def deploy(
     around : bool
         Permute rows and columns within each core, spare ones included, such that little weight
         lies on defects. False: in order, as without a map.
+    device_seed : int, optional
+        Which chip of its kind, from 0 to 2^64 - 1: its devices are programmed, with the errors of
+        that chip. None: the weights as they are.
 
     Raises
     ------
     DeploymentError
         If the chip has too few cores; the message says how many are short.
     InputError
-        If the map does not fit the chip; the message names the line.
+        If the map does not fit the chip (the message names the line), or a device_seed is given
+        for a chip without a device.
 
     Examples
     --------
@@ -412,6 +484,17 @@ def deploy(
             "deploy: expected a Network and a Chip, "
             f"got {type(network).__name__} and {type(chip).__name__}"
         )
+    if device_seed is not None:
+        if isinstance(device_seed, bool) or not isinstance(device_seed, int | np.integer):
+            raise InputError(f"device_seed: expected a whole number, got {device_seed!r}")
+        if not 0 <= device_seed < 2**64:
+            raise InputError(f"device_seed: expected 0 to 2^64 - 1, got {device_seed}")
+        if chip.device is None:
+            raise InputError(
+                f"device_seed: expected none for chip {chip.name}, which has no device to program; "
+                "give its profile a [device] table"
+            )
+        network.require_chain("a device_seed")
     if defects is not None:
         network.require_chain("a map of defects")
         defects.check(chip)
@@ -434,8 +517,26 @@ def deploy(
     blocks: list[Block] = []
     for number, layout in enumerate(layouts, start=1):
         blocks += layout.blocks(number, living)
-    plain = Deployment(network=network, chip=chip, blocks=tuple(blocks), defects=defects)
-    if defects is None or not around:
-        return plain
-    places = [place_around(plain.core_weights(b.core).T, plain._dead(b)) for b in plain.blocks]
-    return replace(plain, places=tuple(places))
+    placed = Deployment(network=network, chip=chip, blocks=tuple(blocks), defects=defects)
+    if defects is not None and around:
+        places = [
+            place_around(placed.core_weights(b.core).T, placed._dead(b)) for b in placed.blocks
+        ]
+        placed = replace(placed, places=tuple(places))
+    return placed if device_seed is None else _programmed(placed, int(device_seed))
+
+
+def _programmed(placed: Deployment, device_seed: int) -> Deployment:
+    """The same deployment with the weights that the devices of one chip hold."""
+    seeded, device = replace(placed, device_seed=device_seed), placed.chip.device
+    if device is None:
+        return seeded
+    layers = []
+    for number, layer in enumerate(placed.trained.layers, start=1):
+        programming, drift = seeded.device_draws(number)
+        weight = device.programmed_weights(
+            layer.weight, scale_of(layer.weight), programming=programming, drift=drift
+        )
+        layers.append(replace(layer, weight=weight))
+    trained = placed.trained
+    return replace(seeded, network=replace(trained, layers=tuple(layers)), as_given=trained)

@@ -53,7 +53,7 @@ def test_the_profiles_that_are_promised_are_there():
 def test_numbers_from_memory_are_marked_so():
     # 256 axons and 9 bits are known from memory only.
     assert ns.Chip.load("truenorth").quantities["geometry.rows"].status == "unverified"
-    assert ns.Chip.load("loihi").quantities["weights.levels"].status == "unverified"
+    assert ns.Chip.load("loihi").quantities["device.bits"].status == "unverified"
 
 
 def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
@@ -73,7 +73,7 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("rows =", "rws =", "geometry: expected keys rows, columns, cores, got rws; did you mean"),
+        ("rows =", "rws =", "geometry: expected keys rows, .* got rws; did you mean rows"),
         ("[geometry]", "[geometri]", "did you mean geometry"),
         ("persistence =", "persistance =", "did you mean persistence"),
         ("value = 8", "value = 0", "rows: expected a whole number from 1 on"),
@@ -89,7 +89,7 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
         ('source = "talk", ', "", "source"),
         ('source = "talk"', 'source = ""', "source"),
         ('unit = "J"', 'unit = "pJ"', "expected unit 'J', got 'pJ'"),
-        ("energy_per_spike_j", "energy_per_spike", "expected a name that ends in _j"),
+        ("energy_per_spike_j", "energy_per_spike", "did you mean energy_per_spike_j"),
         ("value = 1e-12", "value = -1e-12", "expected a value above 0"),
         ("value = 0.01", "value = 1.01", r"probability: expected a number in \[0, 1\]"),
         ("value = 5, unit", "value = 0.5, unit", "mean_duration: expected at least 1"),
@@ -145,3 +145,74 @@ def test_impossible_sizes_are_refused(size):
 def test_a_chip_survives_the_way_to_another_process(name):
     chip = ns.Chip.load(name)
     assert pickle.loads(pickle.dumps(chip)) == chip
+
+
+NUMBER = '{ value = %s, unit = "%s", source = "data sheet", status = "verified" }'
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        (f"[geometry]\nneurons = {NUMBER % (3, 1)}", "geometry.neurons: expected cores, columns"),
+        (
+            f"[geometry]\ncores = {NUMBER % (2, 1)}\ncolumns = {NUMBER % (4, 1)}\n"
+            f"neurons = {NUMBER % (9, 1)}",
+            "geometry.neurons: expected cores x columns = 8, got 9; the geometry contradicts",
+        ),
+        (
+            f'[weights]\nlevels = {NUMBER % (4, 1)}\n[device]\nmapping = "digital"\n'
+            f"bits = {NUMBER % (2, 1)}",
+            "weights.levels: expected none beside",
+        ),
+        (
+            f'[device]\nmapping = "differential"\ng_on_s = {NUMBER % (1e-6, "S")}\n'
+            f"g_off_s = {NUMBER % (1e-5, 'S')}",
+            "device.g_on_s: expected more than g_off_s",
+        ),
+        (
+            f'[device]\nmapping = "differential"\ng_on_s = {NUMBER % (1e-6, "uS")}\n',
+            "device.g_on_s: expected unit 'S', got 'uS'",
+        ),
+        (
+            f'[device]\nmapping = "digital"\nbits = {NUMBER % (2, 1)}\nbit = {NUMBER % (2, 1)}',
+            "device: expected keys .* got bit; did you mean bits",
+        ),
+        (
+            f'[device]\nmapping = "differential"\nlevels = {NUMBER % (1, 1)}',
+            "device.levels: expected a whole number from 2",
+        ),
+        (
+            f"[energy]\nenergy_per_synaptic_operation_j = {NUMBER % (1, 'J')}\n"
+            f"energy_per_multiply_accumulate_j = {NUMBER % (1, 'J')}",
+            "energy: expected one of",
+        ),
+    ],
+)
+def test_profiles_that_contradict_themselves_are_refused(tmp_path, tables, said):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[chip]\nname = "mine"\ndescription = "my chip"\n{tables}\n')
+    with pytest.raises(InputError, match=said):
+        ns.Chip.load(path)
+
+
+def test_the_field_list_has_every_key_and_no_other():
+    from neurosim import chip
+
+    tables = {
+        "geometry": chip._Geometry,
+        "weights": chip._Weights,
+        "device": chip._Device,
+        "faults": chip._Fault,
+    }
+    wanted = {f"{table}.{key}" for table, s in tables.items() for key in s.__struct_fields__}
+    wanted |= {f"{table}.{key}" for table, keys in chip._COST_KEYS.items() for key in keys}
+    wanted |= {f"neurons.{key}" for key in chip._NEURON_KEYS} | {"chip.name", "chip.description"}
+    table, listed = "", set()
+    for line in (chip._folder() / "README.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) < 5:
+            continue
+        table = cells[1].strip("`[]") or table
+        keys = [key.strip("` ") for key in cells[2].split(",") if key.strip().startswith("`")]
+        listed |= {f"{table}.{key}" for key in keys}
+    assert listed == wanted

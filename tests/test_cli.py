@@ -125,6 +125,26 @@ def test_chips_and_deploy_are_printed(folder):
     assert "crossbar-256" in call("chips")
     assert "256" in call("chips", "crossbar-256")
     assert "core" in call("deploy", folder / "net.npz", "crossbar-256")
+    assert "energy unknown" in call("deploy", folder / "net.npz", "crossbar-256")
+    given = ("--inputs", folder / "inputs.npy", "--replicas", 3, "--device-seed", 0)
+    assert "with 3 replicas" in call("deploy", folder / "net.npz", "loihi", *given)
+
+
+def test_profiles_are_checked(folder):
+    assert "ok     crossbar-256: 4 assumption" in call("chips", "--check")
+    wrong = folder / "wrong.toml"
+    wrong.write_text('[chip]\nname = "wrong"\n')
+    told = call("chips", "--check", "ideal", wrong, code=2)
+    assert "ok     ideal: no numbers" in told
+    assert "description" in told
+    assert "1 of 2 profiles are wrong" in told
+
+
+def test_a_campaign_file_programs_devices(folder):
+    path = folder / "campaign.toml"
+    text = path.read_text().replace("trials =", "device_seed = 1\ntrials =")
+    path.write_text(text)
+    assert "has no device to program" in refused("predict", path)
 
 
 def test_every_command_explains_itself():

@@ -1,0 +1,222 @@
+"""Programmed deployments, inference through converters, and the cost of each non-ideality."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backend_contract import networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import neurosim as ns
+from neurosim.crossbar import NONIDEALITIES
+from neurosim.crossbar_simulation import crossbar_outputs
+from neurosim.errors import InputError
+
+FULL = ns.CrossbarDevice(
+    levels=8,
+    slices=2,
+    g_on_s=2e-5,
+    g_off_s=2e-6,
+    programming_error=[2e-7, 0.02],
+    read_noise=[0.0, 0.01],
+    drift_nu=0.05,
+    drift_nu_sd=0.01,
+    drift_t0_s=20.0,
+    drift_time_s=1e3,
+    dac_bits=8,
+    adc_bits=8,
+)
+IDEAL = ns.CrossbarDevice(g_on_s=2e-5, g_off_s=2e-6)
+
+
+def chip(device, **sizes):
+    return ns.Chip(name="bench", device=device, **sizes)
+
+
+def network(weight, activation="identity"):
+    weight = np.atleast_2d(weight)
+    return ns.Network.dense(
+        weights=[weight], biases=[np.zeros(len(weight))], activations=[activation]
+    )
+
+
+@given(case=networks(max_depth=3, max_width=9), rows=st.integers(1, 9), columns=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_all_off_is_the_ideal_product_bit_for_bit(case, rows, columns):
+    net, inputs = case
+    deployment = ns.deploy(net, chip(FULL, rows=rows, columns=columns), device_seed=3)
+    off = crossbar_outputs(deployment, inputs, off=NONIDEALITIES).outputs
+    assert np.array_equal(off, net(inputs))
+    switched = ns.deploy(net, chip(FULL.only(), rows=rows, columns=columns), device_seed=3)
+    assert np.array_equal(switched.network(inputs), net(inputs))
+
+
+@given(case=networks(max_depth=3, max_width=9), rows=st.integers(1, 9), columns=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_block_by_block_with_exact_parts_is_the_ideal_product_to_rounding(case, rows, columns):
+    net, inputs = case
+    exact = replace(IDEAL, adc_bits=32, dac_bits=32)
+    deployment = ns.deploy(net, chip(exact, rows=rows, columns=columns), device_seed=0)
+    found = crossbar_outputs(deployment, inputs).outputs
+    size = max(1.0, max(float(np.abs(y).max()) for y in net.activations(net.flatten(inputs))))
+    bound = 1e-6 * size * (1 + sum(float(np.abs(w.weight).sum()) for w in net.layers)) ** net.depth
+    np.testing.assert_allclose(found, net(inputs), atol=bound)
+
+
+def test_converters_by_hand():
+    # Sign-magnitude ADC of 3 bits: codes -3..3 over +-1.5, steps of 0.5; CrossSim's quantiser.
+    net = network([[1.0, 0.6], [0.2, -1.0]])
+    adc = replace(IDEAL, adc_bits=3, adc_range=1.5)
+    deployment = ns.deploy(net, chip(adc), device_seed=0)
+    # Inputs 1 and 1 (largest 1): sums 1.6 and -0.8 -> 1.5 (clipped? rint(3.2) = 3: no), -1.0.
+    result = crossbar_outputs(deployment, [[1.0, 1.0]])
+    np.testing.assert_allclose(result.outputs, [[1.5, -1.0]])
+    assert result.adc_clipped == 0
+    # Range 1: steps of 1/3; 1.6 is code 4.8 -> 5, beyond 3: clipped to 1; -0.8 -> -2/3.
+    tight = ns.deploy(net, chip(replace(adc, adc_range=1.0)), device_seed=0)
+    result = crossbar_outputs(tight, [[1.0, 1.0]])
+    np.testing.assert_allclose(result.outputs, [[1.0, -2 / 3]])
+    assert result.adc_clipped == 0.5
+    # One row a core: each partial sum is converted: 1 + 0.6 -> 1 + 0.5; 0.2 - 1 -> 0 - 1.
+    split = ns.deploy(net, chip(adc, rows=1), device_seed=0)
+    np.testing.assert_allclose(crossbar_outputs(split, [[1.0, 1.0]]).outputs, [[1.5, -1.0]])
+    # Unsigned DAC of 2 bits over 0..1.5: steps of 0.5; 0.7 -> 0.5, 2 is clipped to 1.5.
+    dac = ns.deploy(net, chip(replace(IDEAL, dac_bits=2, dac_range=1.5)), device_seed=0)
+    result = crossbar_outputs(dac, [[0.7, 2.0]])
+    np.testing.assert_allclose(result.outputs, [[0.5 + 0.9, 0.1 - 1.5]])
+    assert result.dac_clipped == 0.5
+    # Signed inputs: 2 bits are -1, 0, 1 of the largest.
+    signed = ns.deploy(net, chip(replace(IDEAL, dac_bits=2)), device_seed=0)
+    result = crossbar_outputs(signed, [[-1.0, 0.4]])
+    np.testing.assert_allclose(result.outputs, [[-1.0, -0.2]])
+
+
+def test_slices_are_converted_one_by_one():
+    # 11 of 15 = digits 3 (low) and 2 (high) of 3; a 2 bit ADC of range 1 knows -1, 0, 1 of 3.
+    device = ns.CrossbarDevice(
+        levels=4, slices=2, g_on_s=1e-5, g_off_s=0.0, adc_bits=2, adc_range=1
+    )
+    deployment = ns.deploy(network([[11.0], [15.0]]), chip(device), device_seed=0)
+    # low 3/3 -> 1 -> 3; high 2/3 -> rint(0.667) = 1 -> 3 * 4.
+    np.testing.assert_allclose(crossbar_outputs(deployment, [[1.0]]).outputs, [[15.0, 15.0]])
+
+
+def test_read_noise_has_the_variance_of_its_devices():
+    # Standard deviation 1 % of G: w = 1 holds 20 and 2 uS, w = 0.5 11 and 2 uS; inputs 2 and 1.
+    noisy = replace(IDEAL, read_noise=[0.0, 0.01])
+    net = network([[1.0, 0.5]])
+    n = 20_000
+    outputs = crossbar_outputs(
+        ns.deploy(net, chip(noisy), device_seed=0), np.tile([2.0, 1.0], (n, 1)), read_seed=5
+    ).outputs[:, 0]
+    variance = 1e-4 * (4 * (20**2 + 2**2) + (11**2 + 2**2)) / 18**2
+    # A false alarm in 1e-6 runs: 4.9 standard errors of mean and variance.
+    assert abs(outputs.mean() - 2.5) < 4.9 * np.sqrt(variance / n)
+    assert abs(outputs.var() / variance - 1) < 4.9 * np.sqrt(2 / n)
+    assert abs(outputs.var() / (variance * 1.1) - 1) > 4.9 * np.sqrt(2 / n)  # 10 % off is seen
+
+
+def test_programming_error_has_the_standard_deviation_of_the_profile():
+    net = network(np.full((100, 100), 0.5) * np.where(np.arange(100) == 0, 2, 1))
+    device = replace(IDEAL, programming_error=[1e-7, 0.01])
+    held = ns.deploy(net, chip(device, rows=64, columns=64), device_seed=1).network.layers[0].weight
+    errors = (held - net.layers[0].weight)[:, 1:].ravel()
+    # w = 0.5: 11 and 2 uS with standard deviations 0.21 and 0.12 uS, of 18 uS.
+    expected = (0.21**2 + 0.12**2) / 18**2
+    n = errors.size
+    assert abs(errors.mean()) < 4.9 * np.sqrt(expected / n)
+    assert abs(errors.var() / expected - 1) < 4.9 * np.sqrt(2 / n)
+    assert abs(errors.var() / (1.1 * expected) - 1) > 4.9 * np.sqrt(2 / n)
+
+
+def test_devices_of_a_chip_keep_their_errors_and_those_of_another_differ():
+    big, small = network(np.ones((6, 5))), network(np.ones((4, 3)))
+    device = replace(IDEAL, programming_error=[1e-7])
+    one = [ns.deploy(n, chip(device, rows=8, columns=8), device_seed=4) for n in (big, small)]
+    weights = [deployment.network.layers[0].weight for deployment in one]
+    assert np.array_equal(weights[0][:4, :3], weights[1])  # the same places on the same chip
+    other = ns.deploy(big, chip(device, rows=8, columns=8), device_seed=5)
+    assert (other.network.layers[0].weight != weights[0]).all()
+    split = ns.deploy(big, chip(device, rows=3, columns=8), device_seed=4).network.layers[0].weight
+    assert len(np.unique(split)) == split.size  # cores do not share their devices' errors
+
+
+def test_the_offset_column_is_shared_by_the_row_of_a_core():
+    device = replace(IDEAL, mapping="offset", programming_error=[1e-7])
+    deployment = ns.deploy(network(np.ones((6, 5))), chip(device, columns=3), device_seed=4)
+    minus = deployment.device_draws(1)[0][1, 0]
+    assert (minus[:3] == minus[0]).all()
+    assert (minus[3:] == minus[3]).all()
+    assert (minus[0] != minus[3]).all()
+
+
+def test_campaigns_run_on_the_programmed_weights_and_old_ones_are_as_they_were():
+    net = network([[0.5, 0.3], [0.2, 1.0]])
+    held = chip(ns.CrossbarDevice(mapping="digital", bits=3))
+    faults = [ns.StuckAtZero("synapse", probability=0.5)]
+    values = {"faults": faults, "inputs": [[1.0, 1.0]], "trials": 4, "seed": 1}
+    before = ns.Campaign(deployment=ns.deploy(net, ns.Chip(name="bench")), **values)
+    ideal = ns.Campaign(deployment=ns.deploy(net, held), **values)
+    programmed = ns.Campaign(deployment=ns.deploy(net, held, device_seed=0), **values)
+    assert before.fingerprint == ideal.fingerprint != programmed.fingerprint
+    np.testing.assert_allclose(programmed.network.layers[0].weight, [[2 / 3, 1 / 3], [1 / 3, 1]])
+    assert programmed.deployment.trained is net
+    assert "a device_seed programs them" in str(ideal.deployment)
+    assert "device_seed" not in str(programmed.deployment)
+    noted = ns.deploy(net, chip(FULL), device_seed=0)
+    assert "not in campaigns: read noise, dac, adc" in str(noted)
+
+
+def test_nonidealities_show_each_part_alone_and_all_together():
+    rng = np.random.default_rng(0)
+    net = ns.Network.dense(
+        weights=[rng.normal(size=(12, 8)), rng.normal(size=(3, 12))],
+        biases=[np.zeros(12), np.zeros(3)],
+        activations=["relu", "identity"],
+    )
+    inputs = rng.normal(size=(50, 8))
+    targets = net(inputs).argmax(axis=1)
+    deployment = ns.deploy(net, chip(FULL, rows=5, columns=5), device_seed=2)
+    found = ns.nonidealities(deployment, inputs, targets, chips=3)
+    assert [part.name for part in found.parts] == [*NONIDEALITIES, "all"]
+    assert found.ideal == 1.0
+    assert all(part.error > 0 for part in found.parts)
+    assert found["all"].error > max(found[n].error for n in ("levels", "programming", "dac"))
+    assert all(0 <= part.score <= 1 for part in found.parts)
+    text = str(found)
+    assert "non-idealities of bench alone, without faults, 3 chips; accuracy 1 where" in text
+    assert "read noise" in text
+    # Programming alone is what a deployment with nothing else makes of the inputs.
+    alone = ns.deploy(net, chip(FULL.only("programming"), rows=5, columns=5), device_seed=2)
+    error = alone.network(inputs) - net(inputs)
+    single = ns.nonidealities(deployment, inputs)["programming"]
+    assert single.error == pytest.approx(float(np.sqrt((error**2).mean())), rel=1e-12)
+    assert single.score is None
+    squared = ns.nonidealities(deployment, inputs, net(inputs))["levels"]
+    assert squared.score == pytest.approx(squared.error**2)
+    quiet = ns.nonidealities(ns.deploy(net, chip(FULL.only())), inputs)
+    assert [(part.name, part.error) for part in quiet.parts] == [("all", 0.0)]
+
+
+def test_what_cannot_be_simulated_is_refused():
+    net = network([[1.0, -1.0]])
+    with pytest.raises(InputError, match="expected none for chip plain, which has no device"):
+        ns.deploy(net, ns.Chip(name="plain"), device_seed=0)
+    with pytest.raises(InputError, match="device_seed: expected a whole number"):
+        ns.deploy(net, chip(IDEAL), device_seed=1.5)
+    with pytest.raises(InputError, match="device_seed: expected 0 to"):
+        ns.deploy(net, chip(IDEAL), device_seed=-1)
+    with pytest.raises(InputError, match="plain, which has none"):
+        ns.nonidealities(ns.deploy(net, ns.Chip(name="plain")), [[1.0, 1.0]])
+    with pytest.raises(InputError, match="no device_seed"):
+        crossbar_outputs(ns.deploy(net, chip(IDEAL)), [[1.0, 1.0]])
+    with pytest.raises(InputError, match="targets: expected class numbers from 0 to 0"):
+        ns.nonidealities(ns.deploy(net, chip(IDEAL)), [[1.0, 1.0]], [3])
+    with pytest.raises(InputError, match="chips: expected a whole number from 1 on"):
+        ns.nonidealities(ns.deploy(net, chip(IDEAL)), [[1.0, 1.0]], chips=0)
+    with pytest.raises(InputError, match="device: expected CrossbarDevice"):
+        ns.Chip(name="x", device="rram")
+    one_bit = chip(replace(IDEAL, dac_bits=1))
+    with pytest.raises(InputError, match="dac_bits: expected at least 2 for activities of both"):
+        crossbar_outputs(ns.deploy(net, one_bit, device_seed=0), [[1.0, -1.0]])
