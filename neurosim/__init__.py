@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Campaign": "campaign",
     "CampaignMismatchError": "errors",
+    "Certificate": "certification",
     "Chip": "chip",
     "Comparison": "analysis",
     "DaskExecutor": "executors",
@@ -23,6 +24,7 @@ _HOME = {
     "FormatError": "errors",
     "InputError": "errors",
     "Intermittent": "faults",
+    "LargestProbability": "certification",
     "Network": "network",
     "NeurosimError": "errors",
     "Permanent": "faults",
@@ -37,18 +39,22 @@ _HOME = {
     "Trace": "trace",
     "TraceError": "errors",
     "Transient": "faults",
+    "certify": "certification",
     "check_assumptions": "theory",
     "chip_profiles": "chip",
     "compare": "analysis",
     "deploy": "deployment",
     "evaluate": "backends",
     "join": "trace",
+    "largest_probability": "certification",
     "load_campaign": "campaign_file",
     "load_nir": "nir_graph",
     "predict": "theory",
     "run": "runner",
     "save_nir": "nir_graph",
     "sweep": "analysis",
+    "trials_to_bound": "certification",
+    "trials_to_estimate": "certification",
     "write_report": "report",
 }
 _ROOMS = ("errors", "layers", "theory")
@@ -66,6 +72,12 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.backends import evaluate as evaluate
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
+    from neurosim.certification import Certificate as Certificate
+    from neurosim.certification import LargestProbability as LargestProbability
+    from neurosim.certification import certify as certify
+    from neurosim.certification import largest_probability as largest_probability
+    from neurosim.certification import trials_to_bound as trials_to_bound
+    from neurosim.certification import trials_to_estimate as trials_to_estimate
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles
     from neurosim.deployment import Deployment as Deployment

@@ -1,0 +1,15 @@
+"""Rare failures, replicas, and what to protect."""
+
+from neurosim.certification.certificates import Certificate, MethodRow, certify
+from neurosim.certification.fault_rates import LargestProbability, largest_probability
+from neurosim.certification.planning import trials_to_bound, trials_to_estimate
+
+__all__ = [
+    "Certificate",
+    "LargestProbability",
+    "MethodRow",
+    "certify",
+    "largest_probability",
+    "trials_to_bound",
+    "trials_to_estimate",
+]
