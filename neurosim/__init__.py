@@ -18,6 +18,7 @@ _HOME = {
     "DaskExecutor": "executors",
     "Deployment": "deployment",
     "DeploymentError": "errors",
+    "Exceedance": "certification",
     "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
@@ -42,6 +43,7 @@ _HOME = {
     "compare": "analysis",
     "deploy": "deployment",
     "evaluate": "backends",
+    "exceedance": "certification",
     "join": "trace",
     "load_campaign": "campaign_file",
     "load_nir": "nir_graph",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.backends import evaluate as evaluate
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
+    from neurosim.certification import Exceedance as Exceedance
+    from neurosim.certification import exceedance as exceedance
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles
     from neurosim.deployment import Deployment as Deployment
