@@ -19,6 +19,7 @@ _HOME = {
     "DaskExecutor": "executors",
     "Deployment": "deployment",
     "DeploymentError": "errors",
+    "Exceedance": "certification",
     "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
@@ -45,6 +46,7 @@ _HOME = {
     "compare": "analysis",
     "deploy": "deployment",
     "evaluate": "backends",
+    "exceedance": "certification",
     "join": "trace",
     "largest_probability": "certification",
     "load_campaign": "campaign_file",
@@ -73,8 +75,10 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
     from neurosim.certification import Certificate as Certificate
+    from neurosim.certification import Exceedance as Exceedance
     from neurosim.certification import LargestProbability as LargestProbability
     from neurosim.certification import certify as certify
+    from neurosim.certification import exceedance as exceedance
     from neurosim.certification import largest_probability as largest_probability
     from neurosim.certification import trials_to_bound as trials_to_bound
     from neurosim.certification import trials_to_estimate as trials_to_estimate

@@ -3,12 +3,15 @@
 from neurosim.certification.certificates import Certificate, MethodRow, certify
 from neurosim.certification.fault_rates import LargestProbability, largest_probability
 from neurosim.certification.planning import trials_to_bound, trials_to_estimate
+from neurosim.certification.rare_failures import Exceedance, exceedance
 
 __all__ = [
     "Certificate",
+    "Exceedance",
     "LargestProbability",
     "MethodRow",
     "certify",
+    "exceedance",
     "largest_probability",
     "trials_to_bound",
     "trials_to_estimate",
