@@ -29,6 +29,7 @@ from neurosim.certification.single_chip import (
     plain,
     positive,
     simulate,
+    tails_by_exceedance,
     tails_by_simulation,
     tails_by_theory,
     upper_limits,
@@ -41,6 +42,9 @@ from neurosim.theory.arguments import check_campaign, fraction
 from neurosim.theory.tails import binomial_interval, cantelli
 
 __all__ = ["Certificate", "MethodRow", "answers", "certify"]
+
+# Shares of the probability, 1 - confidence, that any limit by simulation is too low.
+_SHARES = {"simulation": 0.5, "exceedance": 0.25, "classes": 0.25}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -296,6 +300,7 @@ def certify(
     *,
     over: Over = "worst",
     confidence: float = 0.95,
+    max_evaluations: int = 20_000,
     check: bool = True,
     executor: Executor | None = None,
     progress: bool = True,
@@ -321,7 +326,10 @@ def certify(
     over : "worst" or "mean"
         At the worst of the given inputs; or averaged over them, E_x of the tail of each input.
     confidence : float
-        With which the guarantee "simulation" holds, for all inputs and outputs together.
+        With which all guarantees that rest on simulation hold, for all inputs and outputs
+        together.
+    max_evaluations : int
+        Fault sets that `exceedance` computes at one input, at most.
     check : bool
         Whether the certificate checks itself, by as many trials again.
     executor, progress
@@ -354,14 +362,15 @@ def certify(
         raise InputError(f'over: expected "worst" or "mean", got {over!r}')
     simulated = plain(campaign, tolerance)
     statistics = simulate(simulated, executor, progress)
-    # A quarter of what may go wrong for changed classes, the rest for errors.
-    several = campaign.n_outputs > 1
-    by_simulation = tails_by_simulation(statistics, level, share=0.75 if several else 1.0)
+    counted = tails_by_simulation(statistics, level, share=_SHARES["simulation"])
     changed = None
-    if several:
-        alpha = (1 - level) / 4 / campaign.n_inputs
+    if campaign.n_outputs > 1:
+        alpha = (1 - level) * _SHARES["classes"] / campaign.n_inputs
         changed = upper_limits(statistics.class_changes, statistics.errors.count, alpha)
-    claims = [*answers(campaign, tolerance, statistics), by_simulation]
+    claims = [*answers(campaign, tolerance, statistics), counted]
+    if campaign.spiking is None:
+        share = _SHARES["exceedance"]
+        claims += tails_by_exceedance(campaign, tolerance, level, share, max_evaluations, executor)
     rows = tuple(MethodRow.of(tails, target, over) for tails in claims)
     certificate = Certificate(
         campaign=campaign,

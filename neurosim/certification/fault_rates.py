@@ -10,12 +10,15 @@ from neurosim.campaign import Campaign
 from neurosim.certification.planning import trials_to_bound
 from neurosim.certification.replicas import Over, joined, median_bound
 from neurosim.certification.single_chip import (
+    EXCEEDANCE,
+    EXCEEDANCE_GUARANTEED,
     SIMULATION,
     THEORY,
     ChipTails,
     plain,
     positive,
     simulate,
+    tails_by_exceedance,
     tails_by_simulation,
     tails_by_theory,
     upper_limits,
@@ -33,6 +36,7 @@ __all__ = ["LargestProbability", "largest_probability"]
 # Rates are tried from 2^-40 of the given ones on; fewer trials of a rate than this are needed.
 _LEAST_FACTOR = 2.0**-40
 _MOST_EVALUATIONS = 100
+_METHODS = (SIMULATION, EXCEEDANCE, EXCEEDANCE_GUARANTEED, *THEORY)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,11 +139,12 @@ def largest_probability(
     over : "worst" or "mean"
         At the worst of the given inputs, or averaged over them.
     method : str
-        "simulation": upper confidence limits, a guarantee with the confidence; "variance-bound",
+        "simulation": upper confidence limits, a guarantee with the confidence; "exceedance": for
+        rare failures, an approximation; "exceedance-guaranteed": its guarantee; "variance-bound",
         "bernstein": rigorous bounds, guarantees; "enumeration": exact, at most 20 sites;
         "chebyshev-first-order", "cantelli-single-fault": approximations.
     confidence : float
-        For "simulation", whatever number of rates is tried.
+        For methods that simulate, whatever number of rates is tried.
     precision : float
         The answer is at most this much, relatively, below the crossing.
     executor, progress
@@ -176,10 +181,8 @@ def largest_probability(
         raise InputError(f"replicas: expected an odd number, got {count}")
     if over not in get_args(Over):
         raise InputError(f'over: expected "worst" or "mean", got {over!r}')
-    if method not in (SIMULATION, *THEORY):
-        raise InputError(
-            f"method: expected one of {', '.join((SIMULATION, *THEORY))}, got {method!r}"
-        )
+    if method not in _METHODS:
+        raise InputError(f"method: expected one of {', '.join(_METHODS)}, got {method!r}")
     given = np.array([process.probability for process in campaign.faults])
     if not given.any():
         raise InputError("campaign: expected a fault probability above 0, got only zeros")
@@ -201,6 +204,10 @@ def largest_probability(
             statistics = simulate(plain(replace(there, plan=plan), tolerance), executor, progress)
             # Bonferroni over all rates that may be tried.
             tails = tails_by_simulation(statistics, level, share=1 / _MOST_EVALUATIONS)
+        elif method in (EXCEEDANCE, EXCEEDANCE_GUARANTEED):
+            share = 1 / _MOST_EVALUATIONS
+            both = tails_by_exceedance(there, tolerance, level, share, executor=executor)
+            tails = both[method == EXCEEDANCE_GUARANTEED]
         else:
             tails = tails_by_theory(there, tolerance, method)
         return joined(median_bound(tails, count), over), tails

@@ -12,8 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from scipy import stats
 
 from neurosim.campaign import Campaign
+from neurosim.certification.rare_failures import exceedance
 from neurosim.errors import InputError
 from neurosim.executors import Executor
 from neurosim.layers import Array
@@ -27,6 +29,8 @@ from neurosim.theory.setting import Setting
 from neurosim.theory.tails import binomial_interval, cantelli, chebyshev
 
 __all__ = [
+    "EXCEEDANCE",
+    "EXCEEDANCE_GUARANTEED",
     "SIMULATION",
     "THEORY",
     "ChipTails",
@@ -35,12 +39,16 @@ __all__ = [
     "plain",
     "positive",
     "simulate",
+    "tails_by_exceedance",
     "tails_by_simulation",
     "tails_by_theory",
     "upper_limits",
 ]
 
 SIMULATION = "simulation"
+EXCEEDANCE, EXCEEDANCE_GUARANTEED = "exceedance", "exceedance-guaranteed"
+# Enough for a certificate: importance sampling is asked for no more.
+_RELATIVE_ERROR = 0.25
 # Every method that needs no simulation, loosest first.
 THEORY = (
     "chebyshev-first-order",
@@ -236,6 +244,62 @@ def tails_by_simulation(statistics: Statistics, confidence: float, share: float 
         any_output=upper_limits(some, n, alpha / 2 / some.size),
         guarantee=True,
         rests_on=f"Clopper-Pearson limits that hold together at confidence {confidence:g}",
+    )
+
+
+def tails_by_exceedance(
+    campaign: Campaign,
+    epsilon: float,
+    confidence: float,
+    share: float = 1.0,
+    max_evaluations: int = 20_000,
+    executor: Executor | None = None,
+) -> tuple[ChipTails, ChipTails]:
+    """Tails by `exceedance`: an approximation, and a guarantee that is far above it.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    epsilon : float
+    confidence : float
+        With which the limits of the guarantee, and what else shares it, hold together.
+    share : float
+        These limits' share of 1 - confidence.
+    max_evaluations : int
+        Fault sets computed at one input, at most.
+    executor : Executor, optional
+    """
+    found = exceedance(
+        plain(campaign, epsilon),
+        plain(campaign, epsilon).epsilons[0],
+        _RELATIVE_ERROR,
+        max_evaluations=max_evaluations,
+        executor=executor,
+    )
+    chance = (1 - confidence) * share / campaign.n_inputs
+    guaranteed = found.upper_bound(1 - chance, guaranteed=True)
+    # Where too few failures were drawn, value and standard error are not to be trusted.
+    some = np.where(found.any_output_reached, found.upper_bound(1 - chance), guaranteed)
+    spread = float(stats.norm.isf(chance)) * found.standard_error
+    each = np.where(found.reached, found.probability + spread, some[:, None])
+    return (
+        ChipTails(
+            method=EXCEEDANCE,
+            title="exceedance",
+            each=np.minimum(each, some[:, None]),
+            any_output=some,
+            guarantee=False,
+            rests_on=f"importance sampling, value and {stats.norm.isf(chance):.1f} standard errors",
+        ),
+        ChipTails(
+            method=EXCEEDANCE_GUARANTEED,
+            title="exceedance, Bernstein limits",
+            each=np.broadcast_to(guaranteed[:, None], found.probability.shape),
+            any_output=guaranteed,
+            guarantee=True,
+            rests_on="few faults enumerated, more sampled, empirical Bernstein limits at "
+            f"confidence {confidence:g}",
+        ),
     )
 
 
