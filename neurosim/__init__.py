@@ -23,6 +23,7 @@ _HOME = {
     "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
+    "Hardening": "certification",
     "InputError": "errors",
     "Intermittent": "faults",
     "LargestProbability": "certification",
@@ -47,6 +48,7 @@ _HOME = {
     "deploy": "deployment",
     "evaluate": "backends",
     "exceedance": "certification",
+    "harden": "certification",
     "join": "trace",
     "largest_probability": "certification",
     "load_campaign": "campaign_file",
@@ -76,9 +78,11 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.campaign_file import load_campaign as load_campaign
     from neurosim.certification import Certificate as Certificate
     from neurosim.certification import Exceedance as Exceedance
+    from neurosim.certification import Hardening as Hardening
     from neurosim.certification import LargestProbability as LargestProbability
     from neurosim.certification import certify as certify
     from neurosim.certification import exceedance as exceedance
+    from neurosim.certification import harden as harden
     from neurosim.certification import largest_probability as largest_probability
     from neurosim.certification import trials_to_bound as trials_to_bound
     from neurosim.certification import trials_to_estimate as trials_to_estimate

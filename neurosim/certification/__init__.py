@@ -2,16 +2,20 @@
 
 from neurosim.certification.certificates import Certificate, MethodRow, certify
 from neurosim.certification.fault_rates import LargestProbability, largest_probability
+from neurosim.certification.hardening import Hardening, Variant, harden
 from neurosim.certification.planning import trials_to_bound, trials_to_estimate
 from neurosim.certification.rare_failures import Exceedance, exceedance
 
 __all__ = [
     "Certificate",
     "Exceedance",
+    "Hardening",
     "LargestProbability",
     "MethodRow",
+    "Variant",
     "certify",
     "exceedance",
+    "harden",
     "largest_probability",
     "trials_to_bound",
     "trials_to_estimate",
