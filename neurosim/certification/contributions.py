@@ -65,30 +65,39 @@ class Contributions:
         return tuple(frozen(part, np.float64) for part in found)
 
     @cached_property
-    def cores(self) -> Mapping[Method, Array]:
-        """Of each core, (n_cores,): the neuron circuits and synapses on it.
+    def columns(self) -> Mapping[Method, tuple[Array, ...]]:
+        """Of each column of each core: the neuron circuit behind it and the synapses on it.
 
-        The inputs, layer 0, are on none of them: they are missing here.
+        The inputs, layer 0, are on no core: they are missing here.
         """
-        return {method: self._by_core(parts) for method, parts in self.sites.items()}
+        return {method: self._by_column(parts) for method, parts in self.sites.items()}
+
+    @cached_property
+    def cores(self) -> Mapping[Method, Array]:
+        """Of each core, (n_cores,): all its columns."""
+        return {m: np.array([c.sum() for c in columns]) for m, columns in self.columns.items()}
 
     @cached_property
     def core_failures(self) -> Array | None:
         """The same of `failures`."""
-        return None if self.failures is None else self._by_core(self.failures)
+        if self.failures is None:
+            return None
+        return np.array([column.sum() for column in self._by_column(self.failures)])
 
-    def _by_core(self, parts: Mapping[Block, Array]) -> Array:
-        deployment = self.campaign.deployment
-        total = np.zeros(deployment.n_cores)
-        for block in deployment.blocks:
+    def _by_column(self, parts: Mapping[Block, Array]) -> tuple[Array, ...]:
+        found = []
+        for block in self.campaign.deployment.blocks:
             out = slice(block.out_start, block.out_stop)
+            total = np.zeros(block.out_stop - block.out_start)
+            # The circuit of a neuron is on the first of the cores that share its column.
             if ("neuron", block.layer) in parts and block.in_start == 0:
-                total[block.core] += parts["neuron", block.layer][out].sum()
+                total += parts["neuron", block.layer][out]
             if ("synapse", block.layer) in parts:
                 n_out = self.campaign.network.widths[block.layer]
                 synapses = parts["synapse", block.layer].reshape(n_out, -1)
-                total[block.core] += synapses[out, block.in_start : block.in_stop].sum()
-        return total
+                total += synapses[out, block.in_start : block.in_stop].sum(axis=1)
+            found.append(total)
+        return tuple(found)
 
     def agreement(self) -> float:
         """Correlation of the two methods' contributions over neurons; 1 where T1 is right."""
