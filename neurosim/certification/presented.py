@@ -1,13 +1,11 @@
-"""One input and the sites that matter to it: fault sets as short lists, their errors, enumeration.
+"""One input and the sites that matter to it: fault sets as short lists, and their errors.
 
 At one presentation a permanent, a transient and an intermittent fault are the same: each site has
 failed with its probability, independently of the others.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import combinations
-from math import comb
+from functools import cached_property
 
 import numpy as np
 
@@ -18,21 +16,7 @@ from neurosim.layers import Array
 from neurosim.theory.setting import Setting
 from neurosim.theory.single_fault import SingleEffects
 
-__all__ = ["PresentedInput", "small_sets"]
-
-
-@lru_cache(maxsize=8)
-def small_sets(n_sites: int, most: int) -> tuple[Array, Array]:
-    """All fault sets of at most `most` faults, few faults first: (offsets, sites)."""
-    offsets, sites = [np.zeros(1, np.int64)], [np.empty(0, np.int64)]
-    last = 0
-    for size in range(most + 1):
-        n = comb(n_sites, size)
-        flat = (site for chosen in combinations(range(n_sites), size) for site in chosen)
-        sites.append(np.fromiter(flat, np.int64, n * size))
-        offsets.append(last + size * np.arange(1, n + 1))
-        last += n * size
-    return np.concatenate(offsets), np.concatenate(sites)
+__all__ = ["PresentedInput"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,14 +127,6 @@ class PresentedInput:
         every = [singles.effects(block, rows)[:, 0] for block in self._setting.probabilities]
         places = self._sites[3][self._uncertain]
         return np.concatenate(every, axis=1)[:, places].T
-
-    def most_enumerated(self, most_sets: int) -> int:
-        """How many faults all sets of which, and of fewer, are at most `most_sets` together."""
-        n, total, most = len(self.probability), 1, 0
-        while most < n and total + comb(n, most + 1) <= most_sets:
-            most += 1
-            total += comb(n, most)
-        return most
 
     def set_probabilities(self, offsets: Array, sites: Array) -> Array:
         """Probability of each fault set: (n_sets,)."""

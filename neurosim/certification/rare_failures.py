@@ -298,23 +298,21 @@ def _mean(
     A pass begins anew: batches drawn before are drawn again, with the same numbers.
     """
     batches = np.full(n_inputs, _FIRST_PASS)
-    for number in count():
+    for number in count(1):
         items = [(replace(rule, batches=int(b)), x) for x, b in enumerate(batches)]
         estimates = list(pool.map(work, items))
         mean = np.mean([e.probability[-1] for e in estimates])
         errors = np.array([e.standard_error[-1] for e in estimates])
         wanted = rule.relative_error * mean / rule.z * n_inputs
-        if np.sqrt((errors**2).sum()) <= wanted or number == _PASSES - 1:
+        if np.sqrt((errors**2).sum()) <= wanted or number == _PASSES:
             return estimates
         # Neyman allocation: batches in proportion to the spread of one.
         spread = errors * np.sqrt(batches)
         needed = 1.2 * spread * spread.sum() / wanted**2 if wanted > 0 else 4 * batches
         most = rule.most * n_inputs // 512
         needed = needed * min(1.0, most / max(needed.sum(), 1.0))
-        larger = np.maximum(batches, np.ceil(needed)).astype(np.int64)
-        if (larger == batches).all():
-            return estimates
-        batches = larger
+        batches = np.maximum(batches, np.ceil(needed)).astype(np.int64)
+    raise AssertionError("count() ends in the loop")
 
 
 def _guaranteed(estimate: InputEstimate, chance: float) -> float:

@@ -33,10 +33,14 @@ def _classes(probability: Array) -> tuple[Array, Array, Array]:
 
 def _most(mean: float, least: int, n_sites: int) -> int:
     """The largest count that matters, by Chernoff's bound of P(count >= k)."""
-    k = max(least, math.ceil(mean), 1)
-    while k < n_sites and k * math.log(k / mean) - k + mean < _LOG_LOST:
-        k += 1
-    return min(max(k, least + 40), n_sites)
+    low, high = max(least, math.ceil(mean), 1), n_sites
+    while low < high:  # the exponent of the bound grows with k
+        k = (low + high) // 2
+        if k * math.log(k / mean) - k + mean < _LOG_LOST:
+            low = k + 1
+        else:
+            high = k
+    return min(max(low, least + 40), n_sites)
 
 
 def count_law(probability: Array, least: int = 0) -> Array:
@@ -94,6 +98,17 @@ class FaultLaw:
         return own, onward
 
     @cached_property
+    def log_odds(self) -> Array:
+        """Of each site: (n_sites,)."""
+        q = self.probability
+        return np.asarray(np.log(q) - np.log1p(-q))
+
+    @cached_property
+    def log_alive(self) -> float:
+        """Logarithm of the probability that nothing fails, were it not conditioned."""
+        return float(np.log1p(-self.probability).sum())
+
+    @cached_property
     def mass(self) -> float:
         """Probability of what it is conditioned on."""
         if self._tables is None:
@@ -131,14 +146,11 @@ class Mixture:
 
     @cached_property
     def _shifts(self) -> tuple[Array, Array]:
-        true = self.laws[0].probability
-        odds, alive = np.log(true) - np.log1p(-true), np.log1p(-true)
-        shifts = np.empty((len(true), len(self.laws)))
-        constants = np.empty(len(self.laws))
-        for c, law in enumerate(self.laws):
-            q = law.probability
-            shifts[:, c] = np.log(q) - np.log1p(-q) - odds
-            constants[c] = (np.log1p(-q) - alive).sum() - math.log(law.mass)
+        true = self.laws[0]
+        shifts = np.stack([law.log_odds - true.log_odds for law in self.laws], axis=1)
+        constants = np.array(
+            [law.log_alive - true.log_alive - math.log(law.mass) for law in self.laws]
+        )
         return shifts, constants
 
     def log_ratios(self, offsets: Array, sites: Array) -> Array:
