@@ -167,7 +167,8 @@ class Hardening:
             if seen is not None:
                 row += f"{f'{seen.variance:.3e} +- {seen.variance_error:.0e}':>22}"
                 if self.contributions.epsilon is not None:
-                    row += f"{f'{seen.failure:.3e} +- {seen.failure_error:.0e}':>24}"
+                    rate = f"{seen.failure:.3e} +- {seen.failure_error:.0e}"
+                    row += f"{rate if seen.failure else 'none seen':>24}"
             lines.append(row)
         lines.append("")
         for variant in self.variants[:-1]:

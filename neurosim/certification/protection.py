@@ -28,30 +28,34 @@ def most_important(
     InputError
         If the budget is larger than their number, or nothing contributes.
     """
+    variances, failures = (
+        (found.cores[method], found.core_failures)
+        if unit == "cores"
+        else (
+            np.concatenate(found.neurons[method]),
+            None if found.neuron_failures is None else np.concatenate(found.neuron_failures),
+        )
+    )
+    if budget > len(variances):
+        raise InputError(
+            f"budget: expected at most the {len(variances)} {unit} there are, got {budget}"
+        )
+    keys = [variances]
+    if by_failures:
+        assert failures is not None
+        keys.append(failures)  # where they are alike, as 0, the variances decide
+        if not failures.any():
+            raise InputError(
+                "epsilon: expected one that some single fault reaches, got none; choose a smaller "
+                'one, or by="variance"'
+            )
+    if not variances.any():
+        raise InputError(f"campaign: expected faults that matter on {unit}, got none")
+    chosen = np.lexsort([-key for key in keys])[:budget]
     if unit == "cores":
-        values = found.core_failures if by_failures else found.cores[method]
-        assert values is not None
-        return np.empty((0, 2), np.int64), _largest(values, budget, unit, by_failures)
-    parts = found.neuron_failures if by_failures else found.neurons[method]
-    assert parts is not None
-    numbers = _largest(np.concatenate(parts), budget, unit, by_failures)
-    layer, neuron = found.campaign.deployment.sites.neurons(numbers)
+        return np.empty((0, 2), np.int64), chosen
+    layer, neuron = found.campaign.deployment.sites.neurons(chosen)
     return np.stack([layer, neuron], axis=1), np.empty(0, np.int64)
-
-
-def _largest(values: Array, budget: int, unit: str, by_failures: bool) -> Array:
-    if budget > len(values):
-        raise InputError(
-            f"budget: expected at most the {len(values)} {unit} there are, got {budget}"
-        )
-    if not values.any():
-        raise InputError(
-            "epsilon: expected one that some single fault reaches, got none; choose a smaller "
-            'one, or by="variance"'
-            if by_failures
-            else f"campaign: expected faults that matter on {unit}, got none"
-        )
-    return np.argsort(-values, kind="stable")[:budget]
 
 
 def protected_sites(campaign: Campaign, neurons: Array, cores: Array) -> dict[Block, Array]:
