@@ -140,7 +140,7 @@ print(protected)
 
 Without better circuits one can still copy neurons: k copies of a neuron, each with a k-th of its
 outgoing weights, compute the same, but one dead copy does a k-th of the harm. The crossbars of
-this chip are mostly empty, so that copies cost nothing until one core more is full:
+this chip are mostly empty, so that many copies need no further core. The budget here is one:
 
 ```python
 hardened = ns.harden(campaign, budget=1, unit="cores", epsilon=0.5)
