@@ -24,6 +24,7 @@ _HOME = {
     "FormatError": "errors",
     "InputError": "errors",
     "Intermittent": "faults",
+    "MomentEstimate": "certification",
     "Network": "network",
     "NeurosimError": "errors",
     "Permanent": "faults",
@@ -42,6 +43,7 @@ _HOME = {
     "chip_profiles": "chip",
     "compare": "analysis",
     "deploy": "deployment",
+    "estimate_moments": "certification",
     "evaluate": "backends",
     "exceedance": "certification",
     "join": "trace",
@@ -69,6 +71,8 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
     from neurosim.certification import Exceedance as Exceedance
+    from neurosim.certification import MomentEstimate as MomentEstimate
+    from neurosim.certification import estimate_moments as estimate_moments
     from neurosim.certification import exceedance as exceedance
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles

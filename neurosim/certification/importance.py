@@ -163,6 +163,7 @@ def estimate_input(
         failure=failure,
         least=most + 1,
         law=law,
+        enumerated=before.enumerated,
         errors=np.concatenate(errors[:2]),
         every_cell=rule.every_cell,
     )

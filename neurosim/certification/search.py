@@ -30,9 +30,11 @@ _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
 # Sets of one size computed beside the draws, for how many sizes, up to the largest size of this
-# share of the failures seen; but where all sets of the size are less than this part of them.
+# share of the failures seen; not where all sets of the size are less than this part of them, nor
+# where all that was seen is little beside what is enumerated anyway.
 _EXTENDED, _EXTENSIONS, _COMMON = 2**12, 4, 0.02
 _NEGLIGIBLE = 1e-3
+_LITTLE = 0.05
 _STEPS = 32  # classes of probabilities that a law has, for each probability of the faults
 _LARGEST_SHIFT = 30.0
 _LARGEST_LOGIT = 12.0
@@ -77,9 +79,9 @@ class _Laws:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
-    """Failures that a pilot drew: shares (n,), sets, drives (n, n_drives), least probability."""
+    """Failures that a pilot drew: shares (n,), sets, drives (n, n_drives), estimates."""
 
-    least: float
+    means: Array
     value: Array
     offsets: Array
     sites: Array
@@ -116,6 +118,8 @@ class Search:
         Sets of fewer faults are not looked at.
     law : ndarray
         Of the number of faults.
+    enumerated : ndarray, (n_cells + 1,)
+        Probability of the failing sets of fewer faults.
     errors : ndarray, (1 or n_sites + 1, n_outputs)
         Errors without faults and, where known, of each site alone.
     every_cell : bool
@@ -126,6 +130,7 @@ class Search:
     failure: Failure
     least: int
     law: Array
+    enumerated: Array
     errors: Array
     every_cell: bool
 
@@ -165,7 +170,7 @@ class Search:
                 starts, chosen = _chosen(offsets, sites, failing)
                 seen.append(
                     _Seen(
-                        least=self._smallest(values),
+                        means=values.mean(axis=0),
                         value=value[failing] / value[failing].sum(),
                         offsets=starts,
                         sites=chosen,
@@ -175,7 +180,7 @@ class Search:
                 self._add_refitted(laws, seen[-1], effects, thresholds)
                 self._add_found(laws, seen[-1])
         plan = self._fitted(laws, seen, family)
-        if not seen:
+        if not any(self._matters(s.means) for s in seen):
             return plan
         return self._fitted(laws, seen, self._extended(family, plan, seen))
 
@@ -202,7 +207,7 @@ class Search:
         sizes = np.concatenate([np.diff(s.offsets) for s in seen])
         part = np.bincount(sizes, np.concatenate([s.value for s in seen])) / len(seen)
         largest = int(np.flatnonzero(part > _COMMON).max())
-        value = min(s.least for s in seen)
+        value = min(self._smallest(s.means) for s in seen)
         marginal = sum(
             n * law.probability for n, law in zip(plan.counts, plan.mixture.laws, strict=True)
         )
@@ -221,11 +226,15 @@ class Search:
         scaled = values[:, :-1] / np.where(totals > 0, totals, 1)
         return np.asarray(scaled.sum(axis=1))
 
-    def _smallest(self, values: Array) -> float:
+    def _matters(self, means: Array) -> bool:
+        """Whether what pilots saw is much beside what is enumerated already, where it is wanted."""
+        wanted = slice(None, -1) if self.every_cell else slice(-1, None)
+        return bool((means > _LITTLE * self.enumerated)[wanted].any())
+
+    def _smallest(self, means: Array) -> float:
         """The smallest probability that is wanted and was seen."""
-        means = values.mean(axis=0)
-        means = means[:-1] if self.every_cell else means[-1:]
-        return float(means[means > 0].min())
+        wanted = means[:-1] if self.every_cell else means[-1:]
+        return float(wanted[wanted > 0].min())
 
     def _effects(self) -> tuple[Array, Array, Array]:
         """Drives without faults, what each site alone adds (n_sites, n_drives), and thresholds."""
