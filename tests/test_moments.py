@@ -98,8 +98,8 @@ def test_a_wrong_control_mean_is_caught(monkeypatch):
 
     right = moments._Trials.exact
 
-    def wrong(self, base, alone):
-        mean, second = right(self, base, alone)
+    def wrong(self, base, alone, slopes):
+        mean, second = right(self, base, alone, slopes)
         return mean * 1.02, second
 
     monkeypatch.setattr(moments._Trials, "exact", wrong)
