@@ -27,6 +27,7 @@ _HOME = {
     "InputError": "errors",
     "Intermittent": "faults",
     "LargestProbability": "certification",
+    "MomentEstimate": "certification",
     "Network": "network",
     "NeurosimError": "errors",
     "Permanent": "faults",
@@ -46,6 +47,7 @@ _HOME = {
     "chip_profiles": "chip",
     "compare": "analysis",
     "deploy": "deployment",
+    "estimate_moments": "certification",
     "evaluate": "backends",
     "exceedance": "certification",
     "harden": "certification",
@@ -80,7 +82,9 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.certification import Exceedance as Exceedance
     from neurosim.certification import Hardening as Hardening
     from neurosim.certification import LargestProbability as LargestProbability
+    from neurosim.certification import MomentEstimate as MomentEstimate
     from neurosim.certification import certify as certify
+    from neurosim.certification import estimate_moments as estimate_moments
     from neurosim.certification import exceedance as exceedance
     from neurosim.certification import harden as harden
     from neurosim.certification import largest_probability as largest_probability

@@ -56,7 +56,7 @@ campaign = ns.Campaign(
     epsilons=[0.5],
 )
 print(campaign)
-print(campaign.fault_set(7).neurons)  # what is dead in trial 7: (layer, unit, from, to)
+print(campaign.fault_set(6).neurons)  # dead in trial 6: (layer, unit, first input, last + 1)
 ```
 
 ## 3. What happens

@@ -11,7 +11,7 @@ from neurosim.certification.failures import (
     impossible_cells,
 )
 from neurosim.certification.families import Family, complete_sizes
-from neurosim.certification.presented import PresentedInput
+from neurosim.certification.presented import PresentedInputs
 from neurosim.certification.search import BATCH, PILOTS, DrawingPlan, Search, failed
 from neurosim.layers import Array
 from neurosim.sampling import count_law
@@ -123,8 +123,8 @@ def estimate_input(
     campaign: Campaign, kind: FailureKind, epsilon: float, rule: StoppingRule, input: int
 ) -> InputEstimate:
     """Estimate the failure probabilities at one input; a pure function of its arguments."""
-    shown = PresentedInput(campaign=campaign, number=input)
-    failure = failures_at(campaign, kind, epsilon, shown.golden, input)
+    shown = PresentedInputs(campaign=campaign, first=input, stop=input + 1)
+    failure = failures_at(campaign, kind, epsilon, shown.golden[0], input)
     cells = impossible_cells(failure, campaign, input)
     impossible = np.append(cells, cells.all())
     nothing = np.zeros(len(impossible))
@@ -137,7 +137,7 @@ def estimate_input(
     most = complete_sizes(n_sites, _ENUMERATED)
     family = Family(order=np.arange(n_sites), limits=(n_sites,) * (most + 1))
     parts = [family.sets(size) for size in range(most + 1)]
-    errors = [shown.errors(*sets) for sets in parts]
+    errors = [shown.errors(*sets)[:, 0] for sets in parts]
     law = count_law(shown.probability, most + 1)
     before = InputEstimate(
         enumerated=sum(
@@ -162,6 +162,8 @@ def estimate_input(
         shown=shown,
         failure=failure,
         least=most + 1,
+        law=law,
+        enumerated=before.enumerated,
         errors=np.concatenate(errors[:2]),
         every_cell=rule.every_cell,
     )
@@ -182,7 +184,7 @@ def _extended(
         if limits[size]:
             sets = plan.family.sets(size)
             p = shown.set_probabilities(*sets)
-            enumerated = enumerated + p @ failed(search.failure, shown.errors(*sets))
+            enumerated = enumerated + p @ failed(search.failure, shown.errors(*sets)[:, 0])
             whole = limits[size] == len(shown.probability)
             left = 0.0 if whole else max(missing[size - search.least] - p.sum(), 0.0)
             missing[size - search.least] = left

@@ -1,4 +1,4 @@
-"""One input and the sites that matter to it: fault sets as short lists, and their errors.
+"""Some inputs and the sites that matter to them: fault sets as short lists, and their errors.
 
 At one presentation a permanent, a transient and an intermittent fault are the same: each site has
 failed with its probability, independently of the others.
@@ -11,30 +11,35 @@ import numpy as np
 
 from neurosim.backends import Backend, make_backend
 from neurosim.campaign import Campaign
-from neurosim.faults import Events, FaultBatch, Sites
+from neurosim.faults import Events, FaultBatch
 from neurosim.layers import Array
 from neurosim.theory.setting import Setting
 from neurosim.theory.single_fault import SingleEffects
 
-__all__ = ["PresentedInput"]
+__all__ = ["PresentedInputs"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PresentedInput:
-    """The sites of a campaign that can do something to one input.
+class PresentedInputs:
+    """The sites of a campaign that can do something to some of its inputs.
 
-    Dark inputs and weights of 0 are left out: their faults change nothing. Sites that fail with
-    probability 1 are dead in every fault set.
+    Pixels dark in all of them and weights of 0 are left out: their faults change nothing. Sites
+    that fail with probability 1 are dead in every fault set.
 
     Parameters
     ----------
     campaign : Campaign
-    number : int
-        Which input.
+    first, stop : int
+        Which inputs: first .. stop - 1.
     """
 
     campaign: Campaign
-    number: int
+    first: int
+    stop: int
+
+    @property
+    def _inputs(self) -> Array:
+        return self.campaign.inputs[self.first : self.stop]
 
     @cached_property
     def _setting(self) -> Setting:
@@ -45,16 +50,16 @@ class PresentedInput:
         """Kind (0 neuron, 1 synapse), number, probability, and position among effects of blocks."""
         layout = self.campaign.deployment.sites
         kinds, numbers, probabilities, places = [], [], [], []
-        x, before = self.campaign.inputs[self.number], 0
+        lit, before = (self._inputs != 0).any(axis=0), 0
         for block, p in self._setting.probabilities.items():
             kind, layer = block
             n = self._setting.n_sites(block)
             if kind == "neuron":
-                matters = x != 0 if layer == 0 else np.ones(n, np.bool_)
+                matters = lit if layer == 0 else np.ones(n, np.bool_)
                 first = layout.neuron_offsets[layer]
             else:
                 weight = self.campaign.network.layers[layer - 1].weight
-                matters = ((weight != 0) & ((x != 0) if layer == 1 else True)).ravel()
+                matters = ((weight != 0) & (lit if layer == 1 else True)).ravel()
                 first = layout.synapse_offsets[layer]
             units = np.flatnonzero(matters)
             kinds.append(np.full(len(units), kind == "synapse", np.int64))
@@ -83,18 +88,17 @@ class PresentedInput:
 
     @cached_property
     def backend(self) -> Backend:
-        """The campaign's engine for this input alone."""
+        """The campaign's engine for these inputs alone."""
         campaign = self.campaign
-        inputs = campaign.inputs[self.number : self.number + 1]
-        return make_backend(campaign.backend, campaign.network, inputs, campaign.dtype)
+        return make_backend(campaign.backend, campaign.network, self._inputs, campaign.dtype)
 
     @property
     def golden(self) -> Array:
-        """Golden outputs in the engine's dtype: (n_outputs,)."""
-        return self.backend.golden[0]
+        """Golden outputs in the engine's dtype: (n_inputs, n_outputs)."""
+        return self.backend.golden
 
     def errors(self, offsets: Array, sites: Array) -> Array:
-        """Errors (n_sets, n_outputs) of fault sets, whose sites are counted as in `probability`."""
+        """Errors (n_sets, n_inputs, n_outputs) of sets of sites, counted as in `probability`."""
         n_sets = len(offsets) - 1
         trial = np.repeat(np.arange(n_sets), np.diff(offsets))
         chosen = self._uncertain[sites]
@@ -107,22 +111,22 @@ class PresentedInput:
             trial, chosen = trial[order], chosen[order]
         of_kind = kinds[chosen]
         events = [
-            _events(n_sets, trial[of_kind == kind], numbers[chosen[of_kind == kind]])
+            self._events(n_sets, trial[of_kind == kind], numbers[chosen[of_kind == kind]])
             for kind in (0, 1)
         ]
         batch = FaultBatch(
-            sites=Sites(self.campaign.network.widths),
-            n_presentations=1,
+            sites=self.campaign.deployment.sites,
+            n_presentations=len(self._inputs),
             neurons=events[0],
             synapses=events[1],
             counts=np.empty((n_sets, 0), np.int64),
         )
-        errors: Array = self.backend.changes(batch).dense()[:, 0]
+        errors: Array = self.backend.changes(batch).dense()
         return errors
 
     def effects(self) -> Array:
-        """Errors of each site failing alone, by theory: (n_sites, n_outputs)."""
-        rows = slice(self.number, self.number + 1)
+        """Errors at the first input of each site failing alone, by theory: (n_sites, n_outputs)."""
+        rows = slice(self.first, self.first + 1)
         singles = SingleEffects(setting=self._setting)
         every = [singles.effects(block, rows)[:, 0] for block in self._setting.probabilities]
         places = self._sites[3][self._uncertain]
@@ -136,11 +140,10 @@ class PresentedInput:
         result: Array = np.exp(log_odds + np.log1p(-p).sum())
         return result
 
-
-def _events(n_sets: int, trial: Array, site: Array) -> Events:
-    return Events(
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(trial, minlength=n_sets))]),
-        site=site,
-        start=np.zeros(len(site), np.int32),
-        stop=np.ones(len(site), np.int32),
-    )
+    def _events(self, n_sets: int, trial: Array, site: Array) -> Events:
+        return Events(
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(trial, minlength=n_sets))]),
+            site=site,
+            start=np.zeros(len(site), np.int32),
+            stop=np.full(len(site), len(self._inputs), np.int32),
+        )

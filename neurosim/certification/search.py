@@ -12,7 +12,7 @@ import numpy as np
 
 from neurosim.certification.failures import Failure
 from neurosim.certification.families import Family, largest_choice
-from neurosim.certification.presented import PresentedInput
+from neurosim.certification.presented import PresentedInputs
 from neurosim.kernels.tilted import solve_tilt
 from neurosim.layers import Array
 from neurosim.sampling import FaultLaw, Mixture
@@ -29,9 +29,12 @@ _SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.4, "found": 0.4}
 _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
-# Sets of one size computed beside the draws, for how many sizes, and from which share of the
-# failures seen on.
-_EXTENDED, _EXTENSIONS, _COMMON = 2**12, 3, 0.02
+# Sets of one size computed beside the draws, for how many sizes, up to the largest size of this
+# share of the failures seen; not where all sets of the size are less than this part of them, nor
+# where all that was seen is little beside what is enumerated anyway.
+_EXTENDED, _EXTENSIONS, _COMMON = 2**12, 4, 0.02
+_NEGLIGIBLE = 1e-3
+_LITTLE = 0.05
 _STEPS = 32  # classes of probabilities that a law has, for each probability of the faults
 _LARGEST_SHIFT = 30.0
 _LARGEST_LOGIT = 12.0
@@ -76,8 +79,9 @@ class _Laws:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
-    """Failures that pilots drew: weights (n,) that sum to 1 a pilot, sets, drives (n, n_drives)."""
+    """Failures that a pilot drew: shares (n,), sets, drives (n, n_drives), estimates."""
 
+    means: Array
     value: Array
     offsets: Array
     sites: Array
@@ -107,19 +111,26 @@ class Search:
 
     Parameters
     ----------
-    shown : PresentedInput
+    shown : PresentedInputs
+        One input.
     failure : Failure
     least : int
         Sets of fewer faults are not looked at.
+    law : ndarray
+        Of the number of faults.
+    enumerated : ndarray, (n_cells + 1,)
+        Probability of the failing sets of fewer faults.
     errors : ndarray, (1 or n_sites + 1, n_outputs)
         Errors without faults and, where known, of each site alone.
     every_cell : bool
         Whether every cell matters, or any.
     """
 
-    shown: PresentedInput
+    shown: PresentedInputs
     failure: Failure
     least: int
+    law: Array
+    enumerated: Array
     errors: Array
     every_cell: bool
 
@@ -130,13 +141,13 @@ class Search:
     def _drawn(
         self, plan: DrawingPlan, repeats: int, stream: int, first: int
     ) -> tuple[Array, Array, Array, Array]:
-        number = self.shown.number * _TRIALS_AN_INPUT + first
+        number = self.shown.first * _TRIALS_AN_INPUT + first
         seed = self.shown.campaign.seed
         offsets, sites = plan.mixture.draw(plan.counts * repeats, seed, stream, number)
         ratios = plan.mixture.log_ratios(offsets, sites)
         weights = plan.mixture.weights(plan.counts / plan.counts.sum(), ratios)
         weights[plan.family.holds(offsets, sites)] = 0
-        errors = self.shown.errors(offsets, sites)
+        errors = self.shown.errors(offsets, sites)[:, 0]
         return weights[:, None] * failed(self.failure, errors), offsets, sites, errors
 
     def plan(self) -> DrawingPlan:
@@ -159,6 +170,7 @@ class Search:
                 starts, chosen = _chosen(offsets, sites, failing)
                 seen.append(
                     _Seen(
+                        means=values.mean(axis=0),
                         value=value[failing] / value[failing].sum(),
                         offsets=starts,
                         sites=chosen,
@@ -168,7 +180,7 @@ class Search:
                 self._add_refitted(laws, seen[-1], effects, thresholds)
                 self._add_found(laws, seen[-1])
         plan = self._fitted(laws, seen, family)
-        if not seen:
+        if not any(self._matters(s.means) for s in seen):
             return plan
         return self._fitted(laws, seen, self._extended(family, plan, seen))
 
@@ -188,18 +200,22 @@ class Search:
         return DrawingPlan(mixture=mixture, counts=laws.counts(merits), family=family)
 
     def _extended(self, family: Family, plan: DrawingPlan, seen: list[_Seen]) -> Family:
-        """The family with all sets, of the sizes failures have, of the sites likeliest in them."""
+        """The family with all sets, up to the sizes of the failures seen, of the likeliest sites.
+
+        Of the smaller sizes too: there a single failing set may outweigh all that pilots saw.
+        """
         sizes = np.concatenate([np.diff(s.offsets) for s in seen])
         part = np.bincount(sizes, np.concatenate([s.value for s in seen])) / len(seen)
-        many = [k for k in np.flatnonzero(part > _COMMON) if k < self.least + _EXTENSIONS]
+        largest = int(np.flatnonzero(part > _COMMON).max())
+        value = min(self._smallest(s.means) for s in seen)
         marginal = sum(
             n * law.probability for n, law in zip(plan.counts, plan.mixture.laws, strict=True)
         )
         order = np.argsort(-np.asarray(marginal), kind="stable")
         limits = list(family.limits)
-        for size in range(self.least, max(many, default=0) + 1):
-            few = largest_choice(len(order), size, _EXTENDED) if size in many else 0
-            limits.append(few)
+        for size in range(self.least, min(largest + 1, self.least + _EXTENSIONS, len(self.law))):
+            matters = self.law[size] > _NEGLIGIBLE * value
+            limits.append(largest_choice(len(order), size, _EXTENDED) if matters else 0)
         return Family(order=order, limits=tuple(limits))
 
     def _importance(self, values: Array) -> Array:
@@ -209,6 +225,16 @@ class Search:
         totals = values[:, :-1].sum(axis=0)
         scaled = values[:, :-1] / np.where(totals > 0, totals, 1)
         return np.asarray(scaled.sum(axis=1))
+
+    def _matters(self, means: Array) -> bool:
+        """Whether what pilots saw is much beside what is enumerated already, where it is wanted."""
+        wanted = slice(None, -1) if self.every_cell else slice(-1, None)
+        return bool((means > _LITTLE * self.enumerated)[wanted].any())
+
+    def _smallest(self, means: Array) -> float:
+        """The smallest probability that is wanted and was seen."""
+        wanted = means[:-1] if self.every_cell else means[-1:]
+        return float(wanted[wanted > 0].min())
 
     def _effects(self) -> tuple[Array, Array, Array]:
         """Drives without faults, what each site alone adds (n_sites, n_drives), and thresholds."""

@@ -12,7 +12,14 @@ from numba import njit
 
 from neurosim.kernels.philox import uniforms
 
-__all__ = ["count_tables", "draw_given_count", "draw_independent", "log_ratios", "solve_tilt"]
+__all__ = [
+    "count_tables",
+    "draw_given_count",
+    "draw_independent",
+    "effect_sums",
+    "log_ratios",
+    "solve_tilt",
+]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -152,6 +159,19 @@ def log_ratios(offsets, sites, shifts, constants):
             shift = shifts[sites[i]]
             for c in range(len(row)):
                 row[c] += shift[c]
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def effect_sums(offsets, sites, effects):
+    """Sums of the effects (n_sites, n_values) of the sites of each set: (n_sets, n_values)."""
+    result = np.zeros((len(offsets) - 1, effects.shape[1]))
+    for t in range(len(result)):
+        row = result[t]
+        for i in range(offsets[t], offsets[t + 1]):
+            effect = effects[sites[i]]
+            for v in range(len(row)):
+                row[v] += effect[v]
     return result
 
 
