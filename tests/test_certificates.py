@@ -235,6 +235,46 @@ def test_by_output_and_by_any_output_the_smaller_counts():
     assert median_bound(apart, 5)[0] < float(median_failure(0.1, 5))
 
 
+def equal_shares(n, p):
+    """y = the mean of n ones: the error is -Bin(n, p) / n, and that of a mean of R likewise."""
+    network = ns.Network.dense(
+        weights=[np.full((1, n), 1 / n)], biases=[[0.0]], activations=["identity"]
+    )
+    return ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[ns.StuckAtZero("neuron", probability=p)],
+        inputs=np.ones((1, n)),
+        trials=1,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 5, 20])
+@pytest.mark.parametrize("epsilon", [0.04, 0.07, 0.12])
+def test_the_mean_of_replicas_fails_no_more_than_a_binomial_says(replicas, epsilon):
+    n, p = 200, 0.02
+    campaign = equal_shares(n, p)
+    truth = stats.binom.sf(np.ceil(epsilon * n * replicas - 1e-9) - 1, n * replicas, p)
+    for method in THEORY[:-1]:
+        tails = tails_by_theory(campaign, epsilon, method)
+        assert tails.guarantee  # linear: the moments are exact
+        assert truth <= tails.mean_failure(replicas)[0] <= 1
+        if replicas == 1:
+            assert tails.mean_failure(1) == pytest.approx(tails.any_output)
+    # A bound that says something, so that one of the wrong power would fall below the truth.
+    tails = tails_by_theory(campaign, epsilon, "bernstein")
+    if epsilon == 0.07 and replicas == 1:
+        assert truth / 2 < tails.any_output[0] < 1e3 * truth < 1
+        assert (tails.any_output[0] / 2) ** 2 < truth
+
+
+@pytest.mark.parametrize("method", THEORY[:-1])
+def test_no_mean_of_replicas_lowers_the_bias(method):
+    tails = tails_by_theory(equal_shares(200, 0.1), 0.09, method)  # E Delta = -0.1
+    assert tails.mean_failure(10**6)[0] == 1
+    assert MethodRow.of(tails, 0.01, "worst").mean_replicas is None
+
+
 @pytest.fixture(scope="module")
 def classifier():
     rng = np.random.default_rng(5)
