@@ -188,7 +188,7 @@ def exceedance(
     failure: FailureKind = "error",
     confidence: float = 0.95,
     target: Target = "any_output",
-    max_evaluations: int = 200_000,
+    max_evaluations: int = 100_000,
     executor: Executor | None = None,
 ) -> Exceedance:
     """Estimate how likely one chip fails at each input, down to 1e-8 and below.

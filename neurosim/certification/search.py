@@ -1,9 +1,9 @@
 """Where the failures of one input are looked for: the laws that fault sets are drawn from.
 
 A law tilted along what single faults do finds the failures that single faults announce, and misses
-others. So pilots explore with laws of more faults, and every pilot adds laws about the failures it
-found; how much is drawn from each is fitted to all that pilots saw. The true law keeps a share of
-every draw, which bounds the weights. What pilots draw is not used in any estimate.
+others. So pilots explore with laws of more faults, and the first two add laws about the failures
+they found; how much is drawn from each is fitted to what the others saw. The true law keeps a
+share of every draw, which bounds the weights. What pilots draw is not used in any estimate.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from neurosim.sampling import FaultLaw, Mixture
 __all__ = ["BATCH", "PILOTS", "DrawingPlan", "Search", "failed"]
 
 BATCH = 512
-PILOTS = 3
+PILOTS, _FINDING = 4, 2  # how many pilots, and how many of them add laws
 # Streams of the draws, beyond those of fault processes; a trial's number holds the input's.
 _PILOT_STREAM, _STREAM = 2**31, 2**31 + 64
 _TRIALS_AN_INPUT = 2**40
@@ -29,12 +29,11 @@ _SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.4, "found": 0.4}
 _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
-# Sets of one size computed beside the draws, for how many sizes, up to the largest size of this
-# share of the failures seen; not where all sets of the size are less than this part of them, nor
-# where all that was seen is little beside what is enumerated anyway.
-_EXTENDED, _EXTENSIONS, _COMMON = 2**12, 4, 0.02
-_NEGLIGIBLE = 1e-3
-_LITTLE = 0.05
+# Sets of one size computed beside the draws, for how many sizes: those with this share of the
+# failures seen, if so many of them are held, and those up to two faults smaller; not where all sets
+# of a size are less than a part of what was seen, nor where that is little beside the known.
+_EXTENDED, _EXTENSIONS, _COMMON, _HELD, _BELOW = 2**12, 4, 0.02, 0.1, 2
+_NEGLIGIBLE, _LITTLE = 1e-3, 0.05
 _STEPS = 32  # classes of probabilities that a law has, for each probability of the faults
 _LARGEST_SHIFT = 30.0
 _LARGEST_LOGIT = 12.0
@@ -161,8 +160,9 @@ class Search:
         n_sites = len(self.shown.probability)
         family = Family(order=np.arange(n_sites), limits=(n_sites,) * self.least)
         seen: list[_Seen] = []
+        judged = 0
         for pilot in range(PILOTS):
-            plan = self._fitted(laws, seen, family)
+            plan = self._fitted(laws, [], family)
             values, offsets, sites, errors = self._drawn(plan, 1, _PILOT_STREAM + pilot, 0)
             value = self._importance(values)
             failing = np.flatnonzero(value)
@@ -177,12 +177,16 @@ class Search:
                         drives=self.failure.drives(errors[failing]) - base,
                     )
                 )
-                self._add_refitted(laws, seen[-1], effects, thresholds)
-                self._add_found(laws, seen[-1])
-        plan = self._fitted(laws, seen, family)
+                if pilot < _FINDING:
+                    self._add_refitted(laws, seen[-1], effects, thresholds)
+                    self._add_found(laws, seen[-1])
+                    judged = len(seen)
+        # A law is not judged by the failures that it was made from.
+        fresh = seen[judged:] or seen
+        plan = self._fitted(laws, fresh, family)
         if not any(self._matters(s.means) for s in seen):
             return plan
-        return self._fitted(laws, seen, self._extended(family, plan, seen))
+        return self._fitted(laws, fresh, self._extended(family, plan, seen))
 
     def _fitted(self, laws: _Laws, seen: list[_Seen], family: Family) -> DrawingPlan:
         """Draws in shares under which the failures seen outside the family are likeliest."""
@@ -200,22 +204,32 @@ class Search:
         return DrawingPlan(mixture=mixture, counts=laws.counts(merits), family=family)
 
     def _extended(self, family: Family, plan: DrawingPlan, seen: list[_Seen]) -> Family:
-        """The family with all sets, up to the sizes of the failures seen, of the likeliest sites.
+        """The family with all sets, of the sizes of the failures seen, of the likeliest sites.
 
-        Of the smaller sizes too: there a single failing set may outweigh all that pilots saw.
+        Of slightly smaller sizes too: there a single failing set may outweigh all that pilots saw.
         """
-        sizes = np.concatenate([np.diff(s.offsets) for s in seen])
-        part = np.bincount(sizes, np.concatenate([s.value for s in seen])) / len(seen)
-        largest = int(np.flatnonzero(part > _COMMON).max())
-        value = min(self._smallest(s.means) for s in seen)
+        offsets, sites = _joined([(s.offsets, s.sites) for s in seen])
+        value = np.concatenate([s.value for s in seen]) / len(seen)
+        sizes = np.diff(offsets)
+        by_size = np.bincount(sizes, value)
+        common = np.flatnonzero(by_size > _COMMON)
         marginal = sum(
             n * law.probability for n, law in zip(plan.counts, plan.mixture.laws, strict=True)
         )
         order = np.argsort(-np.asarray(marginal), kind="stable")
+        smallest = min(self._smallest(s.means) for s in seen)
         limits = list(family.limits)
-        for size in range(self.least, min(largest + 1, self.least + _EXTENSIONS, len(self.law))):
-            matters = self.law[size] > _NEGLIGIBLE * value
-            limits.append(largest_choice(len(order), size, _EXTENDED) if matters else 0)
+        stop = min(int(common.max()) + 1, self.least + _EXTENSIONS, len(self.law))
+        for size in range(self.least, stop):
+            limit = largest_choice(len(order), size, _EXTENDED)
+            if size in common:
+                only = Family(order=order, limits=(0,) * size + (limit,))
+                held = value @ only.holds(offsets, sites)
+                useful = held > _HELD * by_size[size]
+            else:
+                useful = common.min() - _BELOW <= size < common.min()
+            matters = self.law[size] > _NEGLIGIBLE * smallest
+            limits.append(limit if useful and matters else 0)
         return Family(order=order, limits=tuple(limits))
 
     def _importance(self, values: Array) -> Array:
@@ -324,3 +338,10 @@ def _chosen(offsets: Array, sites: Array, numbers: Array) -> tuple[Array, Array]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     index = np.repeat(offsets[numbers] - starts[:-1], sizes) + np.arange(starts[-1])
     return starts, sites[index]
+
+
+def _joined(sets: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Several lists of sets as one."""
+    sizes = np.concatenate([np.diff(offsets) for offsets, _ in sets])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return starts, np.concatenate([sites for _, sites in sets])

@@ -1,11 +1,10 @@
 """What the estimators are worth: noise of moments and of tails against plain trials.
 
-Prints and keeps, for a network of networks.py: how many times smaller the variance of the estimate
-of E error and of E error^2 is than that of as many plain trials (median over inputs and outputs,
-from the exact variances of the engine's own long plain run where they are measurable), the spread
-between seeds over the standard error reported, and the time to the accuracy of plain trials; and,
-for tails, the relative standard error at probabilities down to 1e-8 from a given number of
-evaluations.
+For a network of networks.py. Moments: how many times smaller the variance of the estimates of
+E error and E error^2 is than that of as many plain trials (median over inputs and outputs), the
+spread between seeds over the standard error reported, and how many plain trials would do as well.
+Tails: the relative standard error of P(any output beyond epsilon) at one input, down to 1e-8, from
+a given number of evaluations. Beside it `exceedance` on the demo network, with its time.
 """
 
 import argparse
@@ -16,6 +15,7 @@ from machine import write_rows
 from networks import NETWORKS, problem
 
 import neurosim as ns
+from neurosim import data
 from neurosim.certification.importance import StoppingRule, estimate_input
 
 PROBABILITIES = (1e-4, 1e-3, 1e-2, 5e-2)
@@ -132,6 +132,37 @@ def tails(found, evaluations: int, inputs: int, levels) -> list[dict[str, str]]:
     return rows
 
 
+def demo(tolerances=(0.5, 0.75, 0.95)) -> list[dict[str, str]]:
+    """A row a tolerance: `exceedance` at all inputs of the demo network, p = 1e-3, and its time."""
+    images = np.load(data.images_path())
+    work = ns.Campaign(
+        deployment=ns.deploy(ns.Network.load(data.network_path()), ns.Chip.load("crossbar-256")),
+        faults=[ns.StuckAtZero("neuron", probability=1e-3)],
+        inputs=images["inputs"],
+        trials=1,
+        seed=1,
+    )
+    ns.exceedance(work, tolerances[0], max_evaluations=1)
+    rows = []
+    for epsilon in tolerances:
+        begin, spent = time.perf_counter(), time.process_time()
+        found = ns.exceedance(work, epsilon)
+        seconds, spent = time.perf_counter() - begin, time.process_time() - spent
+        low, middle, high = np.percentile(found.any_output[found.any_output_reached], [5, 50, 95])
+        rows.append({
+            "epsilon": f"{epsilon:g}",
+            "reached": f"{int(found.any_output_reached.sum())} of {work.n_inputs}",
+            "probability_5_percent": f"{low:.2g}",
+            "probability_median": f"{middle:.2g}",
+            "probability_95_percent": f"{high:.2g}",
+            "evaluations": str(int(found.evaluations.sum())),
+            "seconds": f"{seconds:.1f}",
+            "processor_seconds": f"{spent:.1f}",
+        })  # fmt: skip
+        print(", ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="784-500-10 sigmoid", choices=list(NETWORKS))
@@ -140,8 +171,12 @@ def main():
     parser.add_argument("--evaluations", type=int, default=2000, help="of the moments")
     parser.add_argument("--tail-evaluations", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--only", choices=("moments", "tails"))
+    parser.add_argument("--only", choices=("moments", "tails", "demo"))
     given = parser.parse_args()
+    if given.only in (None, "demo"):
+        write_rows("estimators-demo.csv", demo())
+    if given.only == "demo":
+        return
     found = problem(given.network, given.inputs)
     name = given.network.replace(" ", "-")
     if given.only != "tails":
