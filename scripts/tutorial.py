@@ -159,8 +159,10 @@ from dataclasses import replace
 
 better = replace(campaign, deployment=ns.deploy(hardened.network, campaign.deployment.chip))
 again = ns.certify(better, epsilon=0.5, delta=1e-5, progress=False, check=False)
-print(f"{certificate.replicas} chips, {certificate.cores} cores before; "
-      f"{again.replicas} chips, {again.cores} cores after")
+print(
+    f"{certificate.replicas} chips, {certificate.cores} cores before; "
+    f"{again.replicas} chips, {again.cores} cores after"
+)
 print(again.verdict)
 hardened.network.save("hardened.npz")
 ```
