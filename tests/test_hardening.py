@@ -10,6 +10,7 @@ from exact import PlainNetwork, enumerate_faults
 import neurosim as ns
 from neurosim.certification.contributions import contributions_of
 from neurosim.certification.outcomes import outcome_of
+from neurosim.certification.protection import protected_sites, without
 from neurosim.theory.continuity import duplicate
 
 
@@ -184,6 +185,18 @@ def test_a_budget_of_cores_is_kept_and_used(deep):
     cores = ns.harden(deep, budget=2, unit="cores", action="protect", simulate=False)
     by_core = contributions_of(deep).cores["first-order"]
     assert list(cores.protected_cores) == list(np.argsort(-by_core)[:2])
+
+
+def test_a_protected_core_takes_along_what_is_on_it_and_no_more(deep):
+    found = contributions_of(deep)
+    for block in deep.deployment.blocks:
+        sites = protected_sites(deep, np.empty((0, 2), np.int64), np.array([block.core]))
+        # The circuit of a neuron is on the first of the cores that share its column.
+        assert (("neuron", block.layer) in sites) == (block.in_start == 0 and block.layer < 3)
+        assert len(sites["synapse", block.layer]) == block.size
+        left = without(found.sites, sites)["single-fault"]
+        taken = found.cores["single-fault"][block.core]
+        assert left == pytest.approx(found.total("single-fault") - taken, rel=1e-9)
 
 
 def test_failures_may_guide_protection(deep):
