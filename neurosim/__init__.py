@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Campaign": "campaign",
     "CampaignMismatchError": "errors",
+    "Certificate": "certification",
     "Chip": "chip",
     "Comparison": "analysis",
     "Cost": "costs",
@@ -23,11 +24,15 @@ _HOME = {
     "Deployment": "deployment",
     "DeploymentComparison": "analysis",
     "DeploymentError": "errors",
+    "Exceedance": "certification",
     "ExecutorError": "errors",
     "FaultSet": "faults",
     "FormatError": "errors",
+    "Hardening": "certification",
     "InputError": "errors",
     "Intermittent": "faults",
+    "LargestProbability": "certification",
+    "MomentEstimate": "certification",
     "Network": "network",
     "NeurosimError": "errors",
     "NonIdealities": "crossbar_simulation",
@@ -44,14 +49,19 @@ _HOME = {
     "Trace": "trace",
     "TraceError": "errors",
     "Transient": "faults",
+    "certify": "certification",
     "check_assumptions": "theory",
     "chip_profiles": "chip",
     "compare": "analysis",
     "compare_deployments": "analysis",
     "cost": "costs",
     "deploy": "deployment",
+    "estimate_moments": "certification",
     "evaluate": "backends",
+    "exceedance": "certification",
+    "harden": "certification",
     "join": "trace",
+    "largest_probability": "certification",
     "load_campaign": "campaign_file",
     "load_nir": "nir_graph",
     "nonidealities": "crossbar_simulation",
@@ -59,6 +69,8 @@ _HOME = {
     "run": "runner",
     "save_nir": "nir_graph",
     "sweep": "analysis",
+    "trials_to_bound": "certification",
+    "trials_to_estimate": "certification",
     "write_report": "report",
 }
 _ROOMS = ("errors", "layers", "theory")
@@ -78,6 +90,18 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.backends import evaluate as evaluate
     from neurosim.campaign import Campaign as Campaign
     from neurosim.campaign_file import load_campaign as load_campaign
+    from neurosim.certification import Certificate as Certificate
+    from neurosim.certification import Exceedance as Exceedance
+    from neurosim.certification import Hardening as Hardening
+    from neurosim.certification import LargestProbability as LargestProbability
+    from neurosim.certification import MomentEstimate as MomentEstimate
+    from neurosim.certification import certify as certify
+    from neurosim.certification import estimate_moments as estimate_moments
+    from neurosim.certification import exceedance as exceedance
+    from neurosim.certification import harden as harden
+    from neurosim.certification import largest_probability as largest_probability
+    from neurosim.certification import trials_to_bound as trials_to_bound
+    from neurosim.certification import trials_to_estimate as trials_to_estimate
     from neurosim.chip import Chip as Chip
     from neurosim.chip import chip_profiles as chip_profiles
     from neurosim.costs import Cost as Cost

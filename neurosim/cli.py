@@ -314,6 +314,119 @@ def sweep(
 
 
 @main.command()
+@_campaign_options
+@click.option("--delta", type=float, required=True, help="Tolerated probability of a failure.")
+@click.option(
+    "--over",
+    type=click.Choice(["worst", "mean"]),
+    default="worst",
+    show_default=True,
+    help="At the worst of the inputs, or averaged over them.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True)
+@click.option(
+    "--max-evaluations",
+    type=int,
+    default=20_000,
+    show_default=True,
+    help="Fault sets computed at one input to estimate rare failures, at most.",
+)
+@click.option("--no-check", is_flag=True, help="Leave out the self-check.")
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), help="Report folder.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def certify(
+    delta: float,
+    over: Any,
+    confidence: float,
+    max_evaluations: int,
+    no_check: bool,
+    folder: Path | None,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Say how many replicas make an error of --epsilon rarer than --delta; exit code 1: none."""
+    campaign = _campaign(values)
+    certificate = ns.certify(
+        campaign,
+        _one_epsilon(campaign),
+        delta,
+        over=over,
+        confidence=confidence,
+        max_evaluations=max_evaluations,
+        check=not no_check,
+        progress=not quiet,
+    )
+    click.echo(str(certificate))
+    if folder is not None:
+        click.echo(str(ns.write_report(certificate, folder)))
+    if not certificate.feasible:
+        raise click.exceptions.Exit(1)
+
+
+def _one_epsilon(campaign: ns.Campaign) -> float:
+    if len(campaign.epsilons) != 1:
+        raise ns.InputError(
+            f"epsilons: expected one, got {len(campaign.epsilons)}; say which by --epsilon"
+        )
+    return campaign.epsilons[0]
+
+
+@main.command()
+@_campaign_options
+@click.option("--budget", type=int, required=True, help="Neurons or cores to add or protect.")
+@click.option(
+    "--unit", type=click.Choice(["neurons", "cores"]), default="neurons", show_default=True
+)
+@click.option(
+    "--action", type=click.Choice(["duplicate", "protect"]), default="duplicate", show_default=True
+)
+@click.option(
+    "--by",
+    type=click.Choice(["variance", "failures"]),
+    default="variance",
+    show_default=True,
+    help="Protect what adds to the variance, or to failures of single faults beyond --epsilon.",
+)
+@click.option("--method", type=click.Choice(_METHODS[:2]), default="first-order", show_default=True)
+@click.option("--no-simulation", is_flag=True, help="Predict only.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of a report; with copies, of the network too (hardened.npz).",
+)
+def harden(
+    budget: int,
+    unit: Any,
+    action: Any,
+    by: Any,
+    method: Any,
+    no_simulation: bool,
+    folder: Path | None,
+    **values: Any,
+) -> None:
+    """Choose which neurons or cores to duplicate or protect, and say what that gains."""
+    campaign = _campaign(values)
+    hardening = ns.harden(
+        campaign,
+        budget=budget,
+        unit=unit,
+        action=action,
+        by=by,
+        epsilon=_one_epsilon(campaign) if campaign.epsilons else None,
+        method=method,
+        simulate=not no_simulation,
+    )
+    click.echo(str(hardening))
+    if folder is not None:
+        click.echo(str(ns.write_report(hardening, folder)))
+        if action == "duplicate":
+            hardening.network.save(folder / "hardened.npz")
+            click.echo(str(folder / "hardened.npz"))
+
+
+@main.command()
 @click.argument("trace", type=click.Path(path_type=Path))
 def info(trace: Path) -> None:
     """Show what a trace holds."""

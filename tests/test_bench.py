@@ -89,3 +89,14 @@ def test_the_page_holds_the_documented_numbers(load):
     assert document.fill(page) == page
     with pytest.raises(SystemExit, match="expected one place for table machine"):
         document.fill(page.replace("<!-- table: machine -->", ""))
+
+
+def test_estimators_report_gains_and_tails_of_a_small_network(load):
+    estimators = load("estimators")
+    found = small_problem(load("networks"), n_inputs=2)
+    rows = estimators.moments(found, evaluations=256, seeds=2)
+    assert [row["p"] for row in rows] == ["0.0001", "0.001", "0.01", "0.05"]
+    gains = [float(row["mean_gain"]) for row in rows]
+    assert gains[0] > gains[1] > gains[2] > gains[3] > 1
+    rows = estimators.tails(found, 4000, 1, (1e-3,))
+    assert all(float(row["probability"]) < 0.1 for row in rows)

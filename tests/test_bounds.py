@@ -378,10 +378,16 @@ def test_what_is_no_network_and_what_leaves_the_range_is_refused(function):
     options = {"layer": 0}
     if function is not bounds.lipschitz_product:
         options |= {"inputs": [[1.0]], "probability": 0.1}
+    if function is bounds.output_range:
+        del options["probability"]
     if function is bounds.bernstein:
         options["epsilon"] = 1.0
     with pytest.raises(InputError, match="network: expected a Network, got None"):
         function(None, **options)
+    if function is bounds.output_range:  # tanh bounds what the second layer sees
+        huge = Network.dense(
+            weights=[[[1e200]]] * 2, biases=[[0]] * 2, activations=["identity"] * 2
+        )
     if function is not bounds.bernstein:  # at most 1
         with pytest.raises(InputError, match="network: expected weights and inputs for which the"):
             function(huge, **options)

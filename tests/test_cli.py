@@ -322,3 +322,36 @@ def test_a_defect_map_and_physical_faults_on_the_command_line(folder):
     assert "line 2: expected column from 0 to 255" in refused(
         "deploy", folder / "net.npz", "crossbar-256", "--defects", folder / "map.csv"
     )
+
+
+def test_a_certificate_and_its_exit_codes(folder):
+    file = folder / "campaign.toml"
+    output = call(
+        "certify", file, "--epsilon", "1.5", "--delta", "0.1", "--quiet", "-o", folder / "report"
+    )
+    assert "Certified: P(some output is off by 1.5 or more) <= 0.1" in output
+    assert (folder / "report" / "index.html").is_file()
+    # Most chips have a dead neuron that matters by 1e-9: no median helps.
+    output = call(
+        "certify", file, "--epsilon", "1e-9", "--delta", "1e-6", "--no-check", "--quiet", code=1
+    )
+    assert "Not certified" in output
+    assert "--epsilon" in refused(
+        "certify", file, "--epsilon", "1", "--epsilon", "2", "--delta", "0.1"
+    )
+    assert "below 1/2" in refused("certify", file, "--epsilon", "1", "--delta", "0.7")
+
+
+def test_hardening(folder):
+    file = folder / "campaign.toml"
+    output = call("harden", file, "--budget", "4", "-o", folder / "hard")
+    assert "4 more neurons" in output
+    assert "simulated" in output
+    hardened = ns.Network.load(folder / "hard" / "hardened.npz")
+    assert hardened.widths == (6, 12, 3)
+    output = call(
+        "harden", file, "--budget", "2", "--action", "protect", "--by", "failures",
+        "--no-simulation",
+    )  # fmt: skip
+    assert "2 neurons protected" in output
+    assert "budget" in refused("harden", file, "--budget", "0")

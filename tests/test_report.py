@@ -125,5 +125,45 @@ def test_places_that_cannot_be_written_to_are_refused(comparison, tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "r"):
         with pytest.raises(InputError, match="folder: expected one to write a report to"):
             ns.write_report(comparison, folder)
-    with pytest.raises(InputError, match=r"expected what compare or sweep returns, .* got dict"):
+    with pytest.raises(InputError, match=r"expected what compare, sweep, .* got dict"):
         ns.write_report({}, tmp_path / "r")
+
+
+def test_certificates_and_hardenings_have_pages(comparison, tmp_path):
+    campaign = comparison.campaign
+    certificate = ns.certify(campaign, 2.0, 1e-3, max_evaluations=2000, progress=False)
+    text = ns.write_report(certificate, tmp_path / "c").read_text(encoding="utf-8")
+    assert len(Page(text).images) == 2
+    assert certificate.verdict.replace(">", "&gt;").replace("<", "&lt;") in text
+    assert "script" not in Page(text).tags
+    hidden = ns.Campaign(
+        deployment=campaign.deployment,
+        faults=[ns.StuckAtZero("neuron", probability=0.02), campaign.faults[1]],
+        inputs=campaign.inputs,
+        trials=500,
+        seed=1,
+    )
+    for options in ({}, {"action": "protect", "unit": "cores"}, {"simulate": False}):
+        hardening = ns.harden(hidden, budget=4, **options)
+        text = ns.write_report(hardening, tmp_path / "h").read_text(encoding="utf-8")
+        assert len(Page(text).images) == 3
+        assert "script" not in Page(text).tags
+
+
+def test_chips_of_many_cores_are_coloured_as_a_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(40, 30)), rng.normal(size=(2, 40))],
+        biases=[np.zeros(40), np.zeros(2)],
+        activations=["tanh", "identity"],
+    )
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip(name="small", rows=4, columns=4)),
+        faults=[ns.StuckAtZero("synapse", probability=0.01)],
+        inputs=rng.normal(size=(2, 30)),
+        trials=1,
+        seed=0,
+    )
+    assert campaign.deployment.n_cores > 64
+    hardening = ns.harden(campaign, budget=1, simulate=False)
+    assert ns.write_report(hardening, tmp_path / "h").is_file()

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,21 @@ def test_the_example_of_the_theory_can_be_made_again(tmp_path):
     ]
     for name in ("methods", "tails"):
         assert (tmp_path / "images" / f"theory-{name}.png").stat().st_size > 1000
+
+
+def test_the_tutorial_can_be_written_again(tmp_path):
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "tutorial.py", "--trials", "12000", "--inputs", "4",
+         "-o", tmp_path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    pages = [(folder / "tutorial.md").read_text() for folder in (tmp_path, ROOT / "docs")]
+    # The same page but for what the code printed.
+    again, kept = (re.sub(r"\n\n```\n.*?\n```", "", page, flags=re.DOTALL) for page in pages)
+    assert again == kept
+    assert "Certified" in pages[0]
+    for name in ("replicas", "chip"):
+        assert (tmp_path / "images" / f"tutorial-{name}.png").stat().st_size > 1000
 
 
 def test_the_packaged_network_has_the_accuracy_its_page_states():

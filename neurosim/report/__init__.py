@@ -8,19 +8,28 @@ from matplotlib.figure import Figure
 
 from neurosim.analysis import Comparison, Sweep
 from neurosim.campaign import Campaign
+from neurosim.certification import Certificate, Hardening
 from neurosim.errors import InputError
-from neurosim.report import figures, rasters
-from neurosim.report.page import comparison_page, spiking_page, sweep_page
+from neurosim.report import certification, figures, rasters
+from neurosim.report.page import (
+    certificate_page,
+    comparison_page,
+    hardening_page,
+    spiking_page,
+    sweep_page,
+)
 
 __all__ = ["write_report"]
 
 
-def write_report(about: Comparison | Sweep | Campaign, folder: str | PathLike[str]) -> Path:
-    """Write a page with figures about a comparison, a sweep, or the spikes of a campaign.
+def write_report(
+    about: Comparison | Sweep | Certificate | Hardening | Campaign, folder: str | PathLike[str]
+) -> Path:
+    """Write a page with figures about a result, or about the spikes of a campaign.
 
     Parameters
     ----------
-    about : Comparison, Sweep or Campaign
+    about : Comparison, Sweep, Certificate, Hardening or Campaign
         A campaign must be a spiking one; its page shows spikes around a fault, and the error in
         time. Comparisons of spiking campaigns show them too.
     folder : path
@@ -40,14 +49,25 @@ def write_report(about: Comparison | Sweep | Campaign, folder: str | PathLike[st
     --------
     >>> ns.write_report(comparison, "report")  # doctest: +SKIP
     """
-    if not isinstance(about, Comparison | Sweep | Campaign):
+    if not isinstance(about, Comparison | Sweep | Certificate | Hardening | Campaign):
         raise InputError(
-            "write_report: expected what compare or sweep returns, or a spiking campaign, "
-            f"got {type(about).__name__}"
+            "write_report: expected what compare, sweep, certify or harden returns, or a spiking "
+            f"campaign, got {type(about).__name__}"
         )
     drawn: dict[str, Figure | None]
     if isinstance(about, Sweep):
         drawn = {"sweep": figures.sweep_curves(about)}
+    elif isinstance(about, Certificate):
+        drawn = {
+            "certificate-replicas": certification.failure_by_replicas(about),
+            "certificate-inputs": certification.failure_by_input(about),
+        }
+    elif isinstance(about, Hardening):
+        drawn = {
+            "hardening-chip": certification.chip_contributions(about),
+            "hardening-neurons": certification.neuron_contributions(about),
+            "hardening-gains": certification.gains(about),
+        }
     elif isinstance(about, Campaign):
         drawn = _spikes(about)
     else:
@@ -64,6 +84,10 @@ def write_report(about: Comparison | Sweep | Campaign, folder: str | PathLike[st
     pictures = {name: None if figure is None else _png(figure) for name, figure in drawn.items()}
     if isinstance(about, Sweep):
         page = sweep_page(about, pictures)
+    elif isinstance(about, Certificate):
+        page = certificate_page(about, pictures)
+    elif isinstance(about, Hardening):
+        page = hardening_page(about, pictures)
     elif isinstance(about, Campaign):
         page = spiking_page(about, pictures)
     else:

@@ -20,6 +20,7 @@ __all__ = [
     "exceedance_curve",
     "failure_against_replicas",
     "histograms",
+    "plain_axes",
     "scatter",
     "sweep_curves",
 ]
@@ -32,7 +33,8 @@ _MOST_OUTPUTS = 10
 _VERDICT_COLOURS: Mapping[str, str] = {"agrees": BLUE, "cannot tell": ORANGE, "disagrees": RED}
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """A grid, and no frame above and on the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
@@ -99,7 +101,7 @@ def histograms(comparison: Comparison) -> Figure | None:
             f"output {k}\nno error: {zeros.simulated[0, k]:.1%} (law {zeros.predicted[0, k]:.1%})",
             fontsize=8,
         )
-        _plain(axes)
+        plain_axes(axes)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     figure.supxlabel(f"error at input {chosen} (faulty minus golden output)", fontsize=9)
@@ -182,7 +184,7 @@ def exceedance_curve(comparison: Comparison) -> Figure | None:
     axes.set_xlabel("epsilon (same unit as the output)")
     axes.set_ylabel("P(|error| ≥ epsilon)")
     axes.set_title(f"input {i}, output {k}: the largest predicted variance", fontsize=10)
-    _plain(axes)
+    plain_axes(axes)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
@@ -237,7 +239,7 @@ def failure_against_replicas(comparison: Comparison) -> Figure | None:
         "dots: simulated, with simultaneous intervals; arrows: no median failed, upper limit",
         fontsize=10,
     )
-    _plain(axes)
+    plain_axes(axes)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -291,7 +293,7 @@ def contributions(comparison: Comparison) -> Figure | None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("predicted variance of the error (mean over inputs and outputs)")
-    _plain(axes)
+    plain_axes(axes)
     return figure
 
 
@@ -326,7 +328,7 @@ def scatter(comparison: Comparison) -> Figure:
         axes.set_title(f"{name} of the error", fontsize=10)
         axes.ticklabel_format(style="sci", scilimits=(-2, 3)) if name == "mean" else None
         axes.legend(frameon=True, framealpha=0.85, fontsize=8, loc="best")
-        _plain(axes)
+        plain_axes(axes)
     return figure
 
 
@@ -366,5 +368,5 @@ def sweep_curves(sweep: Sweep) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel("fault probability p of every process")
         axes.legend(frameon=True, framealpha=0.85, fontsize=7)
-        _plain(axes)
+        plain_axes(axes)
     return figure

@@ -8,9 +8,10 @@ import numpy as np
 
 from neurosim.analysis import Comparison, Sweep
 from neurosim.campaign import Campaign
+from neurosim.certification import Certificate, Hardening
 from neurosim.theory import Assumptions
 
-__all__ = ["comparison_page", "spiking_page", "sweep_page"]
+__all__ = ["certificate_page", "comparison_page", "hardening_page", "spiking_page", "sweep_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5f6368; --line: #d9d9de; --paper: #fff;
@@ -234,7 +235,7 @@ def _spike_sections(pictures: dict[str, bytes | None]) -> list[str]:
 def spiking_page(campaign: Campaign, pictures: dict[str, bytes | None]) -> str:
     """The page about the spikes of a campaign; pictures by the name of their figure."""
     chip = campaign.deployment.chip
-    about = f"{campaign.network}\n\n{campaign.deployment}\n\n{campaign}"
+    about = _about(campaign)
     return _page(
         f"Spikes on {chip.name}",
         [
@@ -266,5 +267,106 @@ def sweep_page(sweep: Sweep, pictures: dict[str, bytes | None]) -> str:
             "<h2>What was simulated</h2>",
             f"<pre>{escape(str(sweep.campaign.network))}</pre>",
             f"<pre>{escape(str(sweep.campaign.deployment))}</pre>",
+        ],
+    )
+
+
+def certificate_page(certificate: Certificate, pictures: dict[str, bytes | None]) -> str:
+    """The page about a certificate."""
+    campaign = certificate.campaign
+    rows = [
+        [
+            row.tails.title,
+            "guarantee" if row.guarantee else "approximation",
+            f"{row.delta_single:.3g}",
+            _or_none(row.replicas),
+            "-" if row.failure is None else f"{row.failure:.2g}",
+            _or_none(row.mean_replicas),
+            row.tails.rests_on,
+        ]
+        for row in certificate.rows
+    ]
+    check = certificate.self_check
+    return _page(
+        f"Certificate on {campaign.deployment.chip.name}",
+        [
+            f"<h1>Replicas on {escape(campaign.deployment.chip.name)}</h1>",
+            f'<p class="answer">{escape(certificate.verdict)}</p>',
+            "<h2>Method by method</h2>",
+            f'<p class="soft">One chip: P(some output is off by {certificate.epsilon:g} or more) '
+            f"at one presentation, {'worst input' if certificate.over == 'worst' else 'mean'}. "
+            f"Replicas: so many that it is at most {certificate.delta:g} for their component-wise "
+            "median, by the exact binomial at each input; for their mean.</p>",
+            _table(
+                ["", "is a", "one chip", "median of", "fails", "mean of", "rests on"],
+                rows,
+                "wide words",
+            ),
+            _section(
+                "Failures against replicas",
+                "Bounds of the failure of the median of R chips; dashed: approximations.",
+                pictures["certificate-replicas"],
+                "",
+            ),
+            _section(
+                "Failures of one chip, input by input",
+                "Replicas share the input: each input has a failure probability of its own.",
+                pictures["certificate-inputs"],
+                "",
+            ),
+            "<h2>The certificate put to the test</h2>",
+            f"<pre>{escape('No self-check was asked for.' if check is None else str(check))}</pre>",
+            "<h2>The certificate in words</h2>",
+            f"<pre>{escape(str(certificate))}</pre>",
+            "<h2>What was certified</h2>",
+            f"<pre>{escape(_about(campaign))}</pre>",
+        ],
+    )
+
+
+def _about(campaign: Campaign) -> str:
+    return f"{campaign.network}\n\n{campaign.deployment}\n\n{campaign}"
+
+
+def _or_none(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def hardening_page(hardening: Hardening, pictures: dict[str, bytes | None]) -> str:
+    """The page about what to protect or duplicate."""
+    campaign = hardening.campaign
+    gained = [
+        f"{hardening.predicted_gain(variant.name):.3g} times less than "
+        + ("now" if variant.name == "as it is" else f"with the same budget spent {variant.name}")
+        for variant in hardening.variants[:-1]
+    ]
+    return _page(
+        f"Hardening on {campaign.deployment.chip.name}",
+        [
+            f"<h1>What to {hardening.action} on {escape(campaign.deployment.chip.name)}</h1>",
+            '<p class="answer">With the best choice the error is predicted to vary '
+            f"{escape(', '.join(gained))}.</p>",
+            _section(
+                "The chip",
+                "Columns coloured by their share of the variance.",
+                pictures["hardening-chip"],
+                "",
+            ),
+            _section(
+                "How few neurons matter",
+                "Share of the variance that the most important neurons carry.",
+                pictures["hardening-neurons"],
+                "",
+            ),
+            _section(
+                "What the choice gains",
+                "Predicted and simulated variance of the error.",
+                pictures["hardening-gains"],
+                "",
+            ),
+            "<h2>The choice in words</h2>",
+            f"<pre>{escape(str(hardening))}</pre>",
+            "<h2>What it is about</h2>",
+            f"<pre>{escape(_about(campaign))}</pre>",
         ],
     )

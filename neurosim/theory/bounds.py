@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from neurosim.errors import InputError
 from neurosim.faults import StuckAtZero
-from neurosim.layers import Array
+from neurosim.layers import Array, softmax
 from neurosim.network import Network
 from neurosim.theory.arguments import check_network, check_range, numbers
 
@@ -29,6 +29,7 @@ __all__ = [
     "bernstein",
     "lipschitz_product",
     "norm_bound",
+    "output_range",
     "variance_bound",
     "variance_recursion",
 ]
@@ -320,15 +321,15 @@ def absolute_bound(
     return mean
 
 
-def _largest_values(
+def _ranges(
     network: Network, inputs: npt.ArrayLike, neurons: list[float], synapses: list[float]
-) -> list[Array]:
-    """Bound |y_l| over all fault sets, before its own crash: a (n_inputs, n_l) for l = 0..L.
+) -> list[tuple[Array, Array]]:
+    """Bound y_l over all fault sets, before its own crash: (low, high), each (n_inputs, n_l).
 
     Interval arithmetic; exact (the golden value) up to the first crash layer. Activations rise.
     """
     low = high = network.flatten(inputs).astype(np.float64, copy=False)
-    result = [np.abs(low)]
+    result = [(low, high)]
     for number, part in enumerate(network.layers, start=1):
         if neurons[number - 1] or synapses[number]:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
@@ -337,8 +338,71 @@ def _largest_values(
             part.activation(low @ up + high @ down + part.bias),
             part.activation(high @ up + low @ down + part.bias),
         )
-        result.append(np.maximum(np.abs(low), np.abs(high)))
+        result.append((low, high))
     return result
+
+
+def _largest_values(
+    network: Network, inputs: npt.ArrayLike, neurons: list[float], synapses: list[float]
+) -> list[Array]:
+    """Bound |y_l| over all fault sets, before its own crash: a (n_inputs, n_l) for l = 0..L."""
+    ranges = _ranges(network, inputs, neurons, synapses)
+    return [np.maximum(np.abs(low), np.abs(high)) for low, high in ranges]
+
+
+def output_range(
+    network: Network,
+    inputs: npt.ArrayLike,
+    layer: int | Sequence[int],
+    site: SiteKind | Sequence[SiteKind] = "neuron",
+) -> tuple[Array, Array]:
+    """Bound every output over all sets of crashes, however unlikely.
+
+    Interval arithmetic through the network: a neuron or synapse that may crash takes its sum from
+    where it is to 0. What lies outside is impossible at any crash probability.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : array_like, shape (n_inputs, *input_shape)
+    layer : int or several
+        Crash layers: 0..L for neurons, 1..L for synapses.
+    site : "neuron", "synapse" or one a layer
+
+    Returns
+    -------
+    low, high : ndarray, shape (n_inputs, n_outputs)
+        In units of the output.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or the bounds leave the range of a float64.
+
+    Examples
+    --------
+    >>> network = Network.dense(weights=[[[1.0, -1.0]]], biases=[[0]], activations=["identity"])
+    >>> output_range(network, [[3.0, 4.0]], layer=0)
+    (array([[-4.]]), array([[3.]]))
+    """
+    neurons, synapses = _crashes(network, layer, 1.0, site)
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = _ranges(network, inputs, neurons, synapses)[-1]
+    if neurons[-1]:
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+    check_range("the bounds", low, high)
+    if network.readout == "softmax":
+        low, high = _softmax_range(low, high)
+    return low, high
+
+
+def _softmax_range(low: Array, high: Array) -> tuple[Array, Array]:
+    """Each output is least where its own logit is lowest and all others are highest."""
+    n = low.shape[1]
+    own = np.eye(n, dtype=bool)
+    least = softmax(np.where(own, low[:, None, :], high[:, None, :]))
+    most = softmax(np.where(own, high[:, None, :], low[:, None, :]))
+    return least[:, range(n), range(n)], most[:, range(n), range(n)]
 
 
 def _gains(network: Network) -> tuple[list[Array], list[Array]]:

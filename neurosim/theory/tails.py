@@ -6,6 +6,8 @@ is a guarantee only if its moments are: T1's are approximations, exact enumerati
 of `neurosim.theory.bounds` are not.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = [
     "median_chernoff",
     "median_failure",
     "replicas_needed",
+    "smallest_replicas",
     "weight_perturbation",
 ]
 
@@ -300,23 +303,42 @@ def replicas_needed(
     def share(part: Array, replicas: int) -> float:
         return float(weight[part] @ median_failure(distinct[part], replicas))
 
-    # Entries below 1/2 fall with R, the others rise. So the answer is at least the first R at
-    # which the falling part fits beside the risen part of the R before: go up by such steps.
+    return smallest_replicas(partial(share, low), partial(share, ~low), wanted)
+
+
+def smallest_replicas(
+    falling: Callable[[int], float], rising: Callable[[int], float], target: float
+) -> int | None:
+    """Find the smallest odd R with falling(R) + rising(R) <= target; None beyond 10^9.
+
+    Parameters
+    ----------
+    falling, rising : callable
+        Functions of R; the first never rises, the second never falls.
+    target : float
+
+    Examples
+    --------
+    >>> smallest_replicas(lambda r: median_failure(0.1, r), lambda r: 0.0, 1e-5)
+    19
+    """
+    # The answer is at least the first R at which the falling part fits beside the risen part of
+    # the R before: go up by such steps.
     replicas = 1
     while replicas <= _MOST_REPLICAS:
-        room = wanted - share(~low, replicas)
-        if share(low, replicas) <= room:
+        room = target - rising(replicas)
+        if falling(replicas) <= room:
             return replicas
         if room <= 0:
             return None
         fits, short = replicas, replicas
-        while share(low, fits) > room:
+        while falling(fits) > room:
             short, fits = fits, 2 * fits + 1
             if fits > 2 * _MOST_REPLICAS:
                 return None
         while fits - short > 2:
             middle = short + 2 * ((fits - short) // 4)
-            short, fits = (short, middle) if share(low, middle) <= room else (middle, fits)
+            short, fits = (short, middle) if falling(middle) <= room else (middle, fits)
         replicas = fits
     return None
 

@@ -1,0 +1,246 @@
+"""The failure probability at one input: few faults enumerated, the rest by importance sampling."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neurosim.campaign import Campaign
+from neurosim.certification.failures import (
+    FailureKind,
+    failures_at,
+    impossible_cells,
+)
+from neurosim.certification.families import Family, complete_sizes
+from neurosim.certification.presented import PresentedInputs
+from neurosim.certification.search import BATCH, PILOTS, DrawingPlan, Search, failed
+from neurosim.layers import Array
+from neurosim.sampling import count_law
+
+__all__ = ["InputEstimate", "StoppingRule", "estimate_input"]
+
+_ENUMERATED = 2**14
+_ENUMERATED = 2**14
+_LEAST_BATCHES, _MOST_BATCHES = 4, 8
+_LEAST_EFFECTIVE = 30.0
+_ROUNDING = 1e-13  # of weights and their sums, relative
+_HOPELESS_BATCHES = 32  # without a single failure, after which an input is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingRule:
+    """When to stop at one input.
+
+    Parameters
+    ----------
+    relative_error, z : float
+        z standard errors are to be within this share of the value.
+    every_cell : bool
+        Whether all cells must get there, or their union.
+    most : int
+        Evaluations after which to stop anyway.
+    batches : int, optional
+        Draw so many batches, whatever comes.
+    """
+
+    relative_error: float
+    z: float
+    every_cell: bool
+    most: int
+    batches: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InputEstimate:
+    """What is known of one input: arrays (n_cells + 1,), the last entry any of the cells.
+
+    Parameters
+    ----------
+    enumerated : ndarray
+        Exact part: probability of the failing sets of few faults.
+    rest : float
+        Probability of all sets that were not enumerated: each value is at most enumerated + rest.
+    mean, square : ndarray
+        Of weight times failure over what was drawn, and of its square.
+    drawn, looks : int
+        Sets drawn, and how often it was asked whether to stop.
+    largest_weight : float
+        What no weight exceeds.
+    impossible : ndarray of bool
+    evaluations : int
+        Fault sets computed, pilots and enumeration included.
+    """
+
+    enumerated: Array
+    rest: float
+    mean: Array
+    square: Array
+    drawn: int
+    looks: int
+    largest_weight: float
+    impossible: Array
+    evaluations: int
+
+    @property
+    def probability(self) -> Array:
+        """Estimates; where nothing was drawn the middle of what is possible."""
+        sampled = self.mean if self.drawn else np.full_like(self.mean, self.rest / 2)
+        return np.where(self.impossible, 0.0, self.enumerated + sampled)
+
+    @property
+    def standard_error(self) -> Array:
+        """Standard errors; where nothing was drawn, half of what is possible."""
+        if not self.drawn:
+            return np.where(self.impossible, 0.0, self.rest / 2)
+        spread = np.sqrt(np.maximum(self.square - self.mean**2, 0) / self.drawn)
+        error = np.hypot(spread, _ROUNDING * self.probability)
+        # Nothing seen is not nothing there: one failure of the largest weight could be next.
+        unseen = self.largest_weight / self.drawn
+        return np.where(self.impossible, 0.0, np.where(self.mean > 0, error, unseen))
+
+    @property
+    def effective_sample_size(self) -> Array:
+        """(sum w)^2 / sum w^2 over the failures drawn; infinite where nothing had to be drawn."""
+        if not self.drawn:
+            return np.full(self.mean.shape, np.inf)
+        some = self.square > 0
+        size = np.zeros(self.mean.shape)
+        np.divide(self.mean**2 * self.drawn, self.square, out=size, where=some)
+        return np.where(self.impossible, np.inf, size)
+
+    def reached(self, rule: StoppingRule) -> Array:
+        """Which entries are known to the wanted relative error."""
+        wanted = rule.relative_error * self.probability
+        close = rule.z * self.standard_error <= wanted
+        settled = self.rest <= 0.1 * wanted
+        # Where most is enumerated, less has to be trusted to what was drawn.
+        drawn_part = self.mean / np.maximum(self.probability, np.finfo(float).tiny)
+        needed = np.maximum(_LEAST_EFFECTIVE * drawn_part, 10 * (self.mean > 0))
+        trusted = (self.effective_sample_size >= needed) & (self.drawn >= _LEAST_BATCHES * BATCH)
+        return np.asarray(self.impossible | settled | (close & trusted))
+
+
+def estimate_input(
+    campaign: Campaign, kind: FailureKind, epsilon: float, rule: StoppingRule, input: int
+) -> InputEstimate:
+    """Estimate the failure probabilities at one input; a pure function of its arguments."""
+    shown = PresentedInputs(campaign=campaign, first=input, stop=input + 1)
+    failure = failures_at(campaign, kind, epsilon, shown.golden[0], input)
+    cells = impossible_cells(failure, campaign, input)
+    impossible = np.append(cells, cells.all())
+    nothing = np.zeros(len(impossible))
+    if cells.all():
+        return InputEstimate(
+            enumerated=nothing, rest=0.0, mean=nothing, square=nothing, drawn=0, looks=0,
+            largest_weight=0.0, impossible=impossible, evaluations=0,
+        )  # fmt: skip
+    n_sites = len(shown.probability)
+    most = complete_sizes(n_sites, _ENUMERATED)
+    family = Family(order=np.arange(n_sites), limits=(n_sites,) * (most + 1))
+    parts = [family.sets(size) for size in range(most + 1)]
+    errors = [shown.errors(*sets)[:, 0] for sets in parts]
+    law = count_law(shown.probability, most + 1)
+    before = InputEstimate(
+        enumerated=sum(
+            (
+                shown.set_probabilities(*sets) @ failed(failure, e)
+                for sets, e in zip(parts, errors, strict=True)
+            ),
+            start=nothing,
+        ),
+        rest=float(law[most + 1 :][::-1].sum()),
+        mean=nothing,
+        square=nothing,
+        drawn=0,
+        looks=0,
+        largest_weight=0.0,
+        impossible=impossible,
+        evaluations=sum(len(e) for e in errors),
+    )
+    if _done(before, rule):
+        return before
+    search = Search(
+        shown=shown,
+        failure=failure,
+        least=most + 1,
+        law=law,
+        enumerated=before.enumerated,
+        errors=np.concatenate(errors[:2]),
+        every_cell=rule.every_cell,
+    )
+    plan = search.plan()
+    before = _extended(before, search, plan, law)
+    return before if _done(before, rule) else _sample(search, plan, before, rule)
+
+
+def _extended(
+    before: InputEstimate, search: Search, plan: DrawingPlan, law: Array
+) -> InputEstimate:
+    """The estimate with what the plan's family holds of sets of more faults, all computed."""
+    shown = search.shown
+    enumerated, evaluations = before.enumerated, before.evaluations + PILOTS * BATCH
+    limits = plan.family.limits
+    missing = law[search.least :].copy()
+    for size in range(search.least, len(limits)):
+        if limits[size]:
+            sets = plan.family.sets(size)
+            p = shown.set_probabilities(*sets)
+            enumerated = enumerated + p @ failed(search.failure, shown.errors(*sets)[:, 0])
+            whole = limits[size] == len(shown.probability)
+            left = 0.0 if whole else max(missing[size - search.least] - p.sum(), 0.0)
+            missing[size - search.least] = left
+            evaluations += len(p)
+    return replace(
+        before,
+        enumerated=enumerated,
+        rest=float(missing[::-1].sum()),
+        evaluations=evaluations,
+    )
+
+
+def _done(estimate: InputEstimate, rule: StoppingRule) -> bool:
+    reached = estimate.reached(rule)
+    return bool(reached[:-1].all() if rule.every_cell else reached[-1])
+
+
+def _sample(
+    search: Search, plan: DrawingPlan, before: InputEstimate, rule: StoppingRule
+) -> InputEstimate:
+    heaviest = plan.mixture.laws[0].mass * BATCH / plan.counts[0]
+    estimate = replace(before, largest_weight=heaviest)
+    total, squares = np.zeros_like(before.mean), np.zeros_like(before.mean)
+    while True:
+        batches = 1
+        if estimate.drawn >= _LEAST_BATCHES * BATCH:
+            batches = _batches_missing(estimate, rule)
+        part = search.draw(plan, batches, estimate.drawn)
+        total, squares = total + part.sum(axis=0), squares + (part**2).sum(axis=0)
+        drawn = estimate.drawn + len(part)
+        estimate = replace(
+            estimate,
+            mean=total / drawn,
+            square=squares / drawn,
+            drawn=drawn,
+            looks=estimate.looks + 1,
+            evaluations=estimate.evaluations + len(part),
+        )
+        hopeless = drawn >= _HOPELESS_BATCHES * BATCH and not estimate.probability[-1]
+        if rule.batches is not None:
+            if drawn >= rule.batches * BATCH:
+                return estimate
+        elif _done(estimate, rule) or estimate.evaluations >= rule.most or hopeless:
+            return estimate
+
+
+def _batches_missing(estimate: InputEstimate, rule: StoppingRule) -> int:
+    """Batches until the next look: about a half of what seems to be missing."""
+    if rule.batches is not None:
+        return min(_MOST_BATCHES, rule.batches - estimate.drawn // BATCH)
+    wanted = rule.relative_error * estimate.probability
+    error = rule.z * estimate.standard_error
+    if not rule.every_cell:
+        wanted, error = wanted[-1:], error[-1:]
+    if (error > _MOST_BATCHES * wanted).any():
+        return _MOST_BATCHES
+    ratio = np.divide(error, wanted, out=np.zeros_like(error), where=wanted > 0)
+    missing = (ratio.max() ** 2 - 1) * estimate.drawn / BATCH / 2
+    return int(np.clip(missing, 1, _MOST_BATCHES))

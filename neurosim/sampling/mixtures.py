@@ -1,0 +1,186 @@
+"""Laws of fault sets with unequal probabilities, and mixtures of them with exact weights."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from neurosim.kernels.tilted import (
+    count_tables,
+    draw_given_count,
+    draw_independent,
+    log_ratios,
+)
+from neurosim.layers import Array
+
+__all__ = ["FaultLaw", "Mixture", "count_law"]
+
+# Laws of more expected faults than this are drawn site by site: few faults are rare there anyway.
+_MANY = 64.0
+# Counts beyond which less than exp(-160) of the mass lies are cut off.
+_LOG_LOST = 160.0
+
+
+def _classes(probability: Array) -> tuple[Array, Array, Array]:
+    """Sites class after class, where each class begins, the probability of each."""
+    values, index = np.unique(probability, return_inverse=True)
+    members = np.argsort(index, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(values)))])
+    return members, starts, values
+
+
+def _most(mean: float, least: int, n_sites: int) -> int:
+    """The largest count that matters, by Chernoff's bound of P(count >= k)."""
+    low, high = max(least, math.ceil(mean), 1), n_sites
+    while low < high:  # the exponent of the bound grows with k
+        k = (low + high) // 2
+        if k * math.log(k / mean) - k + mean < _LOG_LOST:
+            low = k + 1
+        else:
+            high = k
+    return min(max(low, least + 40), n_sites)
+
+
+def count_law(probability: Array, least: int = 0) -> Array:
+    """Law of the number of faults of independent sites: P(count = k) for k = 0, 1, ...
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n_sites,)
+        In (0, 1).
+    least : int
+        Counts from this one on keep their relative precision, however small.
+
+    Examples
+    --------
+    >>> count_law(np.array([0.5, 0.5]))
+    array([0.25, 0.5 , 0.25])
+    """
+    if not len(probability):
+        return np.ones(1)
+    _, starts, values = _classes(probability)
+    most = _most(float(probability.sum()), least, len(probability))
+    law: Array = count_tables(np.diff(starts), values, most)[1][0]
+    return law
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaultLaw:
+    """Independent faults of sites, given that at least so many of them fail.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (n_sites,)
+        Of each site, in (0, 1); few distinct values, for each is a class of its own.
+    least : int
+        The least number of faults. Where many are expected anyway (`mass` is then 1) it is not
+        enforced: sets of fewer faults are drawn too.
+    """
+
+    probability: Array
+    least: int
+
+    @cached_property
+    def _sorted(self) -> tuple[Array, Array, Array]:
+        return _classes(self.probability)
+
+    @cached_property
+    def _tables(self) -> tuple[Array, Array] | None:
+        """Laws of counts, or None where sites are drawn one by one."""
+        mean = float(self.probability.sum())
+        if self.least == 0 or mean > _MANY:
+            return None
+        _, starts, values = self._sorted
+        most = _most(mean, self.least, len(self.probability))
+        own, onward = count_tables(np.diff(starts), values, most)
+        return own, onward
+
+    @cached_property
+    def log_odds(self) -> Array:
+        """Of each site: (n_sites,)."""
+        q = self.probability
+        return np.asarray(np.log(q) - np.log1p(-q))
+
+    @cached_property
+    def log_alive(self) -> float:
+        """Logarithm of the probability that nothing fails, were it not conditioned."""
+        return float(np.log1p(-self.probability).sum())
+
+    @cached_property
+    def mass(self) -> float:
+        """Probability of what it is conditioned on."""
+        if self._tables is None:
+            return 1.0
+        return float(self._tables[1][0, self.least :][::-1].sum())
+
+    def draw(self, seed: int, stream: int, first: int, n_trials: int) -> tuple[Array, Array]:
+        """Fault sets of trials first .. first + n_trials - 1: (offsets, sites).
+
+        The sites of trial t are sites[offsets[t] : offsets[t + 1]], ascending.
+        """
+        members, starts, values = self._sorted
+        key, number = np.uint64(seed), np.uint64(stream)
+        if self._tables is None:
+            drawn = draw_independent(key, number, first, n_trials, members, starts, values)
+        else:
+            drawn = draw_given_count(
+                key, number, first, n_trials, self.least, members, starts, *self._tables
+            )
+        offsets, sites = drawn
+        return offsets, sites
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixture:
+    """Laws to draw from, the true one first, with exact weights of what is drawn.
+
+    Parameters
+    ----------
+    laws : tuple of FaultLaw
+        The first is the law of the faults; its part in every draw bounds the weights.
+    """
+
+    laws: tuple[FaultLaw, ...]
+
+    @cached_property
+    def _shifts(self) -> tuple[Array, Array]:
+        true = self.laws[0]
+        shifts = np.stack([law.log_odds - true.log_odds for law in self.laws], axis=1)
+        constants = np.array(
+            [law.log_alive - true.log_alive - math.log(law.mass) for law in self.laws]
+        )
+        return shifts, constants
+
+    def log_ratios(self, offsets: Array, sites: Array) -> Array:
+        """Log of the probability of each set under each law by the true one: (n_sets, n_laws)."""
+        ratios: Array = log_ratios(offsets, sites, *self._shifts)
+        return ratios
+
+    def draw(
+        self, counts: Sequence[int] | Array, seed: int, stream: int, first: int
+    ) -> tuple[Array, Array]:
+        """counts[c] fault sets from each law, one law after the other: (offsets, sites)."""
+        offsets, sites = [np.zeros(1, np.int64)], []
+        total = 0
+        for law, n in zip(self.laws, counts, strict=True):
+            if n:
+                starts, drawn = law.draw(seed, stream, first, int(n))
+                offsets.append(starts[1:] + total)
+                sites.append(drawn)
+                total += len(drawn)
+                first += int(n)
+        return np.concatenate(offsets), np.concatenate(sites)
+
+    def weights(self, shares: Array, ratios: Array) -> Array:
+        """Weights of sets drawn in these shares from the laws, from their `log_ratios`.
+
+        The mean of weight times f over sets drawn is an unbiased estimate of E f of the true
+        faults, for every f that is 0 on sets that the first law does not draw.
+        """
+        some = shares > 0
+        terms = ratios[:, some] + np.log(shares[some])
+        top = terms.max(axis=1, keepdims=True)
+        result: Array = np.exp(-top[:, 0]) / np.exp(terms - top).sum(axis=1)
+        return result
