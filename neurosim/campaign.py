@@ -324,8 +324,7 @@ class Campaign:
         network = self.network
         parts = {
             "network": _sha(
-                str(network).encode(),
-                *(a.tobytes() for layer in network.layers for a in (layer.weight, layer.bias)),
+                network.structure.encode(), *(array.tobytes() for array in network.arrays)
             ),
             "placement": _sha(repr(self.deployment.blocks).encode()),
             "inputs": _sha(str(self.inputs.shape).encode(), self.inputs.tobytes()),

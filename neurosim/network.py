@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.errors import FormatError, InputError
 from neurosim.formats import read_network, write_npz
-from neurosim.layers import Activation, Array, Dense, softmax
+from neurosim.graph import Graph, Node, chain_of
+from neurosim.layers import Activation, Affine, Array, Dense, Flatten, Weighted, softmax
 
 __all__ = ["Network"]
 
@@ -22,50 +25,106 @@ class Network:
 
     Parameters
     ----------
-    layers : sequence of Dense
-        The weighted layers 1..L in order.
+    layers : sequence of layers
+        In order, each feeding the next; once made, the weighted layers 1..L in topological order.
     readout : None or "softmax"
-        What is computed off the chip from the outputs of layer L; it cannot fail. A dead output
-        has logit 0.
+        What is computed off the chip from the outputs of the last layer; it cannot fail. A dead
+        output has logit 0.
     input_shape : tuple of int, optional
-        Shape of one input, flattened in C order; (n_0,) by default.
+        Shape of one input, flattened in C order; (n_0,) by default. Feature maps are
+        (channels, height, width).
+    nodes : sequence of Node, optional
+        In place of layers: layers that feed each other in any order without cycles; the last one
+        makes the outputs. Empty, once made, for a chain of dense layers.
 
     Raises
     ------
     InputError
-        If the shapes of neighbouring layers do not fit.
+        If the shapes of neighbouring layers do not fit, or a node leads nowhere.
 
     Examples
     --------
     >>> network = Network.dense(weights=[[[1.0, -1.0]]], biases=[[0.5]], activations=["identity"])
     >>> network(np.array([[2.0, 1.0]]))
     array([[1.5]])
+
+    >>> from neurosim.layers import Conv2D, Flatten
+    >>> kernel = Conv2D(weight=np.ones((1, 1, 2, 2)), bias=[0], activation=Activation("relu"))
+    >>> last = Dense(weight=np.ones((1, 4)), bias=[0])
+    >>> network = Network(layers=[kernel, Flatten(), last], input_shape=(1, 3, 3))
+    >>> network.depth, network.widths
+    (2, (9, 4, 1))
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Any, ...] = ()
     readout: str | None = None
     input_shape: tuple[int, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.layers:
+        layers, nodes = tuple(self.layers), tuple(self.nodes)
+        if nodes and layers and layers != _weighted_of(nodes):
+            raise InputError(
+                "layers, nodes: expected one of the two, got both, and other weighted layers"
+            )
+        if self.readout not in (None, "softmax"):
+            raise InputError(f'readout: expected None or "softmax", got {self.readout!r}')
+        if not nodes and all(isinstance(layer, Dense) for layer in layers):
+            self._keep_chain(layers)
+        else:
+            self._keep_graph(nodes or chain_of(layers))
+
+    def _keep_chain(self, layers: tuple[Dense, ...]) -> None:
+        if not layers:
             raise InputError("layers: expected at least one weighted layer, got none")
-        for number, (before, after) in enumerate(pairwise(self.layers), start=2):
+        for number, (before, after) in enumerate(pairwise(layers), start=2):
             if after.n_in != before.n_out:
                 raise InputError(
                     f"layers: expected layer {number} to have {before.n_out} inputs, the number "
                     f"of neurons of layer {number - 1}, got {after.n_in}; weights are "
                     "(n_out, n_in): is one transposed?"
                 )
-        if self.readout not in (None, "softmax"):
-            raise InputError(f'readout: expected None or "softmax", got {self.readout!r}')
-        shape = tuple(int(n) for n in self.input_shape) or (self.layers[0].n_in,)
-        if min(shape) < 1 or int(np.prod(shape)) != self.layers[0].n_in:
+        shape = tuple(int(n) for n in self.input_shape) or (layers[0].n_in,)
+        if min(shape) < 1 or int(np.prod(shape)) != layers[0].n_in:
             raise InputError(
-                f"input_shape: expected {self.layers[0].n_in} values in all, the inputs of "
+                f"input_shape: expected {layers[0].n_in} values in all, the inputs of "
                 f"layer 1, got {shape}"
             )
-        object.__setattr__(self, "input_shape", shape)
+        self._put(layers=layers, input_shape=shape, nodes=())
+
+    def _keep_graph(self, nodes: tuple[Node, ...]) -> None:
+        shape = tuple(int(n) for n in self.input_shape)
+        if min(shape, default=0) < 1:
+            raise InputError(
+                "input_shape: expected the shape of one input, (channels, height, width) of a "
+                f"feature map, got {shape}"
+            )
+        # Dense layers take inputs as rows, whatever shape they have.
+        readers = [node.layer for node in nodes if 0 in node.sources]
+        flat = all(isinstance(layer, Dense | Flatten) for layer in readers)
+        start = (int(np.prod(shape)),) if flat else shape
+        graph = Graph(nodes=nodes, input_shape=start).simplified()
+        chain = graph.dense_chain
+        if chain:
+            self._put(layers=chain, input_shape=shape, nodes=())
+            return
+        if not _weighted_of(graph.nodes):
+            raise InputError("layers: expected at least one weighted layer, got none")
+        if len(graph.shapes[-1]) != 1:
+            raise InputError(
+                f"nodes: expected a last one that sends (n_outputs,), got {graph.shapes[-1]}; "
+                "add a Flatten or a GlobalAveragePool"
+            )
+        for number, last in enumerate(graph.last_uses[:-1]):
+            if last == number:
+                what = f"node {number}" if number else "the input"
+                raise InputError(f"nodes: expected each to lead to the last one, {what} does not")
+        self._put(layers=_weighted_of(graph.nodes), input_shape=shape, nodes=graph.nodes)
+        self.__dict__["graph"] = graph
+
+    def _put(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @staticmethod
     def dense(
@@ -139,6 +198,7 @@ class Network:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network as .npz (the keys are documented in docs/formats.md)."""
+        self.require_chain("a .npz file")
         write_npz(Path(path), self.layers, self.readout, self.input_shape)
 
     @property
@@ -146,10 +206,51 @@ class Network:
         """L, the number of weighted layers."""
         return len(self.layers)
 
+    @cached_property
+    def graph(self) -> Graph:
+        """All layers, weighted or not, and what feeds them."""
+        shape = self.input_shape if self.nodes else self.widths[:1]
+        return Graph(nodes=self.nodes or chain_of(self.layers), input_shape=shape)
+
     @property
     def widths(self) -> tuple[int, ...]:
-        """n_0, n_1, ..., n_L."""
+        """n_0, n_1, ..., n_L; of a convolution the elements of the feature map it sends."""
+        if self.nodes:
+            return self.graph.widths
         return (self.layers[0].n_in, *(layer.n_out for layer in self.layers))
+
+    @property
+    def structure(self) -> str:
+        """All that is not an array, in words: two networks differ here or in their `arrays`."""
+        if not self.nodes:
+            return str(self)
+        return f"{self} {[(node.settings, node.sources) for node in self.nodes]}"
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Weights and biases, scales and shifts, in order."""
+        found: list[Array] = []
+        for node in self.graph.nodes:
+            if isinstance(node.layer, Weighted):
+                found += [node.layer.weight, node.layer.bias]
+            elif isinstance(node.layer, Affine):
+                found += [node.layer.scale, node.layer.shift]
+        return tuple(found)
+
+    def require_chain(self, what: str) -> None:
+        """Refuse a network that is no chain of dense layers.
+
+        Raises
+        ------
+        InputError
+            Saying what is for such chains only.
+        """
+        if self.nodes:
+            kinds = sorted({type(node.layer).__name__ for node in self.nodes} - {"Dense"})
+            raise InputError(
+                f"network: expected a chain of dense layers for {what}, got one with "
+                f"{', '.join(kinds) or 'other connections'}"
+            )
 
     def flatten(self, inputs: npt.ArrayLike) -> Array:
         """Inputs of shape (n_inputs, *input_shape) as (n_inputs, n_0), checked.
@@ -189,16 +290,18 @@ class Network:
 
     def preactivations(self, y0: Array) -> list[Array]:
         """z_1, ..., z_L for flattened inputs (n_inputs, n_0), in the dtype of y0."""
-        result, y = [], y0
-        for layer in self.layers:
-            result.append(layer.preactivation(y))
-            y = layer.activation(result[-1])
-        return result
+        return self._passed(y0)[0]
 
     def activations(self, y0: Array) -> list[Array]:
         """y_0, y_1, ..., y_L for flattened inputs (n_inputs, n_0), before the read-out."""
-        pairs = zip(self.layers, self.preactivations(y0), strict=True)
-        return [y0, *(layer.activation(z) for layer, z in pairs)]
+        return [y0, *self._passed(y0)[1]]
+
+    def _passed(self, y0: Array) -> tuple[list[Array], list[Array]]:
+        z, y = self.graph.values(y0)
+        chosen = self.graph.weighted[1:]
+        return [z[k].reshape(len(y0), -1) for k in chosen], [
+            y[k].reshape(len(y0), -1) for k in chosen
+        ]
 
     def read_out(self, y: Array) -> Array:
         """Outputs from the outputs of layer L, (..., n_outputs): the part off the chip."""
@@ -220,11 +323,13 @@ class Network:
         InputError
             If the shape is wrong or a value is not finite.
         """
-        y = self.flatten(inputs).astype(np.float64, copy=False)
-        for layer in self.layers:
-            y = layer(y)
-        return self.read_out(y)
+        y0 = self.flatten(inputs).astype(np.float64, copy=False)
+        return self.read_out(self.graph.outputs(y0))
 
     def __str__(self) -> str:
-        chain = " ".join(f"-> {layer.n_out} {layer.activation}" for layer in self.layers)
-        return f"Network {self.widths[0]} {chain}" + (f" -> {self.readout}" if self.readout else "")
+        size = " x ".join(map(str, self.input_shape)) if self.nodes else self.widths[0]
+        return f"Network {size} {self.graph}" + (f" -> {self.readout}" if self.readout else "")
+
+
+def _weighted_of(nodes: Sequence[Node]) -> tuple[Any, ...]:
+    return tuple(node.layer for node in nodes if isinstance(node.layer, Weighted))

@@ -1,33 +1,38 @@
-"""What a network is made of: activations and weighted layers, with their derivatives.
-
-Functions of arrays only. The first axis of every array is the input (example), the last axis the
-units. Layers count as in the paper: the inputs are layer 0, the output of the l-th weighted layer
-is layer l.
-"""
+"""Elementwise activation functions: values, derivatives, and changes without cancellation."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from neurosim.errors import InputError
+from neurosim.layers.arrays import Array
 
-__all__ = ["Activation", "Array", "Dense", "softmax"]
-
-Array: TypeAlias = npt.NDArray[Any]
+__all__ = ["Activation", "softmax"]
 
 # The value is the parameter when none is written; None: the activation takes no parameter.
 _DEFAULT_PARAMETER: dict[str, float | None] = {
     "identity": None,
     "relu": None,
     "leaky_relu": 0.01,
+    "relu6": None,
+    "hard_swish": None,
     "sigmoid": 1.0,
     "tanh": None,
     "softplus": None,
+    "silu": None,
+    "gelu": None,
 }
-_SPELLING = re.compile(r"\s*([a-z_]+)\s*(?:\(\s*([^()]*?)\s*\))?\s*")
+_SPELLING = re.compile(r"\s*([a-z_0-9]+)\s*(?:\(\s*([^()]*?)\s*\))?\s*")
+
+_KINKED = ("relu", "leaky_relu", "relu6", "hard_swish")
+
+# Largest slopes, where they are not 1: at 2.399, at the square root of 2, and at 3.
+_LIPSCHITZ = {"silu": 1.0998393194498374, "gelu": 1.1289041451851823, "hard_swish": 1.5}
+
+# Nodes and weights of Gauss and Legendre on [0, 1]: enough for the bell of Gauss over a step of 1.
+_NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(12))
+_NODES = _NODES + 0.5
 
 
 def _logistic(t: Array) -> Array:
@@ -40,6 +45,52 @@ def _logistic_slope(t: Array) -> Array:
     """The derivative of `_logistic`; s * (1 - s) would be 0 far above 0 and right far below."""
     e = np.exp(-np.abs(t))
     return e / (1 + e) ** 2
+
+
+def _logistic_change(t: Array, d: Array) -> Array:
+    """sigma(t + d) - sigma(t) to full relative precision."""
+    up = d >= 0
+    share = _logistic(np.where(up, -t, t)) * _logistic(np.where(up, t + d, -t - d))
+    return np.where(up, 1, -1) * -np.expm1(-np.abs(d)) * share
+
+
+def _bell(z: Array) -> Array:
+    """Density of the standard normal law."""
+    return np.exp(-0.5 * z * z) * z.dtype.type(1 / np.sqrt(2 * np.pi))
+
+
+def _normal(z: Array) -> Array:
+    """Distribution function of the standard normal law."""
+    from scipy.special import ndtr
+
+    value: Array = ndtr(z)
+    return value
+
+
+def _normal_change(z: Array, d: Array) -> Array:
+    """Change of `_normal`: small steps by quadrature of the density, which does not cancel."""
+    near = np.clip(d, -1, 1)
+    mean = sum(w.astype(z.dtype) * _bell(z + n.astype(z.dtype) * near)
+               for n, w in zip(_NODES, _WEIGHTS, strict=True))  # fmt: skip
+    return np.where(np.abs(d) <= 1, d * mean, _normal(z + d) - _normal(z))
+
+
+def _softplus(z: Array) -> Array:
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def _softplus_change(z: Array, d: Array) -> Array:
+    """log((1 + exp(z + d)) / (1 + exp(z))) in the form that does not cancel where z lies."""
+    near, small = np.clip(d, -50, 50), _logistic(-np.abs(z))
+    below = np.log1p(small * np.expm1(np.where(z <= 0, near, -near)))
+    return np.where(
+        np.abs(d) > 50, _softplus(z + d) - _softplus(z), np.where(z <= 0, below, d + below)
+    )
+
+
+def _part_of_six(z: Array) -> Array:
+    """min(max(z + 3, 0), 6) / 6."""
+    return np.clip(z / 6 + z.dtype.type(0.5), 0, 1)
 
 
 def _scaled(factor: float, z: Array) -> Array:
@@ -55,7 +106,8 @@ class Activation:
     Parameters
     ----------
     kind : str
-        "identity", "relu", "leaky_relu", "sigmoid", "tanh" or "softplus".
+        "identity", "relu", "leaky_relu", "relu6", "hard_swish", "sigmoid", "tanh", "softplus",
+        "silu" (z sigma(z)) or "gelu" (z Phi(z)).
     parameter : float
         The gain of a sigmoid, 1 / (1 + exp(-gain z)); the slope of a leaky relu below 0;
         otherwise 0 and unused.
@@ -130,12 +182,12 @@ class Activation:
     @property
     def lipschitz(self) -> float:
         """The largest slope (the K of footnote 1 of the paper)."""
-        return self.parameter / 4 if self.kind == "sigmoid" else 1.0
+        return self.parameter / 4 if self.kind == "sigmoid" else _LIPSCHITZ.get(self.kind, 1.0)
 
     @property
     def smooth(self) -> bool:
         """Whether every derivative exists everywhere."""
-        return self.kind not in ("relu", "leaky_relu")
+        return self.kind not in _KINKED
 
     def __call__(self, z: Array) -> Array:
         """phi(z), elementwise, in the dtype of z."""
@@ -150,8 +202,56 @@ class Activation:
                 return _logistic(_scaled(self.parameter, z))
             case "tanh":
                 return np.tanh(z)
+            case "softplus":
+                return _softplus(z)
+            case "relu6":
+                return np.clip(z, 0, 6)
+            case "hard_swish":
+                return z * _part_of_six(z)
+            case "silu":
+                return z * _logistic(z)
             case _:
-                return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+                return z * _normal(z)
+
+    def change(self, z: Array, dz: Array) -> Array:
+        """phi(z + dz) - phi(z), elementwise, without the cancellation of the two.
+
+        Parameters
+        ----------
+        z, dz : ndarray
+            Of shapes that broadcast and one dtype.
+
+        Examples
+        --------
+        >>> Activation("silu").change(np.array([0.0]), np.array([1e-20]))
+        array([5.e-21])
+        """
+        match self.kind:
+            case "identity":
+                return dz
+            case "relu":
+                return np.maximum(dz + np.minimum(z, 0), -np.maximum(z, 0))
+            case "leaky_relu":
+                slope = z.dtype.type(self.parameter)
+                above = np.maximum(dz + np.minimum(z, 0), -np.maximum(z, 0))
+                return slope * dz + (1 - slope) * above
+            case "relu6":
+                y = np.clip(z, 0, 6)
+                return np.clip(dz + (z - y), -y, 6 - y)
+            case "hard_swish":
+                part = _part_of_six(z)
+                over = (z / 6 + z.dtype.type(0.5)) - part
+                return dz * _part_of_six(z + dz) + z * np.clip(dz / 6 + over, -part, 1 - part)
+            case "sigmoid":
+                return _logistic_change(*(_scaled(self.parameter, t) for t in (z, dz)))
+            case "tanh":
+                return 2 * _logistic_change(_scaled(2, z), _scaled(2, dz))
+            case "softplus":
+                return _softplus_change(z, dz)
+            case "silu":
+                return dz * _logistic(z + dz) + z * _logistic_change(z, dz)
+            case _:
+                return dz * _normal(z + dz) + z * _normal_change(z, dz)
 
     def derivative(self, z: Array) -> Array:
         """phi'(z), elementwise; at a kink the slope from the left (0 for relu)."""
@@ -167,11 +267,20 @@ class Activation:
                 return z.dtype.type(self.parameter) * slope
             case "tanh":
                 return 4 * _logistic_slope(_scaled(2, z))
-            case _:
+            case "softplus":
                 return _logistic(z)
+            case "relu6":
+                return ((z > 0) & (z <= 6)).astype(z.dtype)
+            case "hard_swish":
+                bent = (z > -3) & (z <= 3)
+                return np.where(bent, z / 3 + z.dtype.type(0.5), (z > 3).astype(z.dtype))
+            case "silu":
+                return _logistic(z) + z * _logistic_slope(z)
+            case _:
+                return _normal(z) + z * _bell(z)
 
     def second_derivative(self, z: Array) -> Array:
-        """phi''(z), elementwise; 0 for piecewise linear activations, whose kinks it cannot show."""
+        """phi''(z), elementwise; it cannot show kinks, beside which it is 0 if phi is linear."""
         match self.kind:
             case "sigmoid":
                 slope, bend = self.derivative(z), np.tanh(_scaled(self.parameter / 2, z))
@@ -180,6 +289,12 @@ class Activation:
                 return -2 * np.tanh(z) * self.derivative(z)
             case "softplus":
                 return _logistic_slope(z)
+            case "silu":
+                return _logistic_slope(z) * (2 - z * np.tanh(z / 2))
+            case "gelu":
+                return _bell(z) * (2 - z * z)
+            case "hard_swish":
+                return np.where((z > -3) & (z <= 3), z.dtype.type(1 / 3), z.dtype.type(0))
             case _:
                 return np.zeros_like(z)
 
@@ -194,95 +309,3 @@ def softmax(logits: Array) -> Array:
     """
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
-
-
-def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
-    """A read-only copy, C order: values own their arrays."""
-    copy = np.array(array, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy
-
-
-def _one_product(stack: Array, matrix: Array) -> Array:
-    """Stack (..., n) @ matrix as one product: NumPy would take one for each of the first axes."""
-    flat = stack.reshape(-1, stack.shape[-1]) @ matrix
-    return flat.reshape(*stack.shape[:-1], matrix.shape[1])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dense:
-    """A fully connected layer: y_l = phi(W_l y_{l-1} + b_l).
-
-    Parameters
-    ----------
-    weight : array_like, shape (n_out, n_in)
-        W_l, finite; kept as float64.
-    bias : array_like, shape (n_out,)
-        b_l, finite.
-    activation : Activation
-        phi.
-
-    Raises
-    ------
-    InputError
-        If a shape is wrong or a value is not finite.
-
-    Examples
-    --------
-    >>> Dense(weight=[[1, 2]], bias=[1], activation=Activation("relu"))(np.array([[1.0, 1.0]]))
-    array([[4.]])
-    """
-
-    weight: Array
-    bias: Array
-    activation: Activation = field(default_factory=lambda: Activation("identity"))
-
-    def __post_init__(self) -> None:
-        for name in ("weight", "bias"):
-            try:
-                array = frozen(getattr(self, name), np.float64)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{name}: expected real numbers, got {error}") from error
-            object.__setattr__(self, name, array)
-        if self.weight.ndim != 2 or 0 in self.weight.shape:
-            raise InputError(f"weight: expected shape (n_out, n_in), got {self.weight.shape}")
-        if self.bias.shape != self.weight.shape[:1]:
-            raise InputError(
-                f"bias: expected shape {self.weight.shape[:1]} as the weight is "
-                f"{self.weight.shape}, got {self.bias.shape}"
-            )
-        for name in ("weight", "bias"):
-            bad = np.argwhere(~np.isfinite(getattr(self, name)))
-            if len(bad):
-                raise InputError(
-                    f"{name}: expected finite numbers, got {getattr(self, name)[tuple(bad[0])]} "
-                    f"at {tuple(int(i) for i in bad[0])} ({len(bad)} such values); "
-                    "did the training diverge?"
-                )
-
-    @property
-    def n_in(self) -> int:
-        """Number of inputs (columns of W_l)."""
-        return int(self.weight.shape[1])
-
-    @property
-    def n_out(self) -> int:
-        """Number of neurons (rows of W_l)."""
-        return int(self.weight.shape[0])
-
-    def preactivation(self, y: Array) -> Array:
-        """z_l = W_l y_{l-1} + b_l for y of shape (..., n_in), in the dtype of y."""
-        weight = self.weight.astype(y.dtype, copy=False)
-        return y @ weight.T + self.bias.astype(y.dtype, copy=False)
-
-    def __call__(self, y: Array) -> Array:
-        """y_l for y_{l-1} of shape (..., n_in)."""
-        return self.activation(self.preactivation(y))
-
-    def push_forward(self, dy: Array) -> Array:
-        """Change of z_l, (..., n_out), that the change dy, (..., n_in), of y_{l-1} makes."""
-        return _one_product(dy, self.weight.astype(dy.dtype, copy=False).T)
-
-    def pull_back(self, cotangent: Array) -> Array:
-        """Derivative by y_{l-1}, (..., n_in), from the derivative by z_l, (..., n_out)."""
-        return _one_product(cotangent, self.weight.astype(cotangent.dtype, copy=False))

@@ -1,0 +1,97 @@
+"""Patches of feature maps as columns of a matrix, and back: what turns convolutions into products.
+
+A padded feature map x is (n, c, h, w). Column (i, r, s) of the patches, (c kh kw, n_columns), is
+what the kernel sees of image i at output row r and column s; columns run over images, then rows
+first..stop - 1, then output columns.
+"""
+
+from numba import njit
+
+__all__ = ["correlate_channels", "gather_patches", "scatter_channels", "scatter_patches"]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gather_patches(x, image, stop_image, first, stop, width, size, stride, dilation, patches):
+    """Write the patches of some images and output rows; width: output columns of a row."""
+    channels = x.shape[1]
+    (kh, kw), (sh, sw), (dh, dw) = size, stride, dilation
+    for c in range(channels):
+        for i in range(kh):
+            for j in range(kw):
+                line = patches[(c * kh + i) * kw + j]
+                at = 0
+                for n in range(image, stop_image):
+                    for r in range(first, stop):
+                        row = x[n, c, r * sh + i * dh]
+                        if sw == 1:
+                            for s in range(width):
+                                line[at + s] = row[j * dw + s]
+                        else:
+                            for s in range(width):
+                                line[at + s] = row[j * dw + s * sw]
+                        at += width
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scatter_patches(patches, image, stop_image, first, stop, width, size, stride, dilation, x):
+    """Add patches to where `gather_patches` takes them from."""
+    channels = x.shape[1]
+    (kh, kw), (sh, sw), (dh, dw) = size, stride, dilation
+    for c in range(channels):
+        for i in range(kh):
+            for j in range(kw):
+                line = patches[(c * kh + i) * kw + j]
+                at = 0
+                for n in range(image, stop_image):
+                    for r in range(first, stop):
+                        row = x[n, c, r * sh + i * dh]
+                        for s in range(width):
+                            row[j * dw + s * sw] += line[at + s]
+                        at += width
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def correlate_channels(x, weight, stride, dilation, first, stop, out):
+    """Depthwise: out channel o sees channel o // multiplier alone; channels first..stop - 1 of out.
+
+    x (n, c, h, w) padded, weight (c_out, kh, kw), out (n, c_out, oh, ow).
+    """
+    n, c_out, height, width = out.shape
+    multiplier = c_out // x.shape[1]
+    kh, kw = weight.shape[1:]
+    (sh, sw), (dh, dw) = stride, dilation
+    for image in range(n):
+        for o in range(first, stop):
+            c = o // multiplier
+            for r in range(height):
+                line = out[image, o, r]
+                line[:] = 0
+                for i in range(kh):
+                    row = x[image, c, r * sh + i * dh]
+                    for j in range(kw):
+                        w, at = weight[o, i, j], j * dw
+                        if sw == 1:
+                            for s in range(width):
+                                line[s] += w * row[at + s]
+                        else:
+                            for s in range(width):
+                                line[s] += w * row[at + s * sw]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scatter_channels(cotangent, weight, stride, dilation, x):
+    """The transpose of `correlate_channels`: add to x."""
+    n, c_out, height, width = cotangent.shape
+    multiplier = c_out // x.shape[1]
+    kh, kw = weight.shape[1:]
+    (sh, sw), (dh, dw) = stride, dilation
+    for image in range(n):
+        for o in range(c_out):
+            for r in range(height):
+                line = cotangent[image, o, r]
+                for i in range(kh):
+                    row = x[image, o // multiplier, r * sh + i * dh]
+                    for j in range(kw):
+                        w, at = weight[o, i, j], j * dw
+                        for s in range(width):
+                            row[at + s * sw] += w * line[s]

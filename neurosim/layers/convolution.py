@@ -1,0 +1,291 @@
+"""Convolutions of feature maps, as products of matrices; batch normalisation folded into them."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.errors import InputError
+from neurosim.kernels.patches import (
+    correlate_channels,
+    gather_patches,
+    scatter_channels,
+    scatter_patches,
+)
+from neurosim.layers.arrays import Array, Shape
+from neurosim.layers.weighted import Dense, Weighted
+from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, padding_of, pair
+
+__all__ = ["Conv2D", "correlate", "folded_batch_norm"]
+
+# Values of a matrix of patches: what fits into the cache of a core while BLAS reads it.
+_PATCH_VALUES = 2**18
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv2D(Weighted):
+    """A convolution of feature maps; its neurons are the elements of the maps that it sends.
+
+    z[o, r, s] = b[o] + sum_{c, i, j} W[o, c, i, j] y[c, r stride + i dilation - top, ...], as
+    in PyTorch and ONNX (a cross-correlation); zeros around the map.
+
+    Parameters
+    ----------
+    weight : array_like, shape (channels_out, channels_in / groups, height, width)
+        Finite; kept as float64.
+    bias : array_like, shape (channels_out,)
+    activation : Activation
+    stride, dilation : int or (height, width)
+    padding : int, (height, width) or ((top, bottom), (left, right))
+    groups : int
+        Output channels of a group see input channels of the same group only; as many groups as
+        input channels make the convolution depthwise.
+
+    Raises
+    ------
+    InputError
+        If a shape is wrong or a value is out of range or not finite.
+
+    Examples
+    --------
+    >>> layer = Conv2D(weight=np.ones((1, 1, 2, 2)), bias=[0])
+    >>> layer(np.arange(9.0).reshape(1, 1, 3, 3))[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
+    """
+
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    _WRITTEN: ClassVar = ("channels_out", "channels_in / groups", "height", "width")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "stride", pair("stride", self.stride))
+        object.__setattr__(self, "dilation", pair("dilation", self.dilation))
+        object.__setattr__(self, "padding", padding_of(self.padding))
+        groups = pair("groups", self.groups)[0]
+        if len(self.weight) % groups:
+            raise InputError(
+                f"groups: expected a divisor of the {len(self.weight)} output channels, "
+                f"got {groups}"
+            )
+        object.__setattr__(self, "groups", groups)
+
+    @property
+    def window(self) -> Window:
+        """How the kernel moves."""
+        return Window(
+            size=self.weight.shape[2:],
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=self.padding,
+        )
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Shape of the weight matrix as a crossbar holds it: (channels_out, kernel size)."""
+        return len(self.weight), int(np.prod(self.weight.shape[1:]))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of what an input of a shape becomes.
+
+        Raises
+        ------
+        InputError
+            If the layer takes no such input.
+        """
+        channels, height, width = channels_of("Conv2D", shape)
+        if channels != self.weight.shape[1] * self.groups:
+            raise InputError(
+                f"weight: expected {channels} input channels, those of what comes before, got "
+                f"{self.weight.shape[1]} x {self.groups} groups; weights are (channels_out, "
+                "channels_in / groups, height, width): is one in another order?"
+            )
+        return (len(self.weight), *self.window.over(height, width))
+
+    def preactivation(self, y: Array) -> Array:
+        """z_l, (n, channels_out, ...), for y_{l-1}, (n, channels_in, height, width)."""
+        z = self._correlate(y)
+        z += self.bias.astype(z.dtype)[:, None, None]
+        return z
+
+    def __call__(self, y: Array) -> Array:
+        """y_l for y_{l-1}."""
+        return self.activation(self.preactivation(y))
+
+    def _correlate(self, y: Array) -> Array:
+        weight = self.weight_as(y.dtype)
+        return correlate(pad(y, self.padding), weight, self.stride, self.dilation, self.groups)
+
+    def push_forward(self, dy: Array, y: Array | None = None) -> Array:
+        """Change of z_l that the change dy of y_{l-1} makes; any first axes."""
+        flat = dy.reshape(-1, *dy.shape[-3:])
+        z = self._correlate(flat)
+        return z.reshape(*dy.shape[:-3], *z.shape[1:])
+
+    def pull_back(self, cotangent: Array, y: Array) -> Array:
+        """Derivative by y_{l-1}, from the derivative by z_l; any first axes.
+
+        y: y_{l-1}, of which only the shape is used.
+        """
+        flat = np.ascontiguousarray(cotangent.reshape(-1, *cotangent.shape[-3:]))
+        (top, bottom), (left, right) = self.padding
+        channels, height, width = y.shape[-3:]
+        x = np.zeros((len(flat), channels, top + height + bottom, left + width + right), flat.dtype)
+        weight = self.weight_as(flat.dtype)
+        if _is_depthwise(weight, self.groups):
+            scatter_channels(flat, weight[:, 0], self.stride, self.dilation, x)
+        else:
+            self._scatter(flat, weight, x)
+        inner = x[:, :, top : top + height, left : left + width]
+        return inner.reshape(*cotangent.shape[:-3], channels, height, width)
+
+    def _scatter(self, flat: Array, weight: Array, x: Array) -> None:
+        height, width = flat.shape[2:]
+        n_out, n_in = len(weight) // self.groups, x.shape[1] // self.groups
+        for g in range(self.groups):
+            matrix = weight[g * n_out : (g + 1) * n_out].reshape(n_out, -1).T
+            part = x[:, g * n_in : (g + 1) * n_in]
+            for images, first, stop in _bands(len(flat), height, width, len(matrix)):
+                here = flat[images, g * n_out : (g + 1) * n_out, first:stop]
+                columns = matrix @ here.transpose(1, 0, 2, 3).reshape(n_out, -1)
+                scatter_patches(
+                    columns, images.start, images.stop, first, stop, width,
+                    self.window.size, self.stride, self.dilation, part,
+                )  # fmt: skip
+
+    def weight_gradient(self, cotangent: Array, y: Array) -> Array:
+        """Derivative by the weight matrix, (..., channels_out, kernel size), one an input.
+
+        cotangent: derivative by z_l, (..., *shape of z_l); y: y_{l-1}, (n, *shape), where the
+        last of the other axes of the cotangent is n.
+        """
+        lead, (n_channels, height, width) = cotangent.shape[:-3], cotangent.shape[-3:]
+        padded = pad(y, self.padding)
+        result = np.empty((*lead, *self.matrix_shape), cotangent.dtype)
+        n_out, n_in = n_channels // self.groups, y.shape[1] // self.groups
+        for image in range(len(padded)):
+            for g in range(self.groups):
+                part = padded[image : image + 1, g * n_in : (g + 1) * n_in]
+                columns = np.empty((self.matrix_shape[1], height * width), y.dtype)
+                gather_patches(
+                    part, 0, 1, 0, height, width,
+                    self.window.size, self.stride, self.dilation, columns,
+                )  # fmt: skip
+                channels = slice(g * n_out, (g + 1) * n_out)
+                here = cotangent[..., image, channels, :, :].reshape(*lead[:-1], n_out, -1)
+                result[..., image, channels, :] = here @ columns.T
+        return result
+
+
+def correlate(padded: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:
+    """Correlation of padded feature maps, (n, c, h, w), with weights, (c_out, c / groups, kh, kw).
+
+    Products of patches that fit into the cache; depthwise channels one by one.
+    """
+    n, channels = padded.shape[:2]
+    window = Window(
+        size=weight.shape[2:], stride=stride, dilation=dilation, padding=((0, 0), (0, 0))
+    )
+    height, width = window.over(*padded.shape[2:])
+    c_out = len(weight)
+    z = np.empty((n, c_out, height, width), padded.dtype)
+    if _is_depthwise(weight, groups):
+        correlate_channels(padded, weight[:, 0], stride, dilation, 0, c_out, z)
+        return z
+    n_out, n_in = c_out // groups, channels // groups
+    point = window.size == (1, 1) and stride == (1, 1)
+    for g in range(groups):
+        matrix = weight[g * n_out : (g + 1) * n_out].reshape(n_out, -1)
+        part = padded[:, g * n_in : (g + 1) * n_in]
+        into = z[:, g * n_out : (g + 1) * n_out]
+        if point and (n == 1 or height * width >= 64):
+            for image in range(n):
+                into[image] = (matrix @ part[image].reshape(n_in, -1)).reshape(into.shape[1:])
+            continue
+        for images, first, stop in _bands(n, height, width, matrix.shape[1]):
+            count = images.stop - images.start
+            columns = np.empty((matrix.shape[1], count * (stop - first) * width), padded.dtype)
+            gather_patches(
+                part, images.start, images.stop, first, stop, width,
+                window.size, stride, dilation, columns,
+            )  # fmt: skip
+            found = (matrix @ columns).reshape(n_out, count, stop - first, width)
+            into[images, :, first:stop] = found.transpose(1, 0, 2, 3)
+    return z
+
+
+def _is_depthwise(weight: Array, groups: int) -> bool:
+    return groups > 1 and weight.shape[1] == 1
+
+
+def _bands(n: int, height: int, width: int, rows: int) -> list[tuple[slice, int, int]]:
+    """Images and output rows whose patches go through one product: whole images, or part of one."""
+    columns = max(64, _PATCH_VALUES // rows)
+    if height * width <= columns:
+        step = max(1, columns // (height * width))
+        return [(slice(i, min(i + step, n)), 0, height) for i in range(0, n, step)]
+    step = max(1, columns // width)
+    return [
+        (slice(i, i + 1), r, min(r + step, height))
+        for i in range(n)
+        for r in range(0, height, step)
+    ]
+
+
+def folded_batch_norm(
+    layer: Any,
+    *,
+    mean: npt.ArrayLike,
+    variance: npt.ArrayLike,
+    gamma: npt.ArrayLike = 1.0,
+    beta: npt.ArrayLike = 0.0,
+    epsilon: float = 1e-5,
+) -> Any:
+    """The layer with a batch normalisation of what it sends folded into its weights.
+
+    gamma (z - mean) / sqrt(variance + epsilon) + beta; equal to rounding.
+
+    Parameters
+    ----------
+    layer : Dense or Conv2D
+        Without an activation, which would stand between.
+    mean, variance, gamma, beta : array_like, shape (channels_out,)
+        The statistics that training kept, not those of a batch.
+    epsilon : float
+
+    Raises
+    ------
+    InputError
+        If the layer has an activation, or a value is not finite or has a wrong shape.
+
+    Examples
+    --------
+    >>> layer = Dense(weight=[[2.0]], bias=[1.0])
+    >>> folded_batch_norm(layer, mean=[1.0], variance=[3.0], epsilon=1.0).weight
+    array([[1.]])
+    """
+    if not isinstance(layer, Dense | Conv2D) or layer.activation.kind != "identity":
+        raise InputError(
+            f"layer: expected a Dense or Conv2D without an activation, got {layer!r}; what comes "
+            "after an activation is an Affine layer of its own"
+        )
+    spread = np.asarray(variance, np.float64) + epsilon
+    if not (np.isfinite(spread).all() and (spread > 0).all()):
+        raise InputError(f"variance: expected variance + epsilon above 0, got {spread.min():g}")
+    shape = (len(layer.weight),)
+    try:
+        scale = np.broadcast_to(np.asarray(gamma, np.float64) / np.sqrt(spread), shape)
+        shift = np.broadcast_to(np.asarray(beta, np.float64), shape)
+        centre = np.broadcast_to(np.asarray(mean, np.float64), shape)
+    except ValueError as error:
+        raise InputError(
+            f"mean, variance, gamma, beta: expected one value for each of {shape[0]} channels, "
+            f"got {error}"
+        ) from error
+    columns = scale.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+    return replace(layer, weight=layer.weight * columns, bias=(layer.bias - centre) * scale + shift)
