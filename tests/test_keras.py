@@ -318,23 +318,27 @@ def test_weights_without_a_model_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-def test_truncated_and_damaged_files_are_refused_or_read_but_never_crash(tmp_path, ending):
-    path, rng = tmp_path / f"n{ending}", np.random.default_rng(0)
-    whole = (GOLDEN / f"pooled{ending}").read_bytes()
+def test_truncated_files_are_refused(tmp_path, ending):
+    path, whole = tmp_path / f"n{ending}", (GOLDEN / f"pooled{ending}").read_bytes()
     for cut in np.linspace(0, len(whole) - 1, 40).astype(int):
         path.write_bytes(whole[:cut])
         with pytest.raises(FormatError, match=f"n{ending}: "):
             ns.Network.load(path)
-    said = []
+
+
+def test_damaged_archives_are_refused_or_read_but_never_crash(tmp_path):
+    # Not so .h5 files, which have no checksums: the HDF5 library itself may loop on them.
+    path, rng, said = tmp_path / "n.keras", np.random.default_rng(0), []
+    whole = np.frombuffer((GOLDEN / "pooled.keras").read_bytes(), np.uint8)
     for _ in range(150):
-        damaged = np.frombuffer(whole, np.uint8).copy()
-        damaged[rng.integers(len(whole), size=40)] = rng.integers(256, size=40)
+        damaged = whole.copy()
+        damaged[rng.integers(len(whole), size=5)] = rng.integers(256, size=5)
         path.write_bytes(damaged.tobytes())
         try:
             ns.Network.load(path)
         except FormatError as error:
             said.append(str(error))
-    assert len(said) > 20
+    assert len(said) > 100
     assert not [text for text in said if "\n" in text]
 
 

@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neurosim.graph import Node
 from onnx import TensorProto, helper, numpy_helper
 
 import neurosim as ns
 from neurosim.errors import FormatError
+from neurosim.graph import Node
 from neurosim.layers import (
     Activation,
     Add,

@@ -5,7 +5,7 @@ knows what makes a network.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -86,10 +86,8 @@ def read_network(
 def _arrays(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    with _package("torch", path):
-        import torch as torch
+    from neurosim.formats.pytorch import read_state_dict
 
-        from neurosim.formats.pytorch import read_state_dict
     return read_state_dict(path)
 
 

@@ -125,7 +125,7 @@ def _read(path: Path, text: str | bytes, store: Store, input_shape: Shape | None
             f"{path}: expected a Sequential or Functional model, got {kind}; a subclassed model "
             "keeps its graph in code: export it to ONNX"
         )
-    start = None if input_shape is None else Tensor(shape=input_shape)
+    start = None if input_shape is None else Tensor.start(input_shape)
     tensor = _model(path, kind, config, start, store, ())
     try:
         return tensor.finished()
@@ -253,7 +253,7 @@ def _input(config: Config, start: Tensor | None) -> Tensor:
     shape = tuple(0 if n is None else int(n) for n in stated[1:])
     given = start.shape if start is not None else None
     if start is None or given is None:
-        return Tensor(shape=shape)
+        return Tensor.start(shape)
     if len(given) != len(shape) or any(n not in (0, m) for n, m in zip(shape, given, strict=True)):
         raise UnreadableError(f"expected values of shape {shape} (0: any), got {given}")
     return start

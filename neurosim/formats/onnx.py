@@ -117,7 +117,7 @@ def _one_line(error: Exception) -> str:
 def _start(path: Path, item: Any, input_shape: Shape | None) -> Tensor:
     """The input of the graph; its first axis counts inputs unless the shape says otherwise."""
     if not item.type.tensor_type.HasField("shape"):
-        return Tensor(shape=input_shape)
+        return Tensor.start(input_shape)
     sizes = tuple(d.dim_value for d in item.type.tensor_type.shape.dim)
     if input_shape is not None:
         stated = sizes[1:]
@@ -128,13 +128,13 @@ def _start(path: Path, item: Any, input_shape: Shape | None) -> Tensor:
                 f"{path}: input {item.name!r}: expected inputs of shape {stated} (0: any), got "
                 f"input_shape {input_shape}"
             )
-        return Tensor(shape=input_shape, batch=max(0, sizes[0]))
+        return Tensor.start(input_shape, batch=max(0, sizes[0]))
     if len(sizes) < 2:
-        return Tensor(shape=sizes, layout="vector")
+        return Tensor.start(sizes, layout="vector")
     # (n_in, n_inputs): the first axis has a length and the second has none, or 1.
     columns = len(sizes) == 2 and sizes[0] > 0 and sizes[1] <= 1
     layout: Layout = "open" if columns else "rows"
-    return Tensor(shape=sizes[1:], layout=layout, batch=max(0, sizes[0]))
+    return Tensor.start(sizes[1:], layout=layout, batch=max(0, sizes[0]))
 
 
 def _wanted(path: Path, graph: Any, constants: Mapping[str, Array]) -> tuple[str, list[Any]]:

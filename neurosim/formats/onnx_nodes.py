@@ -391,7 +391,8 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     pads = arguments[1] if len(arguments) > 1 else attributes.get("pads")
     value = arguments[2] if len(arguments) > 2 else attributes.get("value", 0.0)
     mode = attributes.get("mode", b"constant")
-    sizes = [int(n) for n in np.ravel(pads)] if not isinstance(pads, Tensor) else []
+    known = pads is not None and not isinstance(pads, Tensor)
+    sizes = [int(n) for n in np.ravel(np.asarray(pads))] if known else []
     if len(arguments) > 3 and arguments[3] is not None:
         raise UnreadableError("expected pads of all axes, got some of them")
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
@@ -412,9 +413,9 @@ def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     high = given[1] if given[1] is not None else high
     low, high = (None if bound is None else float(_real(bound).item()) for bound in (low, high))
     if low == 0 and high == 6:
-        return arguments[0].activated("relu6")  # type: ignore[no-any-return]
+        return arguments[0].activated("relu6")
     if low == 0 and (high is None or high >= np.finfo(np.float32).max):
-        return arguments[0].activated("relu")  # type: ignore[no-any-return]
+        return arguments[0].activated("relu")
     raise UnreadableError(f"expected Clip from 0 to 6 (relu6) or from 0 on, got {low} to {high}")
 
 
@@ -471,7 +472,7 @@ def _passed(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
         case "Squeeze":
             return x.squeezed(None if axes is None else np.ravel(axes).tolist())
         case "Unsqueeze":
-            return x.unsqueezed(np.ravel(axes).tolist())
+            return x.unsqueezed(np.ravel(np.asarray(axes)).tolist())
         case "Transpose":
             return x.transposed(attributes.get("perm"))
     return x

@@ -78,8 +78,13 @@ def read_state_dict(path: Path) -> dict[str, Array]:
     FormatError
         If the file is truncated or foreign, or holds anything but weights: a pickled module, say.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: expected the package torch to read it; pip install neurosim-faults[torch], "
+            "or save the weights as safetensors"
+        ) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zipfile's and torch's own errors
@@ -175,7 +180,7 @@ def _read(label: str, program: Any, shape: Shape) -> Parts:
             values[name] = program.constants[item.target]
     if len(inputs) != 1:
         raise FormatError(f"{label}: expected a module of one input, got {len(inputs)}")
-    values[inputs[0]] = Tensor(shape=tuple(shape), batch=_BATCH)
+    values[inputs[0]] = Tensor.start(tuple(shape), batch=_BATCH)
     result: Any = None
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -357,16 +362,16 @@ def _arithmetic(kind: str, given: dict[str, Any]) -> Tensor:
     tensor, constant = (x, _real(other)) if behind else (other, _real(x))
     match kind:
         case "add":
-            return tensor.plus(constant)  # type: ignore[no-any-return]
+            return tensor.plus(constant)
         case "mul":
-            return tensor.times(constant)  # type: ignore[no-any-return]
+            return tensor.times(constant)
         case "sub":
             flipped = tensor if behind else tensor.times(np.array(-1.0))
-            return flipped.plus(-constant if behind else constant)  # type: ignore[no-any-return]
+            return flipped.plus(-constant if behind else constant)
         case _:
             if not behind or not constant.all():
                 raise UnreadableError("expected a constant divisor other than 0")
-            return tensor.times(1 / constant)  # type: ignore[no-any-return]
+            return tensor.times(1 / constant)
 
 
 def _pair(value: Any) -> tuple[int, int]:

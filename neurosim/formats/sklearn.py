@@ -28,24 +28,27 @@ def read_sklearn(model: Any) -> Parts:
         If the model is not fitted or has a step that neurosim cannot represent; it is named.
     """
     steps = list(model.steps) if _kind(model) == "Pipeline" else [("model", model)]
+    if _kind(steps[-1][1]) not in _MLPS:
+        raise FormatError(
+            f"scikit-learn model: step {steps[-1][0]!r} ({_kind(steps[-1][1])}): expected one of "
+            f"{', '.join(_MLPS)} as the last step"
+        )
     tensor: Tensor | None = None
     for number, (name, step) in enumerate(steps, start=1):
         label = f"scikit-learn model: step {name!r} ({_kind(step)})"
         last = number == len(steps)
-        if step is None or step == "passthrough":
+        if step is None or isinstance(step, str):  # "passthrough"
             continue
-        allowed = _MLPS if last else _SCALERS
-        if _kind(step) not in allowed:
-            raise FormatError(f"{label}: expected one of {', '.join(allowed)}")
+        if not last and _kind(step) not in _SCALERS:
+            raise FormatError(f"{label}: expected one of {', '.join(_SCALERS)}")
         if not hasattr(step, "n_features_in_") or (last and not hasattr(step, "coefs_")):
             raise FormatError(f"{label}: expected a fitted one, got one without weights")
-        tensor = tensor or Tensor(shape=(int(step.n_features_in_),))
+        tensor = tensor or Tensor.start((int(step.n_features_in_),))
         try:
             tensor = _perceptron(step, tensor) if last else _scaled(step, tensor)
         except (UnreadableError, InputError) as error:
             raise FormatError(f"{label}: {error}") from error
-    if tensor is None or _kind(steps[-1][1]) not in _MLPS:
-        raise FormatError(f"scikit-learn model: expected {' or '.join(_MLPS)} as the last step")
+    assert tensor is not None
     try:
         return tensor.finished()
     except (UnreadableError, InputError) as error:

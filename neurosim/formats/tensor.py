@@ -98,15 +98,15 @@ class Tensor:
     ----------
     shape
         Of one input's value as the graph has it, with 0 where a size is unknown, None if all is.
-    layout
-        Where the axis of the inputs is; `shape` is without it.
-    batch
-        The number of inputs where the graph fixes it, otherwise 0.
     step
         The last finished layer.
     stored, axes
         The values lie in the order of an array of shape `stored`; those of the graph are that array
         with its axes in the order `axes`, reshaped to `shape`. axes None: as they are.
+    layout
+        Where the axis of the inputs is; `shape` is without it.
+    batch
+        The number of inputs where the graph fixes it, otherwise 0.
     weight, window
         Of the open step: a matrix, or a kernel and the keywords of Conv2D.
     scale, shift
@@ -119,10 +119,10 @@ class Tensor:
     """
 
     shape: Shape | None
+    step: _Step
+    stored: Shape | None
     layout: Layout = "rows"
     batch: int = 0
-    step: _Step = None  # type: ignore[assignment]
-    stored: Shape | None = None
     axes: tuple[int, ...] | None = None
     weight: Array | None = None
     window: dict[str, Any] | None = None
@@ -133,10 +133,11 @@ class Tensor:
     softmax: bool = False
     shared: bool = False
 
-    def __post_init__(self) -> None:
-        if self.step is None:
-            object.__setattr__(self, "step", _Step(None, (), self.shape))
-            object.__setattr__(self, "stored", self.shape)
+    @staticmethod
+    def start(shape: Shape | None, *, layout: Layout = "rows", batch: int = 0) -> "Tensor":
+        """The input of a graph."""
+        step = _Step(None, (), shape)
+        return Tensor(shape=shape, step=step, stored=shape, layout=layout, batch=batch)
 
     @property
     def size(self) -> int:
@@ -269,7 +270,12 @@ class Tensor:
         inputs = np.arange(channels).reshape(groups, -1)
         inputs = np.repeat(inputs, len(kernel) // groups, axis=0)  # those that each output sees
         bias = np.einsum("oihw,oi->o", kernel, shift[inputs])
-        window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        window: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
         kernel = kernel * scale[inputs][:, :, None, None]
         shape = Conv2D(weight=kernel, bias=bias, **window).output_shape(tensor._known_shape())
         return replace(
@@ -510,12 +516,12 @@ class Tensor:
                 f"expected an order of axes that keeps that of the inputs first, got {axes}"
             )
         new = tuple(axis - 1 for axis in axes[1:])
-        if tensor.axes is not None:
-            assert tensor.stored is not None
-            if shape != tuple(tensor.stored[k] for k in tensor.axes):  # reshaped since
+        before = tensor.axes
+        if before is not None:
+            if shape != tuple(tensor._known(tensor.stored)[k] for k in before):  # reshaped since
                 tensor = tensor._arranged()
             else:
-                new = tuple(tensor.axes[k] for k in new)
+                new = tuple(before[k] for k in new)
         stored = tensor._known(tensor.stored)
         moved = tuple(stored[k] for k in new)
         long = [k for k in new if stored[k] != 1]

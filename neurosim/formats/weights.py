@@ -6,21 +6,23 @@ A state_dict holds arrays and their names; the description names the layers in o
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats.tensor import Padding, Parts, Tensor, UnreadableError
+from neurosim.formats.tensor import Parts, Tensor, UnreadableError
 from neurosim.layers import Activation, Array
+from neurosim.layers.windows import padding_of, pair
 
 __all__ = ["read_weights"]
 
 Pair: TypeAlias = int | tuple[int, int]
 # One number, (height, width), or ((top, bottom), (left, right)).
-Sides: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+Sides: TypeAlias = int | list[int | tuple[int, int]]
 
 
 class _Entry(
@@ -119,11 +121,12 @@ Entry: TypeAlias = (
 class _Description(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layer: list[Entry]
     input_shape: list[int]
-    format: Literal["neurosim-architecture"] | None = None
 
 
 def read_weights(
-    path: Path, arrays: Mapping[str, Array], architecture: str | Path | Mapping[str, Any] | None
+    path: Path,
+    arrays: Mapping[str, Array],
+    architecture: str | PathLike[str] | Mapping[str, Any] | None,
 ) -> Parts:
     """Nodes, read-out and input shape from named arrays and a description of the layers.
 
@@ -137,7 +140,7 @@ def read_weights(
     """
     description, source = _description(path, architecture)
     left = {name for name in arrays if not name.endswith(".num_batches_tracked")}
-    start = Tensor(shape=tuple(description.input_shape))
+    start = Tensor.start(tuple(description.input_shape))
     uses = Counter(name for entry in description.layer for name in entry.inputs or ())
     values: dict[str, Tensor] = {"input": start}
     before = start
@@ -177,7 +180,7 @@ def read_weights(
 
 
 def _description(
-    path: Path, architecture: str | Path | Mapping[str, Any] | None
+    path: Path, architecture: str | PathLike[str] | Mapping[str, Any] | None
 ) -> tuple[_Description, str]:
     source = "architecture"
     if not isinstance(architecture, Mapping):
@@ -225,9 +228,9 @@ def _layer(
             kernel, bias = _shaped("weight", array("weight"), 4), array("bias", needed=False)
             y = x.convolved(
                 kernel,
-                stride=_pair(entry.stride),
-                padding=_sides(entry.padding),
-                dilation=_pair(entry.dilation),
+                stride=pair("stride", entry.stride),
+                padding=padding_of(entry.padding),
+                dilation=pair("dilation", entry.dilation),
                 groups=entry.groups,
             )
             y = y if bias is None else y.plus(bias.reshape(-1, 1, 1))
@@ -244,16 +247,16 @@ def _layer(
             )
         case MaxPoolEntry():
             y = x.max_pooled(
-                _pair(entry.size),
-                stride=_pair(entry.size if entry.stride is None else entry.stride),
-                padding=_sides(entry.padding),
+                pair("size", entry.size),
+                stride=pair("stride", entry.size if entry.stride is None else entry.stride),
+                padding=padding_of(entry.padding),
                 ceil=entry.ceil,
             )
         case AveragePoolEntry():
             y = x.average_pooled(
-                _pair(entry.size),
-                stride=_pair(entry.size if entry.stride is None else entry.stride),
-                padding=_sides(entry.padding),
+                pair("size", entry.size),
+                stride=pair("stride", entry.size if entry.stride is None else entry.stride),
+                padding=padding_of(entry.padding),
                 count_padding=entry.count_padding,
                 ceil=entry.ceil,
             )
@@ -282,13 +285,3 @@ def _shaped(key: str, array: Array | None, axes: int) -> Array:
         got = None if array is None else array.shape
         raise UnreadableError(f"{key}: expected an array with {axes} axes, got shape {got}")
     return array
-
-
-def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _sides(value: Sides) -> Padding:
-    first, second = (value, value) if isinstance(value, int) else value
-    rows, columns = (_pair(side) for side in (first, second))
-    return rows, columns
