@@ -130,6 +130,8 @@ class Campaign:
         _one_of("backend", self.backend, BACKENDS)
         _one_of("dtype", self.dtype, ("float32", "float64"))
         put("spiking", spiking_model_for(self.backend, self.spiking, self.deployment.chip))
+        if self.spiking is not None:
+            self.network.require_chain("a spiking backend")
         record = (self.record,) if isinstance(self.record, str) else tuple(self.record)
         for name in record:
             _one_of("record", name, RECORDS)
@@ -261,7 +263,7 @@ class Campaign:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
         n_inputs, widths = self.n_inputs, self.network.widths
         kept, share = float(self.n_outputs), self._changed_share
-        work = n_inputs * sum(layer.weight.size for layer in self.network.layers) * share
+        work = n_inputs * self.network.multiplications * share
         if "hidden" in self.record:
             kept = sum(widths)
         if self.spiking is not None:

@@ -26,6 +26,9 @@ STATUSES = {
     "assumption": "a modelling choice, no measurement",
 }
 
+# How the kernels of a convolution lie on crossbars.
+KERNELS = ("shared_in_time", "replicated_in_space")
+
 # Units of the optional numbers: SI, and in the name.
 _UNITS = {"_j": "J", "_s": "s", "_hz": "Hz", "_w": "W", "_v": "V"}
 
@@ -77,6 +80,10 @@ class _Geometry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cores: Quantity | None = None
 
 
+class _Mapping(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    kernels: str = KERNELS[0]
+
+
 class _Weights(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     levels: Quantity
 
@@ -92,6 +99,7 @@ class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     chip: _About
     geometry: _Geometry = msgspec.field(default_factory=_Geometry)
+    mapping: _Mapping = msgspec.field(default_factory=_Mapping)
     weights: _Weights | None = None
     faults: list[_Fault] = []
     neurons: dict[str, Quantity] = {}
@@ -114,6 +122,9 @@ class Chip:
         The fault processes a campaign uses by default.
     weight_levels : int, optional
         Number of values a weight can take; None: any real number.
+    kernels : "shared_in_time" or "replicated_in_space"
+        Whether a convolution has its weights once, for all positions one after the other, or a
+        copy for each position.
     spiking : SpikingModel, optional
         How its neurons spike: what a spiking campaign uses by default.
     quantities : mapping of str to Quantity
@@ -137,6 +148,7 @@ class Chip:
     cores: int | None = None
     faults: tuple[StuckAtZero, ...] = ()
     weight_levels: int | None = None
+    kernels: str = "shared_in_time"
     spiking: SpikingModel | None = None
     quantities: Mapping[str, Quantity] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -150,6 +162,8 @@ class Chip:
                     f"{key}: expected a whole number from {least} on, or none for unlimited, "
                     f"got {value!r}"
                 )
+        if self.kernels not in KERNELS:
+            raise InputError(f"kernels: expected {' or '.join(KERNELS)}, got {self.kernels!r}")
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
 
@@ -239,6 +253,7 @@ def _refuse_unknown_keys(path: Path, entries: dict[str, Any]) -> None:
         ("profile", entries, _Profile),
         ("chip", entries.get("chip"), _About),
         ("geometry", entries.get("geometry"), _Geometry),
+        ("mapping", entries.get("mapping"), _Mapping),
         ("weights", entries.get("weights"), _Weights),
     ]
     faults = entries.get("faults")
@@ -273,6 +288,7 @@ def _chip(profile: _Profile) -> Chip:
         description=profile.chip.description,
         faults=tuple(_process(fault) for fault in profile.faults),
         weight_levels=None if profile.weights is None else _count(profile.weights.levels),
+        kernels=profile.mapping.kernels,
         spiking=_spiking_model(profile.neurons) if profile.neurons else None,
         quantities=quantities,
         **{key: None if size is None else _count(size) for key, size in sizes.items()},

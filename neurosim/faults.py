@@ -239,6 +239,9 @@ class Sites:
     ----------
     widths : tuple of int
         n_0, ..., n_L.
+    matrices : tuple of (n_out, n_in), optional
+        Shapes of the weight matrices of layers 1..L as crossbars hold them; by default
+        (n_l, n_{l-1}). Rows of several copies of a kernel follow each other.
 
     Examples
     --------
@@ -248,6 +251,12 @@ class Sites:
     """
 
     widths: tuple[int, ...]
+    matrices: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(n_out, n_in) of the synapses of layers 1..L."""
+        return self.matrices or tuple((b, a) for a, b in pairwise(self.widths))
 
     @property
     def neuron_offsets(self) -> Array:
@@ -257,7 +266,7 @@ class Sites:
     @property
     def synapse_offsets(self) -> Array:
         """First number of each layer 1..L at index l, and the total: shape (L + 2,)."""
-        return np.cumsum([0, 0, *(a * b for a, b in pairwise(self.widths))], dtype=np.int64)
+        return np.cumsum([0, 0, *(a * b for a, b in self.weight_shapes)], dtype=np.int64)
 
     def neuron_numbers(self, layer: npt.ArrayLike, unit: npt.ArrayLike) -> Array:
         """Numbers of neurons."""
@@ -268,7 +277,7 @@ class Sites:
     ) -> Array:
         """Numbers of synapses, W_l row by row."""
         number = np.asarray(layer, np.int64)
-        n_in = np.asarray(self.widths, np.int64)[number - 1]
+        n_in = np.asarray(self.weight_shapes, np.int64)[number - 1, 1]
         return (
             self.synapse_offsets[number]
             + np.asarray(out, np.int64) * n_in
@@ -285,7 +294,8 @@ class Sites:
         """(layer, out, in) of synapse numbers."""
         offsets = self.synapse_offsets
         layer = np.searchsorted(offsets, numbers, side="right") - 1
-        out, in_ = np.divmod(numbers - offsets[layer], np.asarray(self.widths)[layer - 1])
+        n_in = np.asarray(self.weight_shapes, np.int64)[layer - 1, 1]
+        out, in_ = np.divmod(numbers - offsets[layer], n_in)
         return layer, out, in_
 
 
@@ -468,10 +478,11 @@ class FaultBatch:
                 raise InputError(
                     f"{name}: expected layers from {first} to {depth}, got {row['layer']}"
                 )
+        shapes = np.array(sites.weight_shapes)[synapses["layer"] - 1]
         limits = [
             ("neurons", neurons, "unit", widths[neurons["layer"]]),
-            ("synapses", synapses, "out", widths[synapses["layer"]]),
-            ("synapses", synapses, "in", widths[synapses["layer"] - 1]),
+            ("synapses", synapses, "out", shapes[:, 0]),
+            ("synapses", synapses, "in", shapes[:, 1]),
         ]
         for name, rows, column, limit in limits:
             for row, n in zip(

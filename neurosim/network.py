@@ -266,6 +266,12 @@ class Network:
                 found += [node.layer.scale, node.layer.shift]
         return tuple(found)
 
+    @property
+    def multiplications(self) -> int:
+        """Products of a weight and a value in the forward pass of one input."""
+        positions = (n // len(w.weight) for w, n in zip(self.layers, self.widths[1:], strict=True))
+        return sum(w.weight.size * n for w, n in zip(self.layers, positions, strict=True))
+
     def require_chain(self, what: str) -> None:
         """Refuse a network that is no chain of dense layers.
 

@@ -293,6 +293,7 @@ def save_nir(network: Network, model: SpikingModel, path: str | PathLike[str]) -
             "model: expected scales for every layer, got "
             f"{model.scales!r}; use model.calibrated(network, inputs)"
         )
+    network.require_chain("a NIR graph")
     if model.refractory_steps > 1:
         raise InputError("refractory_s: expected none, for NIR has no refractory neurons")
     theta, rate = model.threshold_v, model.largest_rate

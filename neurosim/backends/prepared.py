@@ -9,7 +9,7 @@ from neurosim.kernels import activations as codes
 from neurosim.layers import Activation, Array
 from neurosim.network import Network
 
-__all__ = ["PreparedActivation", "PreparedNetwork"]
+__all__ = ["PreparedActivation", "PreparedNetwork", "has_kernels"]
 
 # Kind, parameter and the two golden caches of `kernels.activations`.
 PreparedActivation: TypeAlias = tuple[int, float, Array, Array]
@@ -22,6 +22,11 @@ _CODES = {
     "tanh": codes.TANH,
     "softplus": codes.SOFTPLUS,
 }
+
+
+def has_kernels(network: Network) -> bool:
+    """Whether there are kernels for all of it: a chain of dense layers with activations known."""
+    return not network.nodes and all(layer.activation.kind in _CODES for layer in network.layers)
 
 
 class PreparedNetwork:

@@ -7,7 +7,13 @@ first..stop - 1, then output columns.
 
 from numba import njit
 
-__all__ = ["correlate_channels", "gather_patches", "scatter_channels", "scatter_patches"]
+__all__ = [
+    "correlate_channels",
+    "gather_patches",
+    "lose_weights",
+    "scatter_channels",
+    "scatter_patches",
+]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -95,3 +101,29 @@ def scatter_channels(cotangent, weight, stride, dilation, x):
                         w, at = weight[o, i, j], j * dw
                         for s in range(width):
                             row[at + s * sw] += w * line[s]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lose_weights(trial, channel, source, row, column, weight, first, stop, stride, x, dz):
+    """Take from dz what dead weights of kernels gave at positions first..stop - 1 of the map.
+
+    Parameters
+    ----------
+    trial, channel, source, row, column, weight, first, stop : one a dead weight
+        Output channel, input channel, where the window at position 0 sees x, the weight; positions
+        count along the rows of the map.
+    x : (n_trials, channels_in, height, width), padded, faulty
+    dz : (n_trials, channels_out, rows, columns)
+    """
+    width = dz.shape[3]
+    sh, sw = stride
+    for k in range(len(trial)):
+        out, seen, w = dz[trial[k], channel[k]], x[trial[k], source[k]], weight[k]
+        at = first[k]
+        while at < stop[k]:
+            r, s = at // width, at % width
+            end = min(width, s + stop[k] - at)
+            line, row_in = out[r], seen[r * sh + row[k]]
+            for c in range(s, end):
+                line[c] -= w * row_in[c * sw + column[k]]
+            at += end - s

@@ -7,7 +7,7 @@ count as in the paper: the inputs are layer 0, the output of the l-th weighted l
 
 from typing import TypeAlias
 
-from neurosim.layers.activation import Activation, softmax
+from neurosim.layers.activation import Activation, softmax, softmax_change
 from neurosim.layers.arrays import Array, Shape, frozen
 from neurosim.layers.convolution import Conv2D, folded_batch_norm
 from neurosim.layers.joins import Add, Affine, Concatenate, Flatten, Reshape, Transpose
@@ -34,6 +34,7 @@ __all__ = [
     "folded_batch_norm",
     "frozen",
     "softmax",
+    "softmax_change",
 ]
 
 Layer: TypeAlias = (

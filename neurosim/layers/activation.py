@@ -8,7 +8,7 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers.arrays import Array
 
-__all__ = ["Activation", "softmax"]
+__all__ = ["Activation", "softmax", "softmax_change"]
 
 # The value is the parameter when none is written; None: the activation takes no parameter.
 _DEFAULT_PARAMETER: dict[str, float | None] = {
@@ -309,3 +309,23 @@ def softmax(logits: Array) -> Array:
     """
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_change(logits: Array, dy: Array) -> Array:
+    """Changes of softmax outputs, (n, n_outputs), that changes dy of the logits make; float64.
+
+    p_k (e_k - T) / T with e = exp(dy - max dy) and T = sum p_j e_j; where T is near 1 the same by
+    expm1, so that small changes keep their relative accuracy.
+    """
+    logits, dy = logits.astype(np.float64), dy.astype(np.float64)
+    p = softmax(logits)
+    below = dy - dy.max(axis=1, keepdims=True)
+    e, minus = np.exp(below), np.expm1(below)
+    total = (p * e).sum(axis=1, keepdims=True)
+    difference = np.where(total < 0.5, e - total, minus - (p * minus).sum(axis=1, keepdims=True))
+    # Where all golden mass sits on logits that fell out of range, T is 0: subtract outputs.
+    lost = total[:, 0] < np.finfo(np.float64).tiny
+    total[lost] = 1
+    result = p * difference / total
+    result[lost] = softmax(logits[lost] + dy[lost]) - p[lost]
+    return np.asarray(result)

@@ -85,11 +85,6 @@ class Conv2D(Weighted):
             padding=self.padding,
         )
 
-    @property
-    def matrix_shape(self) -> tuple[int, int]:
-        """Shape of the weight matrix as a crossbar holds it: (channels_out, kernel size)."""
-        return len(self.weight), int(np.prod(self.weight.shape[1:]))
-
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of what an input of a shape becomes.
 
@@ -164,21 +159,28 @@ class Conv2D(Weighted):
         cotangent: derivative by z_l, (..., *shape of z_l); y: y_{l-1}, (n, *shape), where the
         last of the other axes of the cotangent is n.
         """
-        lead, (n_channels, height, width) = cotangent.shape[:-3], cotangent.shape[-3:]
-        padded = pad(y, self.padding)
+        lead, n_out = cotangent.shape[:-3], len(self.weight) // self.groups
         result = np.empty((*lead, *self.matrix_shape), cotangent.dtype)
-        n_out, n_in = n_channels // self.groups, y.shape[1] // self.groups
-        for image in range(len(padded)):
-            for g in range(self.groups):
-                part = padded[image : image + 1, g * n_in : (g + 1) * n_in]
-                columns = np.empty((self.matrix_shape[1], height * width), y.dtype)
-                gather_patches(
-                    part, 0, 1, 0, height, width,
-                    self.window.size, self.stride, self.dilation, columns,
-                )  # fmt: skip
+        for image in range(len(y)):
+            for g, patches in enumerate(self.patches(y[image : image + 1])[0]):
                 channels = slice(g * n_out, (g + 1) * n_out)
                 here = cotangent[..., image, channels, :, :].reshape(*lead[:-1], n_out, -1)
-                result[..., image, channels, :] = here @ columns.T
+                result[..., image, channels, :] = here @ patches.T
+        return result
+
+    def patches(self, y: Array) -> Array:
+        """What the kernel sees at each position: (n, groups, kernel size, positions)."""
+        _, height, width = self.output_shape(y.shape[1:])
+        padded, n_in = pad(y, self.padding), y.shape[1] // self.groups
+        shape = (len(y), self.groups, self.matrix_shape[1], height * width)
+        result = np.empty(shape, y.dtype)
+        for image in range(len(y)):
+            for g in range(self.groups):
+                part = padded[image : image + 1, g * n_in : (g + 1) * n_in]
+                gather_patches(
+                    part, 0, 1, 0, height, width,
+                    self.window.size, self.stride, self.dilation, result[image, g],
+                )  # fmt: skip
         return result
 
 

@@ -56,6 +56,11 @@ class Weighted:
         """Without the single-precision copy of the weights."""
         return {key: value for key, value in self.__dict__.items() if key != "_single"}
 
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Shape of the weights as the matrix that a crossbar holds: (n_out, n_in)."""
+        return len(self.weight), self.weight.size // len(self.weight)
+
     def weight_as(self, dtype: np.dtype[Any]) -> Array:
         """The weight in a dtype; the copy in single precision is made once."""
         if dtype != np.float32:
@@ -99,11 +104,6 @@ class Dense(Weighted):
     def n_out(self) -> int:
         """Number of neurons (rows of W_l)."""
         return int(self.weight.shape[0])
-
-    @property
-    def matrix_shape(self) -> tuple[int, int]:
-        """Shape of the weight matrix as a crossbar holds it: (n_out, n_in)."""
-        return self.n_out, self.n_in
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of what an input of a shape becomes.

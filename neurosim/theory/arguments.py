@@ -95,6 +95,7 @@ def check_network(value: object, name: str = "network") -> None:
     """Refuse what is no Network."""
     if not isinstance(value, Network):
         raise InputError(f"{name}: expected a Network, got {value!r}")
+    value.require_chain("this part of the theory")
 
 
 def check_campaign(value: object) -> None:

@@ -18,10 +18,11 @@ from neurosim.theory.corrected_loss import LossEffects
 from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
-from neurosim.theory.setting import Block, Setting
+from neurosim.theory.setting import KNOWN, Block, Setting
 from neurosim.theory.single_fault import SingleEffects
 from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
 
@@ -181,7 +182,8 @@ class Prediction:
 
         Returns
         -------
-        ndarray, shape (n_outputs, n_l) or, for synapses, (n_outputs, n_l, n_{l-1})
+        ndarray, shape (n_outputs, n_l) or, for synapses, (n_outputs, n_l, n_{l-1}); of a
+        convolution (n_outputs, copies x channels_out, kernel size)
             Zeros where these sites do not fail.
 
         Raises
@@ -200,7 +202,7 @@ class Prediction:
         block: Block = ("neuron", layer) if site == "neuron" else ("synapse", layer)
         shape = setting.widths[layer : layer + 1]
         if site == "synapse":
-            shape = (*shape, setting.widths[layer - 1])
+            shape = setting.weight_shapes[layer - 1]
         if block not in setting.probabilities:
             return np.zeros((self.n_outputs, *shape))
         return self.model.site_variances(block).reshape(self.n_outputs, *shape)
@@ -373,6 +375,8 @@ def predict(
 
 
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
+    if setting.graph is not None:
+        return _by_effects(_graph_effects(setting, method))
     if method == "enumeration":
         return _by_enumeration(setting)
     if method == "second-order":
@@ -384,6 +388,20 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if setting.head.loss is not None:
         return _by_corrected_loss(setting)
     return _by_effects(LinearEffects(setting=setting))
+
+
+def _graph_effects(setting: Setting, method: str) -> Effects:
+    """Effects in a network that is no chain of dense layers with known activations."""
+    if method == "single-fault":
+        return GraphSingleEffects(setting=setting)
+    if method != "first-order" or setting.head.loss is not None:
+        what = f'method "{method}"' if setting.head.loss is None else f'a loss by "{method}"'
+        raise InputError(
+            f'method: expected "single-fault", or "first-order" of the outputs, for {what} knows '
+            "only chains of dense layers with the activations "
+            f"{', '.join(KNOWN)}; got a network beyond them"
+        )
+    return GraphEffects(setting=setting)
 
 
 def _frozen(arrays: Mapping) -> Mapping:  # type: ignore[type-arg]

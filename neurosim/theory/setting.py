@@ -10,20 +10,27 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from neurosim.errors import InputError
 from neurosim.faults import Permanent, StuckAtZero, Transient
-from neurosim.layers import Activation, Array, Dense
+from neurosim.graph import Graph
+from neurosim.layers import Activation, Array, Dense, MaxPool2D
 from neurosim.theory.losses import Head
 
 if TYPE_CHECKING:
     from neurosim.campaign import Campaign, Loss
+    from neurosim.network import Network
 
-__all__ = ["Block", "Setting", "lag_terms", "merged_probability"]
+__all__ = ["KNOWN", "Block", "Setting", "lag_terms", "merged_probability"]
 
 # All sites of one kind and layer: they share one probability.
 Block: TypeAlias = tuple[Literal["neuron", "synapse"], int]
+
+# Activations whose changes and second derivatives the formulas for chains of dense layers have.
+KNOWN = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "softplus")
 
 # Values an array over (outputs, inputs, units) may hold at once: 32 MB of float64.
 _VALUES = 2**22
@@ -87,6 +94,11 @@ class Setting:
     head : Head
     processes : mapping of Block to tuple of StuckAtZero
         With probabilities above 0, of the sites that can reach what is predicted.
+    graph : Graph, optional
+        All layers, where they are no chain of dense layers with the activations that the formulas
+        for such chains know.
+    matrices : tuple of (n_out, n_in), optional
+        Shapes of the weights of layers 1..L as they are deployed, of a graph.
     """
 
     layers: tuple[Dense, ...]
@@ -94,6 +106,8 @@ class Setting:
     targets: Array | None
     head: Head
     processes: Mapping[Block, tuple[StuckAtZero, ...]]
+    graph: Graph | None = None
+    matrices: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def probabilities(self) -> dict[Block, float]:
@@ -150,12 +164,21 @@ class Setting:
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
             processes={block: tuple(several) for block, several in blocks.items()},
+            graph=_graph_of(network, layer),
+            matrices=campaign.deployment.sites.weight_shapes[:layer],
         )
 
     @property
     def widths(self) -> tuple[int, ...]:
         """n_0, ..., n_L."""
+        if self.graph is not None:
+            return self.graph.widths
         return (self.inputs.shape[1], *(layer.n_out for layer in self.layers))
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(n_out, n_in) of the synapses of layers 1..L."""
+        return self.matrices or tuple((b, a) for a, b in pairwise(self.widths))
 
     @property
     def depth(self) -> int:
@@ -175,8 +198,7 @@ class Setting:
     def n_sites(self, block: Block) -> int:
         """Sites of a block."""
         kind, number = block
-        n = self.widths[number]
-        return n if kind == "neuron" else n * self.widths[number - 1]
+        return self.widths[number] if kind == "neuron" else prod(self.weight_shapes[number - 1])
 
     def chunks(self, values_an_input: int) -> Iterator[slice]:
         """Slices of the inputs such that arrays stay within memory."""
@@ -190,6 +212,12 @@ class Setting:
 
     def linear_from(self, number: int) -> bool:
         """Whether layers number..L have no activation."""
+        if self.graph is not None:
+            rest = self.graph.nodes[self.graph.weighted[number - 1] :]
+            return all(
+                is_linear(node.layer.activation) and not isinstance(node.layer, MaxPool2D)
+                for node in rest
+            )
         return all(is_linear(layer.activation) for layer in self.layers[number - 1 :])
 
     @property
@@ -219,6 +247,13 @@ class Setting:
                             f"a dead neuron hides the faults of the synapses {how} it"
                         )
         return tuple(found)
+
+
+def _graph_of(network: Network, layer: int | None) -> Graph | None:
+    known = all(part.activation.kind in KNOWN for part in network.layers)
+    if known and not network.nodes:
+        return None
+    return network.graph if layer is None else network.graph.up_to(layer)
 
 
 def is_linear(activation: Activation) -> bool:

@@ -24,7 +24,7 @@ from neurosim.kernels.single_fault import (
 from neurosim.layers import Activation, Array
 from neurosim.theory.losses import log_softmax
 from neurosim.theory.passes import GoldenPass
-from neurosim.theory.setting import Block, Setting, is_linear
+from neurosim.theory.setting import KNOWN, Block, Setting, is_linear
 
 __all__ = ["SingleEffects", "change_outputs"]
 
@@ -54,7 +54,9 @@ def change_outputs(activation: Activation, z: Array, dz: Array) -> Array:
 
     z (n_inputs, n), dz (n_inputs, n_changes, n), in C order.
     """
-    if not is_linear(activation):
+    if activation.kind not in KNOWN:
+        dz[:] = activation.change(z[:, None, :], dz)
+    elif not is_linear(activation):
         activation_change(*_code(activation), z, dz)
     return dz
 

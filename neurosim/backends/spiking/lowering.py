@@ -93,6 +93,12 @@ def lower(network: Network, model: SpikingModel, inputs: Array) -> Lowered:
         raise InputError(
             f"scales: expected {depth + 1}, one for each layer from 0 to {depth}, got {len(scales)}"
         )
+    for number, layer in enumerate(network.layers, start=1):
+        if layer.activation.kind not in _KINDS:
+            raise InputError(
+                f"layer {number}: expected an activation that spikes can carry, "
+                f"{', '.join(_KINDS)}, got {layer.activation}"
+            )
     kinds = [_KINDS[layer.activation.kind] for layer in network.layers]
     if model.readout == "membrane":
         kinds[-1] = kernels.MEMBRANE

@@ -1,0 +1,273 @@
+"""Effects of faults in networks that are graphs of layers: T1 by backward passes, b4 one by one.
+
+Sites that share weights in time enter as one: the derivative by a kernel is a sum over positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from neurosim.graph import Graph, Node, pull_back, push_forward
+from neurosim.layers import Array, Conv2D, MaxPool2D, Weighted
+from neurosim.layers.convolution import correlate
+from neurosim.layers.windows import pad
+from neurosim.theory.setting import Block, Setting
+
+__all__ = ["GraphEffects", "GraphSingleEffects"]
+
+# Values that all derivatives of a pass, or all changes of a batch of sites, may hold: 256 MB.
+_VALUES = 2**25
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _BySite:
+    """Sums over the effects of each site, for one input after the other."""
+
+    setting: Setting
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The layers of the setting."""
+        graph = self.setting.graph
+        assert graph is not None
+        return graph
+
+    def _golden(self, x: int) -> tuple[list[Array], list[Array]]:
+        return self.graph.values(self.setting.inputs[x : x + 1])
+
+    def site_effects(self, block: Block, x: int) -> Array:
+        """Effects of every site of a block at one input: (n_outputs, n_sites)."""
+        raise NotImplementedError
+
+    def _inputs(self, rows: slice) -> range:
+        return range(*rows.indices(self.setting.n_inputs))
+
+    def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
+        """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
+        found = {}
+        for block in self.setting.probabilities:
+            each = [self.site_effects(block, x) for x in self._inputs(rows)]
+            found[block] = (
+                np.array([e.sum(axis=1) for e in each]),
+                np.array([np.einsum("ks,ks->k", e, e) for e in each]),
+            )
+        return found
+
+    def effects(self, block: Block, rows: slice) -> Array:
+        """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
+        return np.stack([self.site_effects(block, x) for x in self._inputs(rows)], axis=1)
+
+    def site_sums(self, block: Block, power: int) -> Array:
+        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
+        total = np.zeros((self.setting.n_outputs, self.setting.n_sites(block)))
+        for x in range(self.setting.n_inputs):
+            total += self.site_effects(block, x) ** power
+        return total
+
+    def products(self, block: Block, rows: slice) -> Array:
+        """Products e_k e_l of two outputs summed over sites: (n_inputs, n_outputs, n_outputs)."""
+        each = (self.site_effects(block, x) for x in self._inputs(rows))
+        return np.array([e @ e.T for e in each])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GraphEffects(_BySite):
+    """First-order effects -g_s of every site (T1 of arXiv 1902.01686), for any graph of layers.
+
+    Parameters
+    ----------
+    setting : Setting
+    """
+
+    def _derivatives(self, x: int) -> Iterator[tuple[slice, list[Array], dict[int, Array]]]:
+        """Some outputs at a time: golden values, and derivatives of those outputs.
+
+        Derivatives (n_outputs, 1, *shape) by what weighted nodes send, at their number, and by
+        their pre-activations, at the negative of it.
+        """
+        graph, setting = self.graph, self.setting
+        z, y = self._golden(x)
+        gradient = setting.head.gradient(y[-1].reshape(1, -1), setting.targets_of(slice(x, x + 1)))
+        # The lowest node whose derivative somebody asks for; the pass stops there.
+        wanted = {graph.weighted[n] for _, n in setting.probabilities}
+        low = min(wanted, default=len(y))
+        step = max(1, _VALUES // sum(values.size for values in y))
+        for start in range(0, len(gradient), step):
+            part = gradient[start : start + step]
+            by: dict[int, Array] = {len(y) - 1: part.reshape(len(part), *y[-1].shape)}
+            kept: dict[int, Array] = {}
+            for number in range(len(y) - 1, low - 1, -1):
+                cotangent = by.pop(number, None)
+                if cotangent is None:
+                    continue
+                if number in wanted:
+                    kept[number] = cotangent
+                if number == 0:
+                    break
+                node = graph.nodes[number - 1]
+                if node.layer.activation.kind != "identity":
+                    cotangent = cotangent * node.layer.activation.derivative(z[number])
+                if number in wanted:
+                    kept[-number] = cotangent
+                sources = [y[k] for k in node.sources]
+                if max(node.sources) < low:
+                    continue
+                back = pull_back(node.layer, cotangent, sources)
+                for source, piece in zip(node.sources, back, strict=True):
+                    by[source] = by[source] + piece if source in by else piece
+            yield slice(start, start + len(part)), y, kept
+
+    def _node(self, number: int) -> Node:
+        return self.graph.nodes[number - 1]
+
+    def _of_sites(self, block: Block, y: list[Array], by: dict[int, Array]) -> Array:
+        kind, layer = block
+        number = self.graph.weighted[layer]
+        if kind == "neuron":
+            return -(by[number] * y[number]).reshape(len(by[number]), -1)
+        node = self._node(number)
+        part, source, cotangent = node.layer, y[node.sources[0]], by[-number]
+        assert isinstance(part, Weighted)
+        matrix = part.weight.reshape(part.matrix_shape)
+        if self._replicated(layer):
+            assert isinstance(part, Conv2D)
+            patches = part.patches(source)[0]  # (groups, kernel size, positions)
+            by_channel = cotangent.reshape(len(cotangent), len(matrix), -1)
+            group = np.arange(len(matrix)) // (len(matrix) // part.groups)
+            products = matrix[:, :, None] * patches[group]
+            effects = -by_channel[:, :, None, :] * products
+            return effects.transpose(0, 3, 1, 2).reshape(len(cotangent), -1)
+        gradient = part.weight_gradient(cotangent, source)[:, 0]
+        return np.asarray(-(gradient * matrix).reshape(len(gradient), -1))
+
+    def _replicated(self, layer: int) -> bool:
+        """Whether a convolution has a copy of its weights for each of several positions."""
+        part = self._node(self.graph.weighted[layer]).layer
+        assert isinstance(part, Weighted)
+        return self.setting.weight_shapes[layer - 1][0] > len(part.weight)
+
+    def _sums_of(self, block: Block, y: list[Array], by: dict[int, Array]) -> tuple[Array, Array]:
+        """Sum and sum of squares over the sites of a block, each (n_outputs,)."""
+        kind, layer = block
+        number = self.graph.weighted[layer]
+        dense = kind == "synapse" and not isinstance(self._node(number).layer, Conv2D)
+        if not (dense or (kind == "synapse" and self._replicated(layer))):
+            e = self._of_sites(block, y, by)
+            return e.sum(axis=1), np.einsum("ks,ks->k", e, e)
+        # Each weight acts at one place: sums of squares are a pass with squared weights.
+        node = self._node(number)
+        part, source = node.layer, y[node.sources[0]]
+        assert isinstance(part, Weighted)
+        cotangent = by[-number].reshape(len(by[-number]), -1)
+        drive, square = push_forward(part, [source], [source]), _pass_of_squares(part, source)
+        return -cotangent @ drive.ravel(), cotangent**2 @ square.ravel()
+
+    def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
+        """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
+        inputs = self._inputs(rows)
+        shape = (len(inputs), self.setting.n_outputs)
+        found = {b: (np.zeros(shape), np.zeros(shape)) for b in self.setting.probabilities}
+        for row, x in enumerate(inputs):
+            for outputs, y, by in self._derivatives(x):
+                for block, (first, second) in found.items():
+                    first[row, outputs], second[row, outputs] = self._sums_of(block, y, by)
+        return found
+
+    def site_effects(self, block: Block, x: int) -> Array:
+        """Effects of every site of a block at one input: (n_outputs, n_sites)."""
+        parts = [self._of_sites(block, y, by) for _, y, by in self._only(block)._derivatives(x)]
+        return np.concatenate(parts)
+
+    def _only(self, block: Block) -> GraphEffects:
+        return GraphEffects(setting=self.setting.only(block))
+
+
+def _pass_of_squares(layer: Weighted, y: Array) -> Array:
+    """Sum over synapses of (W y)^2 for each neuron."""
+    if isinstance(layer, Conv2D):
+        return correlate(
+            pad(y**2, layer.padding), layer.weight**2, layer.stride, layer.dilation, layer.groups
+        )
+    return np.asarray(y**2 @ (layer.weight**2).T)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GraphSingleEffects(_BySite):
+    """Exact effects d_s of every site alone (b4 of arXiv 1902.01686), for any graph of layers.
+
+    Parameters
+    ----------
+    setting : Setting
+    """
+
+    def site_effects(self, block: Block, x: int) -> Array:
+        """Effects of every site of a block at one input: (n_outputs, n_sites)."""
+        z, y = self._golden(x)
+        n = self.setting.n_sites(block)
+        step = max(1, _VALUES // (4 * max(values.size for values in y)))
+        return np.concatenate(
+            [
+                self._changes(block, np.arange(start, min(start + step, n)), x, z, y)
+                for start in range(0, n, step)
+            ]
+        ).T
+
+    def _changes(self, block: Block, sites: Array, x: int, z: list[Array], y: list[Array]) -> Array:
+        """Change of what is predicted by each site alone: (n_sites, n_outputs)."""
+        kind, layer = block
+        graph, number = self.graph, self.graph.weighted[layer]
+        start = np.zeros((len(sites), *y[number].shape[1:]))
+        each = np.arange(len(sites))
+        if kind == "neuron":
+            start.reshape(len(sites), -1)[each, sites] = -y[number].reshape(-1)[sites]
+        else:
+            self._lost(layer, sites, start, y)
+            start = graph.nodes[number - 1].layer.activation.change(z[number], start)
+        found: dict[int, Array] = {number: start}
+        for k in range(number + 1, len(graph.nodes) + 1):
+            node = graph.nodes[k - 1]
+            if not any(source in found for source in node.sources):
+                continue
+            dy = [
+                found.get(source, np.zeros((len(sites), *graph.shapes[source])))
+                for source in node.sources
+            ]
+            if isinstance(node.layer, MaxPool2D):
+                found[k] = node.layer(y[node.sources[0]] + dy[0]) - y[k]
+            else:
+                sources = [y[source] for source in node.sources]
+                dz = push_forward(node.layer, dy, sources)
+                found[k] = node.layer.activation.change(z[k], dz)
+        last = found.get(len(graph.nodes))
+        if last is None:
+            last = np.zeros((len(sites), *graph.shapes[-1]))
+        head = self.setting.head
+        targets = self.setting.targets_of(slice(x, x + 1))
+        dy_last = last.reshape(1, len(sites), -1)
+        return np.asarray(head.change(y[-1].reshape(1, -1), dy_last, targets))[0]
+
+    def _lost(self, layer: int, sites: Array, dz: Array, y: list[Array]) -> None:
+        """Write into dz, (n_sites, *shape), what each dead synapse alone takes away."""
+        number = self.graph.weighted[layer]
+        node = self.graph.nodes[number - 1]
+        part, source = node.layer, y[node.sources[0]]
+        assert isinstance(part, Weighted)
+        n_out, n_in = self.setting.weight_shapes[layer - 1]
+        out, in_ = np.divmod(sites, n_in)
+        each = np.arange(len(sites))
+        matrix = part.weight.reshape(part.matrix_shape)
+        if not isinstance(part, Conv2D):
+            dz[each, out] = -matrix[out, in_] * source[0, in_]
+            return
+        copy, channel = np.divmod(out, len(matrix))
+        group = channel // (len(matrix) // part.groups)
+        lost = -matrix[channel, in_][:, None] * part.patches(source)[0][group, in_]
+        flat = dz.reshape(len(sites), len(matrix), -1)
+        if n_out == len(matrix):
+            flat[each, channel] = lost
+        else:
+            flat[each, channel, copy] = lost[each, copy]

@@ -1,0 +1,190 @@
+"""Theory for graphs of layers: against enumeration, finite differences and the simulator."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backend_contract import settings
+from exact import PlainNetwork, enumerate_faults, single_faults
+from graphs import KERNELS, SMOOTH, as_dense, convolution, dense, networks, sites_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import neurosim as ns
+from neurosim.backends.reference import ReferenceBackend
+from neurosim.chip import Chip
+from neurosim.errors import InputError
+from neurosim.faults import FaultBatch, FaultSet, StuckAtZero
+from neurosim.layers import AveragePool2D, Flatten, MaxPool2D
+from neurosim.network import Network
+
+
+def campaign_of(network, inputs, faults, kernels="shared_in_time", **options):
+    deployment = ns.deploy(network, Chip(name="any", kernels=kernels))
+    return ns.Campaign(
+        deployment=deployment, inputs=inputs, faults=faults, trials=1, seed=0,
+        dtype="float64", **options,
+    )  # fmt: skip
+
+
+def chain(activation="tanh", readout=None, last="tanh"):
+    rng = np.random.default_rng(8)
+    layers = [
+        convolution(rng, 1, 2, 2, activation), AveragePool2D(size=2, stride=1),
+        convolution(rng, 2, 2, 1, activation, stride=(2, 1)), Flatten(), dense(rng, 2, 2, last),
+    ]  # fmt: skip
+    return Network(layers=layers, input_shape=(1, 4, 3), readout=readout), rng
+
+
+@pytest.mark.parametrize("layer", [None, 1, 2])
+@pytest.mark.parametrize("readout", [None, "softmax"])
+def test_moments_of_neurons_are_those_of_the_equivalent_dense_network(layer, readout):
+    network, rng = chain(readout=readout)
+    x = rng.normal(size=(3, 12))
+    faults = [StuckAtZero("neuron", probability=p, layers=[n]) for n, p in ((0, 0.1), (1, 0.2))]
+    for method in ("first-order", "single-fault"):
+        one, other = (
+            ns.predict(campaign_of(n, x, faults), method, layer=layer)
+            for n in (network, as_dense(network))
+        )
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9)
+        np.testing.assert_allclose(one.variance, other.variance, rtol=1e-9)
+        np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(one.kurtosis, other.kurtosis, rtol=1e-9)
+        np.testing.assert_allclose(one.input_mean_variance, other.input_mean_variance, rtol=1e-9)
+        np.testing.assert_allclose(
+            one.site_contributions("neuron", 1), other.site_contributions("neuron", 1), rtol=1e-8
+        )
+        assert one.exact == other.exact
+
+
+def test_a_linear_rest_makes_both_methods_exact():
+    network, rng = chain("identity", last="identity")
+    x = rng.normal(size=(1, 12))
+    plain = PlainNetwork.of(as_dense(network))
+    law = enumerate_faults(plain, x[0], plain.neurons(1), 0.1)
+    for method in ("first-order", "single-fault"):
+        faults = [StuckAtZero("neuron", probability=0.1, layers=[1])]
+        prediction = ns.predict(campaign_of(network, x, faults), method)
+        assert prediction.exact
+        np.testing.assert_allclose(prediction.mean[0], law.mean, rtol=1e-10)
+        np.testing.assert_allclose(prediction.variance[0], law.variance, rtol=1e-10)
+        np.testing.assert_allclose(prediction.covariance[0], law.covariance, rtol=1e-10)
+    assert not ns.predict(campaign_of(*chain_with_pool(), faults)).exact
+
+
+def chain_with_pool():
+    network, rng = chain("identity")
+    pooled = replace(network, layers=(), nodes=tuple(
+        replace(node, layer=MaxPool2D(size=2, stride=1))
+        if isinstance(node.layer, AveragePool2D) else node for node in network.nodes
+    ))  # fmt: skip
+    return pooled, rng.normal(size=(1, 12))
+
+
+def simulated_single_faults(network, inputs, kernels, kind, layer):
+    """Errors with each site alone dead, by the slow backend: (n_sites, n_inputs, n_outputs)."""
+    sites = sites_of(network, kernels)
+    backend = ReferenceBackend(network, network.flatten(inputs), "float64")
+    offsets = sites.neuron_offsets if kind == "neurons" else sites.synapse_offsets
+    found = []
+    for number in range(offsets[layer], offsets[layer + 1]):
+        place = sites.neurons(number) if kind == "neurons" else sites.synapses(number)
+        dead = {kind: [(*(int(n) for n in place), 0, len(inputs))]}
+        batch = FaultBatch.of(FaultSet(n_presentations=len(inputs), **dead), sites)
+        found.append(backend.errors(batch)[0])
+    return np.array(found)
+
+
+@settings(12)
+@given(networks(), st.sampled_from(KERNELS), st.data())
+def test_single_faults_are_those_of_the_simulator(case, kernels, data):
+    network, inputs = case
+    layer = data.draw(st.integers(1, network.depth))
+    for site, kind in (("neuron", "neurons"), ("synapse", "synapses")):
+        d = simulated_single_faults(network, inputs, kernels, kind, layer)
+        faults = [StuckAtZero(site, probability=0.1, layers=[layer])]
+        prediction = ns.predict(campaign_of(network, inputs, faults, kernels), "single-fault")
+        np.testing.assert_allclose(prediction.mean, 0.1 * d.sum(axis=0), rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(
+            prediction.variance, 0.09 * (d**2).sum(axis=0), rtol=1e-8, atol=1e-13
+        )
+        effects = prediction.model.effects.effects((site, layer), slice(0, len(inputs)))
+        np.testing.assert_allclose(effects, d.transpose(2, 1, 0), rtol=1e-7, atol=1e-12)
+
+
+@settings(12)
+@given(networks(activations=SMOOTH), st.sampled_from(KERNELS), st.data())
+def test_first_order_is_the_derivative_by_the_fault(case, kernels, data):
+    """Weights and outputs scaled by 1 - h, in place of dead ones, in the equivalent sum."""
+    network, inputs = case
+    layer = data.draw(st.integers(1, network.depth))
+    h = 1e-6
+    number = network.graph.weighted[layer]
+    node = network.graph.nodes[number - 1]
+    faults = [StuckAtZero("synapse", probability=0.25, layers=[layer])]
+    campaign = campaign_of(network, inputs, faults, kernels)
+    prediction = ns.predict(campaign)
+    effects = prediction.model.effects.effects(("synapse", layer), slice(0, len(inputs)))
+    np.testing.assert_allclose(prediction.mean, 0.25 * effects.sum(axis=2).T, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(
+        prediction.variance, 0.1875 * (effects**2).sum(axis=2).T, rtol=1e-8, atol=1e-14
+    )
+    # One weight of the layer made smaller, at all its copies.
+    matrix = node.layer.matrix_shape
+    k = data.draw(st.integers(0, node.layer.weight.size - 1))
+    weight = node.layer.weight.copy()
+    weight.reshape(-1)[k] *= 1 - h
+    nodes = list(network.graph.nodes)
+    nodes[number - 1] = replace(node, layer=replace(node.layer, weight=weight))
+    shape = network.graph.shapes[0]
+    moved = Network(nodes=nodes, input_shape=shape, readout=network.readout)
+    numeric = (moved(inputs) - network(inputs)) / h
+    copies = effects.reshape(*effects.shape[:2], -1, *matrix).sum(axis=2)
+    np.testing.assert_allclose(
+        copies.reshape(*copies.shape[:2], -1)[:, :, k].T, numeric, rtol=1e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_losses_by_single_faults(loss):
+    network, rng = chain(readout="softmax")
+    x, targets = rng.normal(size=(2, 12)), np.array([0, 1])
+    faults = [StuckAtZero("neuron", probability=0.1, layers=[1])]
+    prediction = ns.predict(
+        campaign_of(network, x, faults, targets=targets, loss=loss), "single-fault", loss=loss
+    )
+    plain = PlainNetwork.of(as_dense(network))
+    for row in range(2):
+        d = single_faults(
+            plain, x[row], plain.neurons(1), loss=loss, target=np.eye(2)[targets[row]]
+        )
+        np.testing.assert_allclose(prediction.mean[row], 0.1 * d.sum(axis=0), rtol=1e-9)
+
+
+def test_dense_chains_with_new_activations_are_predicted_alike():
+    rng = np.random.default_rng(9)
+    layers = [dense(rng, 4, 5, "silu"), dense(rng, 5, 3, "relu6"), dense(rng, 3, 2, "gelu")]
+    network = Network(layers=layers)
+    x = rng.normal(size=(2, 4))
+    d = simulated_single_faults(network, x, "shared_in_time", "synapses", 2)
+    faults = [StuckAtZero("synapse", probability=0.1, layers=[2])]
+    prediction = ns.predict(campaign_of(network, x, faults), "single-fault")
+    np.testing.assert_allclose(prediction.mean, 0.1 * d.sum(axis=0), rtol=1e-10)
+    sites = [ns.theory.Site.dead(synapses=[(2, 1, 3)], probability=0.5)]
+    np.testing.assert_allclose(
+        ns.theory.predict_sites(network, x, sites).mean, 0.5 * d[1 * 5 + 3], rtol=1e-10
+    )
+    with pytest.raises(InputError, match='method "second-order" knows only chains'):
+        ns.predict(campaign_of(network, x, faults), "second-order")
+
+
+def test_theory_for_chains_refuses_graphs():
+    network = chain()[0]
+    with pytest.raises(InputError, match="chain of dense layers for this part of the theory"):
+        ns.theory.predict_sites(network, np.ones((1, 12)), [])
+    faults = [StuckAtZero("neuron", probability=0.1)]
+    campaign = campaign_of(network, np.ones((1, 12)), faults, targets=np.array([0]),
+                           loss="squared_error")  # fmt: skip
+    with pytest.raises(InputError, match='a loss by "first-order" knows only chains'):
+        ns.predict(campaign, loss="squared_error")
