@@ -62,7 +62,7 @@ def _campaign_options(command: F) -> F:
     for decorate in reversed(
         [
             click.argument("campaign", required=False, type=click.Path(path_type=Path)),
-            click.option("--network", help="Network file (.npz, .onnx)."),
+            click.option("--network", help="Network file (.npz, .onnx, .keras, .h5, ...)."),
             click.option("--chip", help="Name of a chip profile, or the path of one."),
             click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),
             click.option("--targets", help="Class numbers or wanted outputs: .npy."),
