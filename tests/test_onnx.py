@@ -457,3 +457,18 @@ def test_writing_needs_no_more_than_reading():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False False"
+
+
+def test_a_layer_with_several_users_is_one_layer(tmp_path):
+    nodes = [
+        CONV,
+        node("BatchNormalization", "c", "gamma", "beta", "mean", "var", out="n"),
+        node("Relu", "n", out="r"),
+        node("Add", "r", "c", out="y"),
+    ]
+    path = save(tmp_path / "n.onnx", nodes, {"k": K, "b": B4, **NORM}, (3, 8, 7))
+    network = ns.Network.load(path)
+    assert [type(n.layer).__name__ for n in network.nodes] == ["Conv2D", "Affine", "Add", "Flatten"]
+    # Its neurons are those that both users take: before the normalisation of one of them.
+    np.testing.assert_array_equal(network.layers[0].weight, K)
+    assert difference(network, path, INPUTS) < 1e-5
