@@ -188,3 +188,23 @@ def test_theory_for_chains_refuses_graphs():
                            loss="squared_error")  # fmt: skip
     with pytest.raises(InputError, match='a loss by "first-order" knows only chains'):
         ns.predict(campaign, loss="squared_error")
+
+
+def test_assumptions_of_a_graph_flag_relu_and_max_pools():
+    rng = np.random.default_rng(10)
+    layers = [
+        convolution(rng, 1, 2, 3, "relu", padding=1), MaxPool2D(size=2), Flatten(), dense(rng, 8, 2)
+    ]  # fmt: skip
+    network = Network(layers=layers, input_shape=(1, 4, 4))
+    faults = [StuckAtZero("neuron", probability=1e-3)]
+    found = ns.check_assumptions(campaign_of(network, rng.normal(size=(3, 16)), faults))
+    assert found["smooth"].verdict == "fails"
+    assert "max-pool, relu" in found["smooth"].statement
+    assert found["T1 near b4"].verdict == "fails"
+    assert found.method == "single-fault"
+    smooth = chain()[0]
+    campaign = campaign_of(smooth, rng.normal(size=(3, 12)), faults)
+    found = ns.check_assumptions(campaign)
+    assert found["smooth"].verdict == "holds"
+    assert found["second order"].verdict == "unknown"
+    assert found["Lipschitz"].verdict == "holds"

@@ -20,7 +20,7 @@ from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, pad
 __all__ = ["Conv2D", "correlate", "folded_batch_norm"]
 
 # Values of a matrix of patches: what fits into the cache of a core while BLAS reads it.
-_PATCH_VALUES = 2**18
+_PATCH_VALUES = 2**19
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,6 +200,7 @@ def correlate(padded: Array, weight: Array, stride: Pair, dilation: Pair, groups
         correlate_channels(padded, weight[:, 0], stride, dilation, 0, c_out, z)
         return z
     n_out, n_in = c_out // groups, channels // groups
+    columns: Array | None = None
     point = window.size == (1, 1) and stride == (1, 1)
     for g in range(groups):
         matrix = weight[g * n_out : (g + 1) * n_out].reshape(n_out, -1)
@@ -211,11 +212,17 @@ def correlate(padded: Array, weight: Array, stride: Pair, dilation: Pair, groups
             continue
         for images, first, stop in _bands(n, height, width, matrix.shape[1]):
             count = images.stop - images.start
-            columns = np.empty((matrix.shape[1], count * (stop - first) * width), padded.dtype)
+            size = count * (stop - first) * width
+            if columns is None or columns.shape[1] != size:
+                columns = np.empty((matrix.shape[1], size), padded.dtype)
             gather_patches(
                 part, images.start, images.stop, first, stop, width,
                 window.size, stride, dilation, columns,
             )  # fmt: skip
+            if count == 1:
+                rows = into[images.start].reshape(n_out, -1)[:, first * width : stop * width]
+                np.matmul(matrix, columns, out=rows)
+                continue
             found = (matrix @ columns).reshape(n_out, count, stop - first, width)
             into[images, :, first:stop] = found.transpose(1, 0, 2, 3)
     return z

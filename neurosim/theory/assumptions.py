@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.layers import Array
+from neurosim.layers import Array, Conv2D, Dense, Layer, MaxPool2D
 from neurosim.theory.arguments import check_campaign, whole_number
 from neurosim.theory.continuity import balance, smoothness
 from neurosim.theory.effects import Effects, block_sums
 from neurosim.theory.first_order import LinearEffects
+from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.second_order import QuadraticEffects, check_smooth
 from neurosim.theory.setting import Block, Setting, is_linear
@@ -158,15 +159,14 @@ def _about_the_network(setting: Setting) -> list[Assumption]:
     p = max(setting.probabilities.values(), default=0.0)
     low = min((n - (kind == "synapse") for kind, n in setting.probabilities), default=0)
     n = min(setting.widths[low : setting.depth])
-    behind = [
-        layer.activation
-        for number, layer in enumerate(setting.layers, start=1)
-        if number > low and not is_linear(layer.activation)
-    ]
+    parts = _layers_behind(setting, low)
+    behind = [part.activation for part in parts if not is_linear(part.activation)]
     kinks = [str(a) for a in behind if not a.smooth]
-    steepest = max((layer.activation.lipschitz for layer in setting.layers), default=1.0)
+    kinks += ["max-pool" for part in parts if isinstance(part, MaxPool2D)]
+    every = _layers_behind(setting, 0)
+    steepest = max((part.activation.lipschitz for part in every), default=1.0)
     rough = max(
-        (_roughness(layer.weight) for layer in setting.layers[:-1] if layer.weight.any()),
+        (_roughness(layer) for layer in setting.layers[:-1] if layer.weight.any()),
         default=None,
     )
     r = p + 1 / n
@@ -196,8 +196,24 @@ def _about_the_network(setting: Setting) -> list[Assumption]:
     ]  # fmt: skip
 
 
-def _roughness(weight: Array) -> float:
-    """Mean step between neighbouring neurons or inputs beside the mean |W|: about 1.4 at random."""
+def _layers_behind(setting: Setting, low: int) -> list[Layer]:
+    """What follows layer low, with and without weights."""
+    if setting.graph is None:
+        return list(setting.layers[low:])
+    return [node.layer for node in setting.graph.nodes[setting.graph.weighted[low] :]]
+
+
+def _roughness(layer: Dense | Conv2D) -> float:
+    """Mean step between neighbouring neurons or inputs beside the mean |W|: about 1.4 at random.
+
+    Of a convolution between neighbouring elements of its kernels, to whose size C2 then refers;
+    its channels have no order. 0 where the kernel is one element.
+    """
+    weight = layer.weight
+    if isinstance(layer, Conv2D):
+        between = [np.abs(np.diff(weight, axis=axis)) for axis in (2, 3)]
+        largest = max((float(step.mean()) for step in between if step.size), default=0.0)
+        return largest / float(np.abs(weight).mean())
     smooth = smoothness(weight)
     steps = max(smooth.c1, smooth.c2 * weight.shape[0] / weight.shape[1])
     return steps / float(np.abs(weight).sum())
@@ -206,7 +222,8 @@ def _roughness(weight: Array) -> float:
 def _balance(setting: Setting, block: Block) -> float | None:
     """What the failing neurons receive (P3); of the inputs, what they send. None for 0 / 0."""
     number = block[1]
-    weight = setting.layers[max(number, 1) - 1].weight
+    layer = setting.layers[max(number, 1) - 1]
+    weight = layer.weight.reshape(layer.matrix_shape)
     if not weight.any():
         return None
     return balance(weight.T if number == 0 else weight)
@@ -216,6 +233,8 @@ def _terms(setting: Setting) -> list[Assumption]:
     """Distances between the methods, each where nine of ten cells lie below."""
     if not setting.probabilities:
         return []
+    if setting.graph is not None:
+        return _graph_terms(setting)
     first = LinearEffects(setting=setting)
     mean, variance = _moments(first)
     deviation = np.sqrt(variance)
@@ -248,6 +267,21 @@ def _terms(setting: Setting) -> list[Assumption]:
     ]  # fmt: skip
 
 
+def _graph_terms(setting: Setting) -> list[Assumption]:
+    """The same for a graph of layers, of which only the first two methods are known."""
+    near: float | None = None
+    affordable = int(_MOST_WORK / _work(setting))
+    if affordable:
+        few = _some_inputs(setting, affordable)
+        exact = _moments(GraphSingleEffects(setting=few))[1]
+        near = _gap(exact, _moments(GraphEffects(setting=few))[1])
+    return [
+        _entry("T1 near b4", near, "relative difference of their variances", _SMALL, _SMALL),
+        _entry("second order", None, "known for chains of dense layers only", _SMALL, _SMALL),
+        _entry("mean field", None, "known for chains of dense layers only", _SMALL, _SMALL),
+    ]
+
+
 def _moments(effects: Effects) -> tuple[Array, Array]:
     p = effects.setting.probabilities
     first, second = block_sums(effects)
@@ -269,6 +303,13 @@ def _gap(variance: Array, reference: Array) -> float:
 def _work(setting: Setting) -> float:
     """Multiplications that the exact effects of all single faults take for one input, about."""
     widths = setting.widths
+    if setting.graph is not None:
+        n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
+        passes = sum(
+            layer.weight.size * (width // len(layer.weight))
+            for layer, width in zip(setting.layers, widths[1:], strict=True)
+        )
+        return float(n_sites * passes)
     total = 0.0
     for kind, number in setting.probabilities:
         behind = sum(
@@ -287,7 +328,7 @@ def _advice(setting: Setting, terms: dict[str, Assumption]) -> tuple[str, str]:
         return "first-order", (
             'The output is linear in these faults: "first-order" and "single-fault" are exact.'
         )
-    if n_sites <= 20:
+    if n_sites <= 20 and setting.graph is None:
         return "enumeration", f'With {n_sites} sites "enumeration" is exact: use it.'
     if terms["T1 near b4"].verdict == UNKNOWN:
         return "single-fault", (
