@@ -63,7 +63,7 @@ def _campaign_options(command: F) -> F:
     for decorate in reversed(
         [
             click.argument("campaign", required=False, type=click.Path(path_type=Path)),
-            click.option("--network", help="Network file (.npz, .onnx)."),
+            click.option("--network", help="Network file (.npz, .onnx, .keras, .h5, ...)."),
             click.option("--chip", help="Name of a chip profile, or the path of one."),
             click.option("--device-seed", type=int, help="Program the devices of this chip."),
             click.option("--inputs", help="Inputs: .npy, or .npz with inputs (and targets)."),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats import read_network, write_npz
+from neurosim.formats import Architecture, read_network, write_network
 from neurosim.graph import Graph, Node, chain_of
 from neurosim.layers import Activation, Affine, Array, Dense, Flatten, Weighted, softmax
 
@@ -177,29 +177,58 @@ class Network:
         return Network(layers=tuple(layers), readout=readout, input_shape=input_shape)
 
     @staticmethod
-    def load(path: str | PathLike[str]) -> "Network":
-        """Read a network from a file; the ending says which format (.npz, .onnx).
+    def load(
+        source: Any,
+        *,
+        architecture: Architecture | None = None,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> "Network":
+        """Read a trained network from a file, or from a model in memory.
+
+        Parameters
+        ----------
+        source : str, path-like, torch.nn.Module or scikit-learn estimator
+            A file: .npz, .onnx, .keras, .h5; weights alone, .safetensors, .pt, .pth, with an
+            architecture. A module in evaluation mode; a fitted MLPClassifier or MLPRegressor,
+            alone or behind scalers in a Pipeline.
+        architecture : str, path-like or mapping, optional
+            For weights alone: the layers, in TOML (docs/formats.md); by default the file beside
+            the weights that ends in .toml.
+        input_shape : tuple of int, optional
+            Shape of one input, for a torch module whose first layer does not say it, and for
+            ONNX files that leave sizes open.
 
         Raises
         ------
         FormatError
             If the file is missing, truncated, foreign, or holds what neurosim cannot represent;
             the message names the node.
+        InputError
+            If a keyword says nothing about such a source.
 
         Examples
         --------
         >>> Network.load("digits.onnx")  # doctest: +SKIP
+        >>> Network.load(torch_module, input_shape=(3, 32, 32))  # doctest: +SKIP
         """
-        layers, readout, input_shape = read_network(Path(path))
+        nodes, readout, shape = read_network(
+            source, architecture=architecture, input_shape=input_shape
+        )
         try:
-            return Network(layers=layers, readout=readout, input_shape=input_shape)
+            return Network(nodes=nodes, readout=readout, input_shape=shape)
         except InputError as error:
-            raise FormatError(f"{path}: {error}") from error
+            label = source if isinstance(source, str | PathLike) else type(source).__name__
+            raise FormatError(f"{label}: {error}") from error
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the network as .npz (the keys are documented in docs/formats.md)."""
-        self.require_chain("a .npz file")
-        write_npz(Path(path), self.layers, self.readout, self.input_shape)
+        """Write the network as .npz, exactly, or as .onnx, in single precision.
+
+        Raises
+        ------
+        FormatError
+            If the path ends in neither or cannot be written.
+        """
+        write_network(Path(path), self.graph.nodes, self.readout, self.input_shape)
 
     @property
     def depth(self) -> int:

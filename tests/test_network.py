@@ -89,7 +89,7 @@ def test_layers_of_a_file_that_do_not_fit_name_the_file(tmp_path):
     with np.load(tmp_path / "n.npz") as archive:
         arrays = {**archive, "weight_2": np.ones((3, 5))}
     np.savez(tmp_path / "n.npz", **arrays)
-    with pytest.raises(FormatError, match=r"n\.npz: layers: expected layer 2 to have 4 inputs"):
+    with pytest.raises(FormatError, match=r"n\.npz: node 2 .Dense.: weight: expected 4 inputs"):
         ns.Network.load(tmp_path / "n.npz")
 
 

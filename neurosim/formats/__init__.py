@@ -1,50 +1,129 @@
-"""One reader for each foreign format: a path in, layers out. Heavy libraries load when needed."""
+"""One reader for each foreign format. Heavy libraries load when needed.
 
-from collections.abc import Callable
+Readers walk through a file and call the methods of a `Tensor` (neurosim.formats.tensor), which
+knows what makes a network.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from neurosim.errors import FormatError
+from neurosim.errors import FormatError, InputError
+from neurosim.formats.keras import read_keras
 from neurosim.formats.npz import read_npz, write_npz
-from neurosim.layers import Dense
+from neurosim.formats.safetensors import read_safetensors
+from neurosim.formats.sklearn import read_sklearn
+from neurosim.formats.tensor import Parts
+from neurosim.formats.weights import read_weights
+from neurosim.layers import Shape
 
-__all__ = ["read_network", "write_npz"]
+__all__ = ["Architecture", "Parts", "read_network", "write_network"]
 
-# Layers, read-out (None or "softmax"), shape of one input.
-Parts: TypeAlias = tuple[tuple[Dense, ...], str | None, tuple[int, ...]]
+# What describes the layers where a file holds weights alone: a TOML file, or what is in one.
+Architecture: TypeAlias = str | PathLike[str] | Mapping[str, Any]
+
+_WHOLE = (".npz", ".onnx", ".keras", ".h5")
+_WEIGHTS_ALONE = (".safetensors", ".pt", ".pth")
+_ENDINGS = ", ".join((*_WHOLE, *_WEIGHTS_ALONE))
 
 
-def _read_onnx(path: Path) -> Parts:
+@contextmanager
+def _package(name: str, path: Path) -> Iterator[None]:
+    """Say so where a package cannot be imported."""
     try:
-        from neurosim.formats.onnx import read_onnx
+        yield
     except Exception as error:  # a protobuf that does not fit raises TypeError or its own errors
         raise FormatError(
-            f"{path}: expected the package onnx to read .onnx files, got: "
+            f"{path}: expected the package {name} to handle {path.suffix} files, got: "
             f"{' '.join(str(error).split())}; is it installed and does it import?"
         ) from error
-    return read_onnx(path)
 
 
-_READERS: dict[str, Callable[[Path], Parts]] = {".npz": read_npz, ".onnx": _read_onnx}
-
-
-def read_network(path: Path) -> Parts:
-    """Layers, read-out and input shape of a network file, by its ending.
+def read_network(
+    source: Any, *, architecture: Architecture | None = None, input_shape: Shape | None = None
+) -> Parts:
+    """Nodes, read-out and input shape of a network file, by its ending, or of a trained model.
 
     Raises
     ------
     FormatError
         If the file is missing, of an unknown kind, truncated, or holds what neurosim has no
         layers for.
+    InputError
+        If a keyword says nothing about a source of this kind.
     """
-    if path.suffix not in _READERS:
+    if not isinstance(source, str | PathLike):
+        return _from_memory(source, architecture, input_shape)
+    path = Path(source)
+    if path.suffix == ".nir":
         raise FormatError(
-            f"{path}: expected a network file ending in {', '.join(_READERS)}, "
-            f"got {path.suffix or 'no ending'}"
+            f"{path}: expected a network without spikes; neurosim.load_nir reads NIR graphs"
+        )
+    if path.suffix not in (*_WHOLE, *_WEIGHTS_ALONE):
+        raise FormatError(
+            f"{path}: expected a network file ending in {_ENDINGS}, got "
+            f"{path.suffix or 'no ending'}"
         )
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing there"
+        raise FormatError(f"{path}: expected a network file ({_ENDINGS} are read), got {found}")
+    if input_shape is not None and path.suffix not in (".onnx", ".keras", ".h5"):
+        raise InputError(f"input_shape: expected none, for {path.suffix} files state it themselves")
+    if path.suffix in _WEIGHTS_ALONE:
+        return read_weights(path, _arrays(path), architecture)
+    if architecture is not None:
+        raise InputError(f"architecture: expected none, for {path.suffix} files hold their own")
+    if path.suffix == ".onnx":
+        with _package("onnx", path):
+            from neurosim.formats.onnx import read_onnx
+        return read_onnx(path, input_shape)
+    return read_npz(path) if path.suffix == ".npz" else read_keras(path, input_shape)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    from neurosim.formats.pytorch import read_state_dict
+
+    return read_state_dict(path)
+
+
+def _from_memory(model: Any, architecture: Architecture | None, input_shape: Shape | None) -> Parts:
+    if architecture is not None:
+        raise InputError("architecture: expected none, for a model in memory holds its own")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from neurosim.formats.pytorch import read_module
+
+        return read_module(model, input_shape)
+    if type(model).__module__.split(".")[0] == "sklearn":
+        if input_shape is not None:
+            raise InputError("input_shape: expected none, for scikit-learn models state it")
+        return read_sklearn(model)
+    raise InputError(
+        "source: expected the path of a network file, a torch module or a fitted MLP of "
+        f"scikit-learn, got {type(model).__module__}.{type(model).__name__}"
+    )
+
+
+def write_network(path: Path, nodes: Any, readout: str | None, input_shape: Shape) -> None:
+    """Write a network as .npz or .onnx, by the ending of the path.
+
+    Raises
+    ------
+    FormatError
+        If the ending is another one or the file cannot be written.
+    """
+    if path.suffix == ".npz":
+        write_npz(path, nodes, readout, input_shape)
+    elif path.suffix == ".onnx":
+        with _package("onnx", path):
+            from neurosim.formats.onnx_writer import write_onnx
+        write_onnx(path, nodes, readout, input_shape)
+    else:
         raise FormatError(
-            f"{path}: expected a network file ({', '.join(_READERS)} are read), got {found}"
+            f"{path}: expected a path that ends in .npz or .onnx, got {path.suffix!r}"
         )
-    return _READERS[path.suffix](path)

@@ -1,11 +1,13 @@
-"""Networks as NumPy archives: weight_1, bias_1, activation_1, weight_2, ... (docs/formats.md)."""
+"""Networks as NumPy archives: weight_1, bias_1, activation_1, weight_2, ... (docs/formats.md).
 
-import os
-import uuid
+What is no chain of dense layers has a key `nodes` besides, which describes all layers.
+"""
+
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,50 @@ from typing import Any
 import numpy as np
 
 from neurosim.errors import FormatError, InputError
-from neurosim.layers import Activation, Array, Dense
+from neurosim.formats.archives import written_aside
+from neurosim.formats.tensor import Parts
+from neurosim.graph import Node
+from neurosim.layers import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    AveragePool2D,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool2D,
+    Reshape,
+    Shape,
+    Transpose,
+)
 
 __all__ = ["read_npz", "write_npz"]
 
+_LAYERS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Dense,
+        Conv2D,
+        MaxPool2D,
+        AveragePool2D,
+        GlobalAveragePool,
+        Flatten,
+        Reshape,
+        Transpose,
+        Affine,
+        Add,
+        Concatenate,
+    )
+}
+# Fields of layers that are arrays of their own, numbered as the nodes are.
+_ARRAYS = ("weight", "bias", "scale", "shift")
 
-def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]]:
-    """Layers, read-out and input shape of a .npz network.
+
+def read_npz(path: Path) -> Parts:
+    """Nodes, read-out and input shape of a .npz network.
 
     Raises
     ------
@@ -27,6 +66,8 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
         If the file is truncated or foreign, or a key or its value is not as documented.
     """
     arrays = _arrays(path)
+    if "nodes" in arrays:
+        return _graph(path, arrays)
     depth = sum(key.startswith("weight_") for key in arrays)
     names = [
         f"{part}_{number}"
@@ -60,7 +101,52 @@ def read_npz(path: Path) -> tuple[tuple[Dense, ...], str | None, tuple[int, ...]
             layers.append(Dense(weight=weight, bias=bias, activation=Activation.parse(spelled)))
         except InputError as error:
             raise FormatError(f"{path}: layer {number}: {error}") from error
-    return tuple(layers), readout, _input_shape(path, arrays, layers[0].n_in)
+    nodes = tuple(Node(layer, (k,)) for k, layer in enumerate(layers))
+    return nodes, readout, _input_shape(path, arrays, layers[0].n_in)
+
+
+def _graph(path: Path, arrays: Mapping[str, Array]) -> Parts:
+    """A network whose layers the key `nodes` describes, as JSON."""
+    try:
+        described = json.loads(_text(path, arrays, "nodes"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: nodes: expected JSON, got {error}") from error
+    if not isinstance(described, list) or not described:
+        raise FormatError(f"{path}: nodes: expected a list of layers, got {described!r}")
+    left = set(arrays) - {"nodes", "input_shape", "readout"}
+    nodes = []
+    for number, entry in enumerate(described, start=1):
+        where = f"{path}: nodes: layer {number}"
+        if not isinstance(entry, dict) or entry.get("layer") not in _LAYERS:
+            raise FormatError(f"{where}: expected one of {', '.join(_LAYERS)}, got {entry!r:.100}")
+        kind = _LAYERS[entry["layer"]]
+        names = {field.name for field in fields(kind)}
+        values = {key: value for key, value in entry.items() if key not in ("layer", "sources")}
+        unknown = sorted(set(values) - names | set(values) & set(_ARRAYS))
+        if unknown:
+            raise FormatError(f"{where}: expected keys {', '.join(sorted(names))}, got {unknown}")
+        for key in sorted(names & set(_ARRAYS)):
+            if f"{key}_{number}" not in arrays:
+                raise FormatError(f"{where}: expected key {key}_{number}, got none")
+            values[key] = _numbers(path, arrays, f"{key}_{number}")
+            left.discard(f"{key}_{number}")
+        try:
+            if "activation" in values:
+                values["activation"] = Activation.parse(values["activation"])
+            nodes.append(Node(kind(**values), entry["sources"]))
+        except (InputError, TypeError, ValueError, KeyError) as error:
+            raise FormatError(f"{where} ({kind.__name__}): {error}") from error
+    if left:
+        raise FormatError(f"{path}: expected keys that the nodes name, got {sorted(left)}")
+    readout = _text(path, arrays, "readout") if "readout" in arrays else None
+    return tuple(nodes), readout, _sizes(path, arrays)
+
+
+def _sizes(path: Path, arrays: Mapping[str, Array]) -> Shape:
+    array = arrays.get("input_shape")
+    if array is None or array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise FormatError(f"{path}: input_shape: expected the shape of one input, got {array}")
+    return tuple(int(n) for n in array)
 
 
 def _arrays(path: Path) -> dict[str, Any]:
@@ -119,9 +205,7 @@ def _input_shape(path: Path, arrays: Mapping[str, Array], n_in: int) -> tuple[in
     )
 
 
-def write_npz(
-    path: Path, layers: Sequence[Dense], readout: str | None, input_shape: Sequence[int]
-) -> None:
+def write_npz(path: Path, nodes: Sequence[Node], readout: str | None, input_shape: Shape) -> None:
     """Write a .npz network: beside the path first, then moved there, so that none is half written.
 
     The same network gives the same bytes.
@@ -129,31 +213,35 @@ def write_npz(
     Raises
     ------
     FormatError
-        If the path does not end in .npz or cannot be written.
+        If the path cannot be written.
     """
-    if path.suffix != ".npz":
-        raise FormatError(f"{path}: expected a path that ends in .npz, got {path.suffix!r}")
-    if readout == "softmax" and layers[-1].activation.kind != "identity":
-        raise FormatError(
-            f"{path}: expected an identity before the softmax read-out, got "
-            f"{layers[-1].activation}; .npz holds one activation a layer"
-        )
     arrays: dict[str, Array] = {"input_shape": np.array(input_shape, np.int64)}
-    for number, layer in enumerate(layers, start=1):
-        softmax = readout == "softmax" and number == len(layers)
-        arrays[f"weight_{number}"] = layer.weight
-        arrays[f"bias_{number}"] = layer.bias
-        arrays[f"activation_{number}"] = np.array("softmax" if softmax else str(layer.activation))
-    # Opened by name, not by tempfile: that one would let nobody but the owner read the network.
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with aside.open("xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise FormatError(f"{path}: expected a place to write to, got {error}") from error
-    finally:
-        with suppress(OSError):  # moved, or never made
-            aside.unlink()
+    layers = [node.layer for node in nodes if isinstance(node.layer, Dense)]
+    if len(layers) == len(nodes) and all(node.sources == (k,) for k, node in enumerate(nodes)):
+        if readout == "softmax" and layers[-1].activation.kind != "identity":
+            raise FormatError(
+                f"{path}: expected an identity before the softmax read-out, got "
+                f"{layers[-1].activation}; .npz holds one activation a layer"
+            )
+        for number, layer in enumerate(layers, start=1):
+            softmax = readout == "softmax" and number == len(layers)
+            spelled = "softmax" if softmax else str(layer.activation)
+            arrays[f"weight_{number}"] = layer.weight
+            arrays[f"bias_{number}"] = layer.bias
+            arrays[f"activation_{number}"] = np.array(spelled)
+    else:
+        described = []
+        for number, node in enumerate(nodes, start=1):
+            entry: dict[str, Any] = {"layer": type(node.layer).__name__, "sources": node.sources}
+            for field in fields(node.layer):
+                value = getattr(node.layer, field.name)
+                if field.name in _ARRAYS:
+                    arrays[f"{field.name}_{number}"] = value
+                else:
+                    entry[field.name] = str(value) if isinstance(value, Activation) else value
+            described.append(entry)
+        arrays["nodes"] = np.array(json.dumps(described))
+        if readout is not None:
+            arrays["readout"] = np.array(readout)
+    with written_aside(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

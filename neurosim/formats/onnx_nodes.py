@@ -1,0 +1,478 @@
+"""What each node of an ONNX graph makes: a constant array, or a `Tensor` of the network."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from neurosim.formats.tensor import BATCH, Padding, Tensor, UnreadableError, same_padding
+from neurosim.layers import Array
+
+__all__ = ["REAL_TYPES", "fused", "step"]
+
+REAL_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+# Shapes that exporters compute are short; a file that asks for more wants to fill memory.
+_MOST_CONSTANTS = 10**6
+
+# From here on softplus(z) is z to single precision.
+_SOFTPLUS_IS_LINEAR = 17
+
+_ACTIVATIONS = {
+    "Relu": "relu",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Sigmoid": "sigmoid",
+    "HardSwish": "hard_swish",
+    "Swish": "silu",
+    "Gelu": "gelu",
+}
+_WINDOWS = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Pad")
+_JOINS = ("Add", "Sum", "Concat")
+_RESHAPING = (
+    "Identity",
+    "Dropout",
+    "Cast",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+)
+_READ = (
+    "MatMul",
+    "Gemm",
+    *_WINDOWS,
+    "ReduceMean",
+    "BatchNormalization",
+    *_JOINS,
+    "Sub",
+    "Mul",
+    "Div",
+    "Scaler",
+    "LeakyRelu",
+    "Clip",
+    *_ACTIVATIONS,
+    "Softmax",
+    *_RESHAPING,
+    "Constant",
+)
+
+
+def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
+    """Nodes with one each for z sigma(z), z hard_sigmoid(z), z Phi(z), softplus spelled in more."""
+    makers = {name: node for node in nodes for name in node.output if name}
+    uses = Counter(name for node in nodes for name in node.input)
+
+    def made_by(name: str, kind: str) -> Any:
+        node = makers.get(name)
+        return node if node is not None and node.op_type == kind else None
+
+    def factors(name: str) -> list[str]:
+        """What a product multiplies, parts used elsewhere left whole."""
+        node = made_by(name, "Mul")
+        if node is None or uses[name] > 1:
+            return [name]
+        return [factor for part in node.input for factor in factors(part)]
+
+    def number(name: str) -> float | None:
+        node = made_by(name, "Constant")
+        value = constants.get(name)
+        if node is not None and node.attribute and node.attribute[0].name == "value":
+            value = numpy_helper.to_array(node.attribute[0].t)
+        return float(value.item()) if value is not None and value.size == 1 else None
+
+    def of(kind: str, name: str, wanted: float) -> str | None:
+        """The computed one of two inputs, where the other one is a given number."""
+        node = made_by(name, kind)
+        for a, b in ((0, 1), (1, 0)) if node is not None and len(node.input) == 2 else ():
+            value = number(node.input[b])
+            if value is not None and abs(value - wanted) <= 1e-6 * abs(wanted):
+                return str(node.input[a])
+        return None
+
+    def argument_of_gelu(node: Any) -> str | None:
+        parts = [part for name in node.input for part in factors(name)]
+        half = [part for part in parts if number(part) == 0.5]
+        if len(parts) != 3 or len(half) != 1:
+            return None
+        x, one_more = (part for part in parts if part != half[0])
+        for z, rest in ((x, one_more), (one_more, x)):
+            erf = made_by(of("Add", rest, 1.0) or "", "Erf")
+            if erf is not None:
+                inner = erf.input[0]
+                if z in (of("Div", inner, sqrt(2)), of("Mul", inner, 1 / sqrt(2))):
+                    return z
+        return None
+
+    def argument_of_softplus(node: Any) -> str | None:
+        """Torch writes where(z > 20, z, softplus(z))."""
+        if node.op_type != "Where":
+            return None
+        far, z, soft = node.input
+        made, above = made_by(soft, "Softplus"), made_by(far, "Greater")
+        if made is None or above is None or {made.input[0], above.input[0]} != {z}:
+            return None
+        bound = number(above.input[1])
+        return str(z) if bound is not None and bound >= _SOFTPLUS_IS_LINEAR else None
+
+    def replacement(node: Any) -> Any:
+        argument = argument_of_softplus(node)
+        if argument is not None:
+            return helper.make_node("Softplus", [argument], node.output, name=node.name)
+        if node.op_type != "Mul" or len(node.input) != 2:
+            return node
+        for z, other in (node.input, node.input[::-1]):
+            gate = made_by(other, "Sigmoid")
+            if gate is not None and gate.input[0] == z:
+                return helper.make_node("Swish", [z], node.output, name=node.name)
+            gate = made_by(other, "HardSigmoid")
+            if gate is not None and gate.input[0] == z and np.allclose(_slope(gate), (1 / 6, 0.5)):
+                return helper.make_node("HardSwish", [z], node.output, name=node.name)
+        argument = argument_of_gelu(node)
+        if argument is None:
+            return node
+        return helper.make_node("Gelu", [argument], node.output, name=node.name)
+
+    return [replacement(node) for node in nodes]
+
+
+def _slope(node: Any) -> tuple[float, float]:
+    attributes = {item.name: item.f for item in node.attribute}
+    return attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+
+
+def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
+    """The value a node makes: a constant array or a `Tensor`.
+
+    Raises
+    ------
+    UnreadableError
+        If the node has no place in a network, with the reason.
+    """
+    unknown = [name for name in node.input if name not in values]
+    if unknown:
+        raise UnreadableError(f"expected inputs that other nodes make, got {unknown[0]!r}")
+    arguments: list[Any] = [values[name] for name in node.input]
+    attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    kind = node.op_type if node.domain in ("", "ai.onnx", "ai.onnx.ml") else "unknown"
+    if kind == "Constant":
+        return _constant(attributes)
+    if kind == "Shape" and isinstance(arguments[0], Tensor):
+        return _shape_of(arguments[0], attributes)
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    if not tensors:
+        return _folded(kind, arguments, attributes)
+    if kind not in _READ:
+        raise UnreadableError(f"expected one of {', '.join(_READ)}")
+    if len(tensors) > 1 or kind in ("Sum", "Concat"):
+        return _joined(kind, arguments, attributes)
+    x = tensors[0]
+    match kind:
+        case "MatMul" | "Gemm":
+            return _product(kind, arguments, attributes)
+        case "Conv" | "MaxPool" | "AveragePool":
+            return _window(kind, arguments, attributes)
+        case "GlobalAveragePool" | "GlobalMaxPool":
+            pooled = x.averaged() if kind == "GlobalAveragePool" else x.largest()
+            return pooled.reshaped([-1, pooled.size, 1, 1])
+        case "ReduceMean":
+            return _mean(arguments, attributes)
+        case "BatchNormalization":
+            gamma, beta, mean, variance = (_real(a) for a in arguments[1:])
+            if attributes.get("training_mode", 0):
+                raise UnreadableError("expected a trained network, got training_mode = 1")
+            epsilon = attributes.get("epsilon", 1e-5)
+            return x.normalised(mean, variance, gamma, beta, epsilon, 0)
+        case "Pad":
+            return _padded(arguments, attributes)
+        case "Add" | "Sub" | "Mul" | "Div":
+            return _affine(kind, arguments)
+        case "Scaler":
+            offset, scale = (attributes.get(k, v) for k, v in (("offset", 0.0), ("scale", 1.0)))
+            return x.plus(-np.asarray(offset, np.float64)).times(np.asarray(scale, float))
+        case "Softmax":
+            _check_axis(x, attributes.get("axis", 1 if opset < 13 else -1), opset)
+            return x.read_out()
+        case "LeakyRelu":
+            return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
+        case "Clip":
+            return _clipped(arguments, attributes)
+        case "Gelu" if attributes.get("approximate", b"none") != b"none":
+            raise UnreadableError("expected the exact Gelu, got approximate = tanh")
+        case _ if kind in _ACTIVATIONS:
+            if kind == "Swish" and attributes.get("alpha", 1.0) != 1:
+                raise UnreadableError("expected Swish with alpha = 1")
+            return x.activated(_ACTIVATIONS[kind])
+        case _:
+            return _passed(kind, arguments, attributes)
+
+
+def _constant(attributes: Mapping[str, Any]) -> Array:
+    for key in ("value", "value_float", "value_int", "value_floats", "value_ints"):
+        if key in attributes:
+            value = attributes[key]
+            return numpy_helper.to_array(value) if key == "value" else np.asarray(value)
+    raise UnreadableError("expected a constant of numbers")
+
+
+def _shape_of(tensor: Tensor, attributes: Mapping[str, Any]) -> Array:
+    """A computed shape, as torch writes x.view(x.size(0), -1)."""
+    if tensor.layout != "rows" or tensor.shape is None or 0 in tensor.shape:
+        raise UnreadableError("expected an input whose shape the file states")
+    sizes = [tensor.batch or BATCH, *tensor.shape]
+    return np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)
+
+
+def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Array:
+    """A node of constants alone, as exporters leave them behind."""
+    first, *rest = arguments or [None]
+    axes = rest[0] if rest else attributes.get("axes")
+    match kind:
+        case "Transpose":
+            return np.transpose(first, attributes.get("perm"))
+        case "Reshape":
+            return np.reshape(first, rest[0])
+        case "Identity":
+            return np.asarray(first)
+        case "Cast":
+            return np.asarray(first).astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+        case "Squeeze":
+            return np.squeeze(first, None if axes is None else tuple(np.asarray(axes).ravel()))
+        case "Unsqueeze":
+            return np.expand_dims(first, tuple(np.asarray(axes).ravel()))
+        case "Gather":
+            return np.take(first, rest[0], axis=attributes.get("axis", 0))
+        case "Concat":
+            return np.concatenate(arguments, axis=attributes["axis"])
+        case "Slice":
+            starts, ends, axes, steps = (np.ravel(a).tolist() for a in _slices(first, *rest))
+            cut = [slice(None)] * first.ndim
+            for start, end, axis, by in zip(starts, ends, axes, steps, strict=True):
+                cut[axis] = slice(start, end if by > 0 or end > -first.shape[axis] else None, by)
+            return first[tuple(cut)]
+        case "ConstantOfShape":
+            if np.prod(first) > _MOST_CONSTANTS:
+                raise UnreadableError(f"expected at most {_MOST_CONSTANTS} values, got {first}")
+            value = attributes.get("value")
+            return np.full(
+                first,
+                0.0 if value is None else numpy_helper.to_array(value).item(),
+                np.float32 if value is None else numpy_helper.to_array(value).dtype,
+            )
+        case _:
+            raise UnreadableError("expected an input that depends on the network's input")
+
+
+def _slices(
+    array: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Arguments of Slice with those filled in that may be left out."""
+    axes = np.arange(len(np.ravel(starts))) if axes is None else axes
+    return starts, ends, axes, np.ones_like(starts) if steps is None else steps
+
+
+def _real(value: Any) -> Array:
+    """A constant to compute with, as float64."""
+    if isinstance(value, Tensor):
+        raise UnreadableError("expected constant weights, got ones that depend on the input")
+    array = np.asarray(value)
+    if array.dtype.kind in "iubcOSU":  # whole numbers: a division of theirs would be another one
+        raise UnreadableError(f"expected a constant of real numbers, got {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _joined(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """Several computed inputs in one node."""
+    if kind not in _JOINS or not all(isinstance(a, Tensor) for a in arguments):
+        raise UnreadableError(
+            f"expected one computed input, got {len(arguments)}; only {', '.join(_JOINS)} of "
+            "computed inputs are read"
+        )
+    if kind != "Concat":
+        return arguments[0] if len(arguments) == 1 else Tensor.added(arguments)
+    axis, rank = int(attributes["axis"]), len(arguments[0].shape or ()) + 1
+    return Tensor.concatenated(arguments, (axis + rank if axis < 0 else axis) - 1)
+
+
+def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    first = not isinstance(arguments[0], Tensor)
+    if first and kind == "Gemm":
+        raise UnreadableError("expected the weight as the second factor")
+    tensor, other = (arguments[1], arguments[0]) if first else (arguments[0], arguments[1])
+    weight = _real(other)
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise UnreadableError(f"expected a weight with two axes, got shape {weight.shape}")
+    if kind == "MatMul":
+        return tensor.through(weight if first else weight.T, first=first)
+    if attributes.get("transA", 0):
+        raise UnreadableError("expected transA = 0 for inputs in rows, got 1")
+    weight = weight if attributes.get("transB", 0) else weight.T
+    product = tensor.through(attributes.get("alpha", 1.0) * weight)
+    if len(arguments) > 2 and arguments[2] is not None:
+        product = product.plus(attributes.get("beta", 1.0) * _real(arguments[2]))
+    return product
+
+
+def _window(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """A convolution or pool over height and width."""
+    x = arguments[0]
+    kernel = _real(arguments[1]) if kind == "Conv" else None
+    shape = kernel.shape[2:] if kernel is not None else attributes["kernel_shape"]
+    if len(shape) != 2 or x.shape is None or len(x.shape) != 3:
+        raise UnreadableError(
+            f"expected a window over height and width, got one of {len(shape)} axes over values "
+            f"of shape {x.shape} an input"
+        )
+    size, stride, dilation = (
+        (int(a), int(b))
+        for a, b in (shape, attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1)))
+    )
+    padding = _padding(x, size, stride, dilation, attributes)
+    if kernel is not None:
+        groups = int(attributes.get("group", 1))
+        y = x.convolved(kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        bias = arguments[2] if len(arguments) > 2 else None
+        return y if bias is None else y.plus(_real(bias).reshape(-1, 1, 1))
+    ceil = bool(attributes.get("ceil_mode", 0))
+    if kind == "MaxPool":
+        return x.max_pooled(size, stride=stride, padding=padding, dilation=dilation, ceil=ceil)
+    if dilation != (1, 1):
+        raise UnreadableError(f"expected no dilations of a mean, got {dilation}")
+    counted = bool(attributes.get("count_include_pad", 0))
+    return x.average_pooled(size, stride=stride, padding=padding, count_padding=counted, ceil=ceil)
+
+
+def _padding(
+    x: Tensor,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    attributes: Mapping[str, Any],
+) -> Padding:
+    automatic = attributes.get("auto_pad", b"NOTSET").decode()
+    if automatic == "VALID":
+        return (0, 0), (0, 0)
+    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+        if x.shape is None or 0 in x.shape:
+            raise UnreadableError("expected an input whose shape the file states")
+        extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
+        lower = automatic == "SAME_LOWER"
+        return same_padding(x.shape[1:], extents, stride, more_in_front=lower)
+    if automatic != "NOTSET":
+        raise UnreadableError(f"expected auto_pad NOTSET, VALID or SAME_..., got {automatic}")
+    top, left, bottom, right = (int(n) for n in attributes.get("pads", (0, 0, 0, 0)))
+    if min(top, left, bottom, right) < 0:
+        raise UnreadableError("expected no negative pads")
+    return (top, bottom), (left, right)
+
+
+def _mean(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """The mean of each channel, in either order of axes."""
+    x = arguments[0]
+    axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
+    if x.shape is None or len(x.shape) != 3 or axes is None:
+        raise UnreadableError("expected a mean over height and width of a feature map")
+    over = sorted(int(axis) % 4 for axis in np.ravel(axes))
+    if over not in ([2, 3], [1, 2]):
+        raise UnreadableError(f"expected a mean over height and width, got axes {over}")
+    y = (x if over == [2, 3] else x.transposed((0, 3, 1, 2))).averaged()
+    if not attributes.get("keepdims", 1):
+        return y
+    return y.reshaped([-1, y.size, 1, 1] if over == [2, 3] else [-1, 1, 1, y.size])
+
+
+def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    x = arguments[0]
+    pads = arguments[1] if len(arguments) > 1 else attributes.get("pads")
+    value = arguments[2] if len(arguments) > 2 else attributes.get("value", 0.0)
+    mode = attributes.get("mode", b"constant")
+    known = pads is not None and not isinstance(pads, Tensor)
+    sizes = [int(n) for n in np.ravel(np.asarray(pads))] if known else []
+    if len(arguments) > 3 and arguments[3] is not None:
+        raise UnreadableError("expected pads of all axes, got some of them")
+    if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
+        raise UnreadableError("expected zeros around a map, for each of four axes")
+    if sizes[:2] + sizes[4:6] == [0] * 4:
+        return x.padded(((sizes[2], sizes[6]), (sizes[3], sizes[7])))
+    if [sizes[k] for k in (0, 3, 4, 7)] == [0] * 4:  # (n_inputs, height, width, channels)
+        first = x.transposed((0, 3, 1, 2)).padded(((sizes[1], sizes[5]), (sizes[2], sizes[6])))
+        return first.transposed((0, 2, 3, 1))
+    raise UnreadableError(f"expected zeros around height and width only, got pads {sizes}")
+
+
+def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """Clip as relu or relu6."""
+    given = [*arguments[1:], None, None]
+    low, high = (attributes.get("min"), attributes.get("max"))
+    low = given[0] if given[0] is not None else low
+    high = given[1] if given[1] is not None else high
+    low, high = (None if bound is None else float(_real(bound).item()) for bound in (low, high))
+    if low == 0 and high == 6:
+        return arguments[0].activated("relu6")
+    if low == 0 and (high is None or high >= np.finfo(np.float32).max):
+        return arguments[0].activated("relu")
+    raise UnreadableError(f"expected Clip from 0 to 6 (relu6) or from 0 on, got {low} to {high}")
+
+
+def _affine(kind: str, arguments: list[Any]) -> Tensor:
+    behind = isinstance(arguments[0], Tensor)
+    tensor, other = (arguments[0], arguments[1]) if behind else (arguments[1], arguments[0])
+    constant = _real(other)
+    match kind:
+        case "Add":
+            return tensor.plus(constant)
+        case "Mul":
+            return tensor.times(constant)
+        case "Sub":
+            return tensor.plus(-constant) if behind else tensor.times(np.array(-1.0)).plus(constant)
+        case _:
+            if not behind or not constant.all():
+                raise UnreadableError("expected a constant divisor other than 0")
+            return tensor.times(1 / constant)
+
+
+def _check_axis(tensor: Tensor, axis: int, opset: int) -> None:
+    """A softmax is over the units of one input, all of them."""
+    wanted = 1 if tensor.layout == "rows" else 0
+    axes = len(tensor.shape or ()) + (tensor.layout != "vector")
+    # Up to opset 12 everything from the axis on is one row; later it is the axis alone.
+    one_row = tensor.layout != "columns" if opset < 13 else len(tensor.shape or ()) == 1
+    if not (-axes <= axis < axes) or axis % axes != wanted or not one_row:
+        raise UnreadableError(f"expected Softmax over the units, axis {wanted}, got axis {axis}")
+
+
+def _passed(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """Steps that leave the values of every input as they are."""
+    if not isinstance(arguments[0], Tensor):
+        raise UnreadableError("expected a constant shape, got one that depends on the values")
+    x: Tensor = arguments[0]
+    axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
+    match kind:
+        case "Dropout":
+            if len(arguments) > 2 and arguments[2] is not None and np.any(arguments[2]):
+                raise UnreadableError("expected a trained network, got training_mode = 1")
+        case "Cast":
+            if attributes.get("to") not in REAL_TYPES:
+                raise UnreadableError("expected a cast to real numbers")
+        case "Flatten":
+            rank = len(x.shape or ()) + 1
+            if attributes.get("axis", 1) not in (1, 1 - rank):
+                raise UnreadableError(f"expected axis 1, got {attributes['axis']}")
+            return x.flattened()
+        case "Reshape":
+            target = arguments[1] if len(arguments) > 1 else attributes["shape"]
+            if attributes.get("allowzero", 0) and 0 in np.asarray(target):
+                raise UnreadableError("expected a shape without sizes of 0")
+            return x.reshaped(np.ravel(target).tolist())
+        case "Squeeze":
+            return x.squeezed(None if axes is None else np.ravel(axes).tolist())
+        case "Unsqueeze":
+            return x.unsqueezed(np.ravel(np.asarray(axes)).tolist())
+        case "Transpose":
+            return x.transposed(attributes.get("perm"))
+    return x

@@ -1,0 +1,784 @@
+"""Layers from the tensors of a foreign graph.
+
+A reader walks through the nodes of a file and calls a method of `Tensor` for each; what the last
+tensor remembers is the network. Affine steps are gathered in float64 until an activation or the
+next weight closes a layer: so biases, scalers and batch normalisation are folded. Axes are
+followed: a weight behind a transposition is written for the values as they lie, and a step that
+would mix inputs with one another is an error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from math import prod
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from neurosim.graph import Node
+from neurosim.layers import (
+    Activation,
+    Add,
+    Affine,
+    Array,
+    AveragePool2D,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    MaxPool2D,
+    Reshape,
+    Shape,
+    Transpose,
+    Weighted,
+)
+
+__all__ = ["BATCH", "Layout", "Padding", "Parts", "Tensor", "UnreadableError", "same_padding"]
+
+# Inputs are rows (n_inputs, ...) or columns (n_in, n_inputs); there may be a single one, a vector.
+# A tensor is open while rows and columns are both possible: (n_in, 1), say.
+Layout: TypeAlias = Literal["rows", "columns", "vector", "open"]
+
+# Above and below, left and right.
+Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+
+# Nodes of a network, read-out (None or "softmax"), shape of one input.
+Parts: TypeAlias = tuple[tuple[Node, ...], str | None, Shape]
+
+# Stands for the number of inputs in a computed shape; no true size is negative.
+BATCH = -(2**30)
+
+_NO_PADDING: Padding = ((0, 0), (0, 0))
+_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softplus")
+
+
+class UnreadableError(Exception):
+    """Why a step has no place in a network; the reader adds which step it is."""
+
+
+def same_padding(
+    sizes: Sequence[int],
+    extents: Sequence[int],
+    strides: Sequence[int],
+    *,
+    more_in_front: bool = False,
+) -> Padding:
+    """Zeros around a map that make its size ceil(size / stride): "same" in Keras and ONNX.
+
+    extents: of the window, dilation counted. The odd one of an odd number comes last, or first.
+    """
+    pairs = []
+    for size, extent, stride in zip(sizes, extents, strides, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + extent - size)
+        few, many = total // 2, total - total // 2
+        pairs.append((many, few) if more_in_front else (few, many))
+    return pairs[0], pairs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A finished layer, what it takes its inputs from, and the shape of what it sends."""
+
+    layer: Layer | None  # None: the input
+    sources: tuple["_Step", ...]
+    shape: Shape | None
+    number: int = field(default_factory=count().__next__)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """What a graph has computed from the input: finished layers, then one affine step.
+
+    The step is gain * (weight @ y + shift), or gain * (scale * y + shift) while weight is None.
+    The gain is a positive scalar that is kept apart, as it may turn out to be that of a sigmoid.
+
+    Parameters
+    ----------
+    shape
+        Of one input's value as the graph has it, with 0 where a size is unknown, None if all is.
+    step
+        The last finished layer.
+    stored, axes
+        The values lie in the order of an array of shape `stored`; those of the graph are that array
+        with its axes in the order `axes`, reshaped to `shape`. axes None: as they are.
+    layout
+        Where the axis of the inputs is; `shape` is without it.
+    batch
+        The number of inputs where the graph fixes it, otherwise 0.
+    weight, window
+        Of the open step: a matrix, or a kernel and the keywords of Conv2D.
+    scale, shift
+        Alike in shape to `stored` (they may lack what broadcasting adds); behind a weight, one
+        shift a unit or channel.
+    zeros
+        Rows and columns of zeros around the map, for the next window to take in.
+    shared
+        Whether several nodes take this tensor.
+    """
+
+    shape: Shape | None
+    step: _Step
+    stored: Shape | None
+    layout: Layout = "rows"
+    batch: int = 0
+    axes: tuple[int, ...] | None = None
+    weight: Array | None = None
+    window: dict[str, Any] | None = None
+    scale: Array | float = 1.0
+    shift: Array | float = 0.0
+    gain: float = 1.0
+    zeros: Padding = _NO_PADDING
+    softmax: bool = False
+    shared: bool = False
+
+    @staticmethod
+    def start(shape: Shape | None, *, layout: Layout = "rows", batch: int = 0) -> "Tensor":
+        """The input of a graph."""
+        step = _Step(None, (), shape)
+        return Tensor(shape=shape, step=step, stored=shape, layout=layout, batch=batch)
+
+    @property
+    def size(self) -> int:
+        """Values an input has here; 0 if unknown."""
+        return prod(self.shape) if self.shape is not None else 0
+
+    @property
+    def bare(self) -> bool:
+        """Whether the open step does nothing."""
+        return (
+            self.weight is None
+            and self.gain == 1
+            and not np.any(self.shift)
+            and bool(np.all(np.asarray(self.scale) == 1))
+        )
+
+    # Affine steps, weights, activations
+
+    def times(self, constant: Array) -> "Tensor":
+        """The product with a constant of a shape that broadcasts."""
+        if constant.size == 1 and constant.item() > 0:
+            return replace(self._going_on(), gain=self.gain * constant.item())
+        return self._plain()._affine(constant, np.zeros(()))
+
+    def plus(self, constant: Array) -> "Tensor":
+        """The sum with a constant of a shape that broadcasts."""
+        return self._plain()._affine(np.ones(()), constant)
+
+    def normalised(
+        self, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: float, axis: int
+    ) -> "Tensor":
+        """A trained batch normalisation; `axis`: of the channels, without that of the inputs."""
+        known = self._known_shape()
+        shape = [1] * len(known)
+        spread = np.asarray(variance, np.float64) + epsilon
+        if not (spread > 0).all():
+            raise UnreadableError("expected a variance above 0")
+        if spread.shape != (known[axis],):
+            raise UnreadableError(
+                f"expected one variance for each of {known[axis]} channels, got {spread.shape}"
+            )
+        shape[axis] = spread.size
+        factor = np.asarray(gamma, np.float64) / np.sqrt(spread)
+        term = np.asarray(beta, np.float64) - np.asarray(mean, np.float64) * factor
+        rows = self._in_rows()._plain()
+        return rows._affine(factor.reshape(shape), term.reshape(shape))
+
+    def _affine(self, factor: Array, term: Array) -> "Tensor":
+        tensor, factor = self._spread(factor)
+        tensor, term = tensor._spread(term)
+        if tensor.weight is not None:
+            per_unit = tensor._per_unit(factor), tensor._per_unit(term)
+            if per_unit[0] is not None and per_unit[1] is not None:
+                columns = per_unit[0].reshape(-1, *(1,) * (tensor.weight.ndim - 1))
+                return replace(
+                    tensor,
+                    weight=columns * tensor.weight,
+                    shift=np.asarray(tensor.shift) * per_unit[0] + per_unit[1],
+                )
+            tensor = tensor.closed(Activation("identity"))
+        return replace(
+            tensor,
+            scale=np.asarray(tensor.scale) * factor,
+            shift=np.asarray(tensor.shift) * factor + term,
+        )
+
+    def through(self, weight: Array, *, first: bool = False) -> "Tensor":
+        """A matrix product W @ y, W (n_out, n_in); `first`: written in front of the tensor."""
+        tensor = self._plain()._laid("columns" if first else "rows")
+        if tensor.shape is not None and len(tensor.shape) != 1:
+            raise UnreadableError(
+                f"expected one axis of units before a weight, got values of shape {tensor.shape} "
+                "an input; is a Flatten missing?"
+            )
+        if tensor.size not in (0, weight.shape[1]):
+            raise UnreadableError(
+                f"expected a weight for {tensor.size} inputs, got one for {weight.shape[1]}"
+            )
+        if tensor.weight is not None:  # a linear layer of its own on the chip
+            tensor = tensor.closed(Activation("identity"))
+        if tensor.axes is not None:
+            assert tensor.stored is not None
+            order = np.arange(weight.shape[1]).reshape(tensor.stored).transpose(tensor.axes)
+            as_stored = np.empty_like(weight)
+            as_stored[:, order.ravel()] = weight
+            weight = as_stored
+        scale, shift = (
+            tensor._flat(part, weight.shape[1]) for part in (tensor.scale, tensor.shift)
+        )
+        shape = (len(weight),)
+        return replace(
+            tensor,
+            shape=shape,
+            stored=shape,
+            axes=None,
+            weight=weight * scale,
+            shift=weight @ shift,
+            scale=1.0,
+        )
+
+    def convolved(
+        self,
+        kernel: Array,
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: Padding = _NO_PADDING,
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ) -> "Tensor":
+        """A convolution with a kernel (channels_out, channels_in / groups, height, width)."""
+        tensor = self._map()
+        if tensor.weight is not None:
+            zeros = tensor.zeros
+            tensor = replace(tensor, zeros=_NO_PADDING).closed(Activation("identity"))
+            tensor = replace(tensor, zeros=zeros, step=tensor._source(tensor.stored))
+        (top, bottom), (left, right) = tensor.zeros
+        (above, below), (before, after) = padding
+        padding = ((top + above, bottom + below), (left + before, right + after))
+        channels = tensor._known_shape()[0]
+        if kernel.shape[1] * groups != channels or len(kernel) % groups:
+            raise UnreadableError(
+                f"expected a kernel for {channels} channels, got {kernel.shape} in {groups} groups"
+            )
+        # zeros around a map do not shift with it
+        scale = tensor._per_channel(tensor.scale)
+        shift = tensor._per_channel(tensor.shift)
+        if scale is None or shift is None or (shift.any() and np.any(padding)):
+            tensor = replace(tensor, zeros=_NO_PADDING)._settled_affine()
+            scale, shift = np.ones(channels), np.zeros(channels)
+        inputs = np.arange(channels).reshape(groups, -1)
+        inputs = np.repeat(inputs, len(kernel) // groups, axis=0)  # those that each output sees
+        bias = np.einsum("oihw,oi->o", kernel, shift[inputs])
+        window: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
+        kernel = kernel * scale[inputs][:, :, None, None]
+        shape = Conv2D(weight=kernel, bias=bias, **window).output_shape(tensor._known_shape())
+        return replace(
+            tensor,
+            shape=shape,
+            stored=shape,
+            weight=kernel,
+            window=window,
+            shift=bias,
+            scale=1.0,
+            zeros=_NO_PADDING,
+        )
+
+    def activated(self, kind: str, parameter: float = 0.0) -> "Tensor":
+        """An activation; a factor in front of a sigmoid becomes its gain."""
+        if kind == "sigmoid":
+            return replace(self._going_on(), gain=1.0).closed(Activation(kind, self.gain))
+        return self.closed(Activation(kind, parameter))
+
+    def closed(self, activation: Activation) -> "Tensor":
+        """The open step and an activation as a layer."""
+        tensor = self._plain()
+        layer: Layer
+        if tensor.weight is None:
+            if tensor.bare and activation.kind == "identity":
+                return tensor
+            last = tensor.step.layer
+            if tensor.bare and isinstance(last, Add) and not tensor.shared:
+                step = _Step(Add(activation=activation), tensor.step.sources, tensor.step.shape)
+                return replace(tensor, step=step)
+            return tensor._settled_affine(activation)
+        shift = np.broadcast_to(np.asarray(tensor.shift, np.float64), (len(tensor.weight),))
+        if tensor.window is None:
+            layer = Dense(weight=tensor.weight, bias=shift, activation=activation)
+            source = tensor._source((tensor.weight.shape[1],))
+            shape: Shape = (len(tensor.weight),)
+        else:
+            layer = Conv2D(weight=tensor.weight, bias=shift, activation=activation, **tensor.window)
+            source = tensor.step
+            assert source.shape is not None
+            shape = layer.output_shape(source.shape)
+        return replace(
+            tensor,
+            step=_Step(layer, (source,), shape),
+            weight=None,
+            window=None,
+            scale=1.0,
+            shift=0.0,
+            shared=False,
+        )
+
+    def settled(self) -> "Tensor":
+        """For several nodes to take: its weight is a layer of its own."""
+        open_weight = self.weight is not None and not self.softmax
+        tensor = self.closed(Activation("identity")) if open_weight else self
+        return replace(tensor, shared=True)
+
+    def read_out(self) -> "Tensor":
+        """A softmax over the units, as the last step."""
+        return replace(self._plain().closed(Activation("identity")), softmax=True)
+
+    # Windows, sums, joins
+
+    def padded(self, zeros: Padding) -> "Tensor":
+        """Zeros around a map, which the next convolution or pool takes in."""
+        tensor = self._map()
+        (top, bottom), (left, right) = tensor.zeros
+        (above, below), (before, after) = zeros
+        zeros = ((top + above, bottom + below), (left + before, right + after))
+        return replace(tensor, zeros=zeros) if np.any(zeros) else tensor
+
+    def max_pooled(
+        self,
+        size: tuple[int, int],
+        *,
+        stride: tuple[int, int],
+        padding: Padding = _NO_PADDING,
+        dilation: tuple[int, int] = (1, 1),
+        ceil: bool = False,
+    ) -> "Tensor":
+        """The largest value of each window; `ceil`: windows that reach over the end count too."""
+        tensor = self._map()._solid()
+        if np.any(tensor.zeros):
+            # Among values that are never negative, a zero is as good as nothing.
+            last = tensor.step.layer
+            if last is None or last.activation.kind not in _NOT_NEGATIVE or np.any(padding):
+                raise UnreadableError(
+                    "expected zeros around a map in front of a convolution or, after an "
+                    "activation that is never negative, a pool"
+                )
+            padding, tensor = tensor.zeros, replace(tensor, zeros=_NO_PADDING)
+        if ceil:
+            padding = tensor._reaching(size, stride, padding, dilation)
+        pool = MaxPool2D(size=size, stride=stride, padding=padding, dilation=dilation)
+        return tensor._after(pool)
+
+    def average_pooled(
+        self,
+        size: tuple[int, int],
+        *,
+        stride: tuple[int, int],
+        padding: Padding = _NO_PADDING,
+        count_padding: bool = False,
+        ceil: bool = False,
+    ) -> "Tensor":
+        """The mean of each window; `count_padding`: zeros around the map count as values."""
+        tensor = self._map()._solid()
+        if np.any(tensor.zeros):
+            if np.any(padding) and not count_padding:
+                raise UnreadableError("expected zeros around a map in front of a convolution")
+            (top, bottom), (left, right) = tensor.zeros
+            (above, below), (before, after) = padding
+            padding = ((top + above, bottom + below), (left + before, right + after))
+            count_padding, tensor = True, replace(tensor, zeros=_NO_PADDING)
+        if ceil:
+            wider = tensor._reaching(size, stride, padding, (1, 1))
+            if wider != padding and count_padding and np.any(padding):
+                raise UnreadableError(
+                    "expected ceil_mode without padding that counts, for its last windows are "
+                    "divided by less"
+                )
+            if wider != padding:
+                padding, count_padding = wider, False
+        pool = AveragePool2D(size=size, stride=stride, padding=padding, count_padding=count_padding)
+        return tensor._after(pool)
+
+    def averaged(self) -> "Tensor":
+        """The mean of each channel, (channels,)."""
+        return self._map()._solid(without_zeros=True)._after(GlobalAveragePool())
+
+    def largest(self) -> "Tensor":
+        """The largest value of each channel, (channels, 1, 1)."""
+        tensor = self._map()._solid(without_zeros=True)
+        _, height, width = tensor._known_shape()
+        return tensor._after(MaxPool2D(size=(height, width)))
+
+    @staticmethod
+    def added(tensors: Sequence["Tensor"]) -> "Tensor":
+        """The sum of tensors of one shape."""
+        solid = Tensor._alike(tensors)
+        shapes = {tensor._known_shape() for tensor in solid}
+        if len(shapes) != 1:
+            raise UnreadableError(
+                f"expected computed inputs of one shape, got {', '.join(map(str, sorted(shapes)))}"
+            )
+        sources = tuple(tensor._source(tensor.stored) for tensor in solid)
+        return solid[0]._joined(Add(), sources, solid[0].stored)
+
+    @staticmethod
+    def concatenated(tensors: Sequence["Tensor"], axis: int) -> "Tensor":
+        """Tensors one after the other on an axis, without that of the inputs."""
+        solid = Tensor._alike(tensors)
+        shapes = [tensor._known_shape() for tensor in solid]
+        rank = len(shapes[0])
+        if not 0 <= axis < rank or any(len(shape) != rank for shape in shapes):
+            raise UnreadableError(
+                f"expected tensors alike but for axis {axis} (without that of the inputs), got "
+                f"{', '.join(map(str, shapes))}"
+            )
+        axes = solid[0].axes
+        join = Concatenate(axis=axis if axes is None else axes[axis])
+        sources = tuple(tensor._source(tensor.stored) for tensor in solid)
+        stored = join.output_shape(*(tensor.stored or () for tensor in solid))
+        shape = stored if axes is None else tuple(stored[k] for k in axes)
+        return replace(solid[0]._joined(join, sources, stored), shape=shape)
+
+    # Axes
+
+    def flattened(self) -> "Tensor":
+        """All values of an input on one axis, in C order."""
+        tensor = self._in_rows()
+        return tensor._viewed((tensor.size,))
+
+    def reshaped(self, target: Sequence[int]) -> "Tensor":
+        """The same values an input, in the same order, in another shape.
+
+        Sizes of 0 are kept, -1 takes what is left; the first one is that of the inputs.
+        """
+        tensor, written = self._in_rows(), [int(n) for n in target]
+        sizes = written[1:]
+        for axis, n in enumerate(sizes):
+            if n == 0 and tensor.shape is not None and axis < len(tensor.shape):
+                sizes[axis] = tensor.shape[axis]
+        if tensor.size and sizes.count(-1) == 1:
+            sizes[sizes.index(-1)] = tensor.size // max(1, -prod(sizes))
+        elif sizes == [-1]:
+            sizes = [0]
+        first = {0, -1, BATCH} | ({tensor.batch} if tensor.batch else set())
+        # With every other size fixed to the values of one input, -1 is the number of inputs.
+        if (
+            not written
+            or written[0] not in first
+            or min(sizes, default=0) < 0
+            or (tensor.size or prod(sizes)) != prod(sizes)
+        ):
+            shown = ["n_inputs" if n == BATCH else n for n in written]
+            raise UnreadableError(
+                f"expected a shape that keeps the {tensor.size or 'unknown number of'} values of "
+                f"an input together, got {shown}"
+            )
+        return tensor._viewed(tuple(sizes))
+
+    def squeezed(self, axes: Sequence[int] | None) -> "Tensor":
+        """Without axes of length 1, never that of the inputs."""
+        tensor = self._in_rows()
+        shape = tensor._known_shape()
+        if axes is None:
+            axes = [n + 1 for n, size in enumerate(shape) if size == 1]
+        gone = {int(axis) % (len(shape) + 1) for axis in axes}
+        if 0 in gone or any(shape[axis - 1] != 1 for axis in gone):
+            raise UnreadableError(
+                f"expected axes of length 1 of values of shape {shape} an input, got "
+                f"{sorted(gone)} (axis 0 is that of the inputs)"
+            )
+        return tensor._viewed(tuple(n for i, n in enumerate(shape, 1) if i not in gone))
+
+    def unsqueezed(self, axes: Sequence[int]) -> "Tensor":
+        """With axes of length 1 put in, behind that of the inputs."""
+        tensor = self._in_rows()
+        shape = tensor._known_shape()
+        rank = len(shape) + len(axes) + 1
+        new = sorted(int(axis) % rank for axis in axes)
+        if 0 in new or len(set(new)) < len(new):
+            raise UnreadableError(f"expected new axes behind that of the inputs, got {list(axes)}")
+        sizes = iter(shape)
+        return tensor._viewed(tuple(1 if k in new else next(sizes) for k in range(1, rank)))
+
+    def transposed(self, axes: Sequence[int] | None) -> "Tensor":
+        """Axes in another order; that of the inputs, 0, stays the first."""
+        rank = len(self._known_shape()) + (self.layout != "vector")
+        axes = [int(axis) for axis in axes] if axes is not None else list(range(rank))[::-1]
+        if axes == list(range(rank)):
+            return self
+        tensor = self._rows()  # zeros around a map go with it: the next window puts the axes back
+        shape = tensor._known_shape()
+        if axes[0] != 0 or sorted(axes) != list(range(rank)):
+            raise UnreadableError(
+                f"expected an order of axes that keeps that of the inputs first, got {axes}"
+            )
+        new = tuple(axis - 1 for axis in axes[1:])
+        before = tensor.axes
+        if before is not None:
+            if shape != tuple(tensor._known(tensor.stored)[k] for k in before):  # reshaped since
+                tensor = tensor._arranged()
+            else:
+                new = tuple(before[k] for k in new)
+        stored = tensor._known(tensor.stored)
+        moved = tuple(stored[k] for k in new)
+        long = [k for k in new if stored[k] != 1]
+        if long == sorted(long):  # the values keep their order
+            return replace(tensor, axes=None, shape=stored)._viewed(moved)
+        return replace(tensor, axes=new, shape=moved)
+
+    # The end
+
+    def finished(self) -> Parts:
+        """Nodes, read-out and shape of an input.
+
+        Raises
+        ------
+        UnreadableError
+            If there is no weighted layer.
+        """
+        tensor = replace(self, softmax=False)._going_on()._solid()._arranged()
+        if tensor.size:  # outputs are (n_inputs, n_outputs)
+            tensor = replace(tensor, step=tensor._source((tensor.size,)))
+        found: set[_Step] = set()
+        waiting = [tensor.step]
+        while waiting:
+            step = waiting.pop()
+            if step not in found:
+                found.add(step)
+                waiting.extend(step.sources)
+        steps = sorted((step for step in found if step.layer), key=lambda step: step.number)
+        (start,) = (step for step in found if step.layer is None)
+        if not any(isinstance(step.layer, Weighted) for step in steps):
+            raise UnreadableError("expected at least one weighted layer, got none")
+        if all(
+            isinstance(step.layer, Dense | Flatten) for step in steps
+        ):  # a chain: one source each
+            steps = [step for step in steps if isinstance(step.layer, Dense)]
+            nodes = tuple(Node(step.layer, (k,)) for k, step in enumerate(steps) if step.layer)
+        else:
+            numbers = {start: 0} | {step: k for k, step in enumerate(steps, start=1)}
+            nodes = tuple(
+                Node(step.layer, tuple(numbers[source] for source in step.sources))
+                for step in steps
+                if step.layer
+            )
+        readout = "softmax" if self.softmax else None
+        shape = start.shape or ()
+        first = nodes[0].layer
+        if isinstance(first, Dense) and (self.layout == "columns" or prod(shape) != first.n_in):
+            shape = (first.n_in,)  # in columns, an input is one column of the tensor
+        return nodes, readout, shape or (first.weight.shape[1],)  # type: ignore[union-attr]
+
+    # What the steps above have in common
+
+    def _going_on(self) -> "Tensor":
+        if self.softmax:
+            raise UnreadableError("expected Softmax as the last step, for it is the read-out")
+        if np.any(self.zeros):
+            raise UnreadableError("expected a convolution or a pool after zeros around a map")
+        return self
+
+    def _plain(self) -> "Tensor":
+        """The same with the gain multiplied in."""
+        tensor = self._going_on()
+        shift = tensor.gain * np.asarray(tensor.shift)
+        if tensor.weight is None:
+            scale = tensor.gain * np.asarray(tensor.scale)
+            return replace(tensor, scale=scale, shift=shift, gain=1.0)
+        return replace(tensor, weight=tensor.gain * tensor.weight, shift=shift, gain=1.0)
+
+    def _laid(self, layout: Layout) -> "Tensor":
+        if self.layout == "open":
+            return replace(self, layout=layout)
+        if self.layout not in (layout, "vector"):
+            written = {"rows": "the weight as the second factor", "columns": "the weight first"}
+            raise UnreadableError(f"expected {written[self.layout]}, as inputs are {self.layout}")
+        return self
+
+    def _rows(self) -> "Tensor":
+        tensor = replace(self, layout="rows") if self.layout == "open" else self
+        if tensor.layout != "rows":
+            raise UnreadableError("expected a first axis of inputs, (n_inputs, ...)")
+        return tensor
+
+    def _in_rows(self) -> "Tensor":
+        return self._rows()._going_on()
+
+    def _known_shape(self) -> Shape:
+        return self._known(self.shape)
+
+    def _known(self, shape: Shape | None) -> Shape:
+        if shape is None or 0 in shape:
+            raise UnreadableError(
+                "expected an input whose shape the file states; if it does not, give input_shape"
+            )
+        return shape
+
+    def _map(self) -> "Tensor":
+        """The same as a feature map (channels, height, width) whose axes lie in this order."""
+        zeros, tensor = self.zeros, replace(self, zeros=_NO_PADDING)._in_rows()._plain()
+        shape = tensor._known_shape()
+        if len(shape) != 3:
+            raise UnreadableError(
+                f"expected a feature map (channels, height, width), got values of shape {shape} "
+                "an input"
+            )
+        tensor = tensor._arranged()
+        if tensor.weight is None and tensor.step.shape != shape:
+            source = tensor._source(shape)
+            tensor = replace(tensor, step=source)
+        return replace(tensor, zeros=zeros)
+
+    def _solid(self, *, without_zeros: bool = False) -> "Tensor":
+        """The same with nothing open."""
+        if without_zeros:
+            self._going_on()
+        tensor = replace(self, zeros=_NO_PADDING)._plain().closed(Activation("identity"))
+        return replace(tensor, zeros=self.zeros)
+
+    def _arranged(self) -> "Tensor":
+        """The same with its values in the order of the graph, by a Transpose if need be."""
+        if self.axes is None:
+            return self
+        tensor = self._solid()
+        source, axes = tensor._source(tensor.stored), tensor.axes
+        assert axes is not None
+        layer = Transpose(axes=axes)
+        moved = layer.output_shape(tensor._known(tensor.stored))
+        step = _Step(layer, (source,), moved)
+        return replace(tensor, step=step, stored=tensor.shape, axes=None, shared=False)
+
+    def _source(self, shape: Shape | None) -> _Step:
+        """The last step, sending a shape."""
+        sent = self.step.shape
+        if sent is None or shape is None or sent == shape or 0 in sent:
+            return self.step
+        if prod(sent) != prod(shape):
+            raise UnreadableError(f"expected {prod(sent)} values an input, got {prod(shape)}")
+        layer = Flatten() if len(shape) == 1 else Reshape(shape=shape)
+        return _Step(layer, (self.step,), shape)
+
+    def _after(self, layer: Any) -> "Tensor":
+        """A layer without weights that takes this map, which is solid."""
+        shape = layer.output_shape(self._known_shape())
+        step = _Step(layer, (self._source(self._known_shape()),), shape)
+        return replace(self, step=step, shape=shape, stored=shape, shared=False)
+
+    def _joined(self, layer: Layer, sources: tuple[_Step, ...], stored: Shape | None) -> "Tensor":
+        step = _Step(layer, sources, stored)
+        return replace(self, step=step, stored=stored, shared=False)
+
+    @staticmethod
+    def _alike(tensors: Sequence["Tensor"]) -> list["Tensor"]:
+        """Solid tensors whose values lie in the same order of axes."""
+        solid = [tensor._in_rows()._solid() for tensor in tensors]
+        plain = [
+            t.axes is None or t.shape == tuple(t._known(t.stored)[k] for k in t.axes) for t in solid
+        ]
+        if len({tensor.axes for tensor in solid}) > 1 or not all(plain):
+            solid = [tensor._arranged() for tensor in solid]
+        return solid
+
+    def _reaching(
+        self,
+        size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: Padding,
+        dilation: tuple[int, int],
+    ) -> Padding:
+        """Padding that gives every window which begins on the map its place."""
+        pairs = []
+        for k in (0, 1):
+            before, after = padding[k]
+            n, extent = self._known_shape()[k + 1], dilation[k] * (size[k] - 1) + 1
+            places = -(-(n + before + after - extent) // stride[k]) + 1
+            if (places - 1) * stride[k] >= n + before:
+                places -= 1
+            pairs.append((before, max(after, (places - 1) * stride[k] + extent - n - before)))
+        return pairs[0], pairs[1]
+
+    def _viewed(self, shape: Shape) -> "Tensor":
+        """The same values in another shape."""
+        if self.axes is not None:
+            return replace(self, shape=shape)
+        if self.weight is not None or self.shape is None or 0 in self.shape:
+            return replace(self, shape=shape, stored=shape)
+        scale, shift = (
+            np.asarray(part)
+            if np.size(part) == 1
+            else np.broadcast_to(part, self.shape).reshape(shape)
+            for part in (self.scale, self.shift)
+        )
+        return replace(self, shape=shape, stored=shape, scale=scale, shift=shift)
+
+    def _flat(self, part: Array | float, n: int) -> Array:
+        """A scale or shift as one value for each of n stored values."""
+        if np.size(part) > 1 and self.stored is not None and 0 not in self.stored:
+            part = np.broadcast_to(part, self.stored).ravel()
+        return np.broadcast_to(np.asarray(part, np.float64), (n,))
+
+    def _per_channel(self, part: Array | float) -> Array | None:
+        """A scale or shift as one value a channel, if it is that."""
+        stored = self._known(self.stored)
+        columns = np.broadcast_to(np.asarray(part, np.float64), stored).reshape(stored[0], -1)
+        return columns[:, 0] if (columns == columns[:, :1]).all() else None
+
+    def _per_unit(self, part: Array) -> Array | None:
+        """A constant as one value for each row of the open weight, if it is that."""
+        assert self.weight is not None
+        n = len(self.weight)
+        columns = np.broadcast_to(part, self._known(self.stored)).reshape(n, -1)
+        return columns[:, 0] if (columns == columns[:, :1]).all() else None
+
+    def _settled_affine(self, activation: Activation | None = None) -> "Tensor":
+        """The open step, which has no weight, as an Affine layer: one scale a channel or value."""
+        stored = self._known(self.stored)
+        scale, shift = (self._per_channel(part) for part in (self.scale, self.shift))
+        shape = stored
+        if scale is None or shift is None:
+            shape = (prod(stored),)
+            scale, shift = (self._flat(part, shape[0]) for part in (self.scale, self.shift))
+        layer = Affine(scale=scale, shift=shift, activation=activation or Activation("identity"))
+        step = _Step(layer, (self._source(shape),), shape)
+        return replace(self, step=step, scale=1.0, shift=0.0, shared=False)
+
+    def _spread(self, constant: Array) -> tuple["Tensor", Array]:
+        """A constant in the order in which the values are stored."""
+        if constant.size == 1:
+            return self, constant.reshape(())
+        wrong = UnreadableError(
+            f"expected one value a unit, got a constant of shape {constant.shape} for values of "
+            f"shape {self.shape or 'unknown'} an input"
+        )
+        standing = constant.ndim == 2 and constant.shape[1] == 1
+        tensor = self
+        if tensor.layout == "open":
+            tensor = replace(tensor, layout="columns" if standing else "rows")
+        if tensor.layout == "columns":
+            if not standing or tensor.size not in (0, constant.size):
+                raise wrong
+            return tensor, constant.reshape(-1)
+        if tensor.shape is None or tensor.shape == (0,):  # the next weight checks the length
+            if constant.size != constant.shape[-1]:
+                raise wrong
+            return tensor, constant.reshape(-1)
+        if 0 in tensor.shape:
+            raise wrong
+        rank = len(tensor.shape)
+        if constant.ndim == rank + 1 and len(constant) == 1 and tensor.layout == "rows":
+            constant = constant[0]
+        if constant.ndim > rank:
+            raise wrong
+        constant = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+        try:
+            full = np.broadcast_to(constant, tensor.shape)
+        except ValueError:
+            raise wrong from None
+        if tensor.axes is None:
+            return tensor, constant
+        stored = tensor._known(tensor.stored)
+        moved = full.reshape([stored[k] for k in tensor.axes])
+        return tensor, moved.transpose(np.argsort(tensor.axes))

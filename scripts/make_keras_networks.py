@@ -1,0 +1,120 @@
+"""Regenerate the small Keras networks of tests/golden/keras with their inputs and outputs.
+
+Run it where Keras 3 and a backend are installed (pip install keras torch); the tests need neither.
+The weights are random, from a fixed seed; Keras computes the outputs.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).parent.parent / "tests" / "golden" / "keras"
+
+
+def models(keras):
+    """Networks by name: between them every layer that is read."""
+    layers = keras.layers
+    dense = keras.Sequential(
+        [
+            layers.Input((6,)),
+            layers.Rescaling(0.5, offset=-0.1),
+            layers.Dense(7, activation="sigmoid"),
+            layers.BatchNormalization(),
+            layers.Dense(6, activation="tanh", use_bias=False),
+            layers.Dropout(0.5),
+            layers.Dense(5),
+            layers.LeakyReLU(0.2),
+            layers.Dense(4, activation="softplus"),
+            layers.Dense(3),
+            layers.Activation("softmax"),
+        ]
+    )
+    convolutional = keras.Sequential(
+        [
+            layers.Input((9, 8, 3)),
+            layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(scale=False),
+            layers.ReLU(6),
+            layers.ZeroPadding2D(((1, 0), (0, 1))),
+            layers.DepthwiseConv2D(2, depth_multiplier=2, activation="relu"),
+            layers.MaxPooling2D(2, strides=1, padding="same"),
+            layers.Conv2D(6, 3, padding="same", dilation_rate=2, groups=2, activation="silu"),
+            layers.AveragePooling2D(2, padding="same"),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+    x = layers.Input((6, 6, 2))
+    y = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    z = layers.BatchNormalization(center=False)(y)
+    z = layers.Activation("relu")(z)
+    z = layers.SeparableConv2D(4, 3, padding="same", activation="gelu")(z)
+    y = layers.Add()([y, z])
+    y = layers.Concatenate()([layers.LeakyReLU(0.1)(y), x])
+    y = keras.Sequential(
+        [
+            layers.Input((6, 6, 6)),
+            layers.Conv2D(3, 2, activation="hard_silu"),
+            layers.Permute((3, 1, 2)),
+        ],
+        name="head",
+    )(y)
+    y = layers.Flatten()(y)
+    residual = keras.Model(x, layers.Dense(3)(layers.Reshape((75,))(y)))
+    first = keras.Sequential(
+        [
+            layers.Input((2, 5, 4)),
+            layers.Conv2D(3, 2, data_format="channels_first", activation="relu"),
+            layers.BatchNormalization(axis=1),
+            layers.MaxPooling2D((2, 1), data_format="channels_first"),
+            layers.Flatten(data_format="channels_first"),
+            layers.Dense(2),
+        ]
+    )
+    pooled = keras.Sequential(
+        [
+            layers.Input((5, 5, 2)),
+            layers.Conv2D(3, 3, activation="tanh"),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Flatten(),
+            layers.Softmax(),
+        ]
+    )
+    return {
+        "dense": dense,
+        "convolutional": convolutional,
+        "residual": residual,
+        "channels_first": first,
+        "pooled": pooled,
+    }
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    rng = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, model in models(keras).items():
+        for layer in model.layers:
+            # Trained normalisation and biases are no ones and zeros.
+            layer.set_weights(
+                [
+                    w if w.ndim > 1 else rng.uniform(0.5, 1.5, w.shape).astype(w.dtype)
+                    for w in layer.get_weights()
+                ]
+            )
+        inputs = rng.normal(size=(8, *model.input_shape[1:])).astype(np.float32)
+        outputs = np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))
+        model.save(FOLDER / f"{name}.keras")
+        model.save(FOLDER / f"{name}.h5")
+        np.savez(FOLDER / f"{name}.npz", inputs=inputs, outputs=outputs)
+        print(f"{name}: {model.count_params()} parameters")
+
+
+if __name__ == "__main__":
+    main()

