@@ -35,6 +35,7 @@ from neurosim.certification.single_chip import (
     tails_by_theory,
     upper_limits,
 )
+from neurosim.costs import Cost, cost
 from neurosim.errors import InputError
 from neurosim.executors import Executor
 from neurosim.layers import Array
@@ -172,6 +173,13 @@ class Certificate:
         return None if self.replicas is None else self.replicas * self.campaign.deployment.n_cores
 
     @property
+    def cost(self) -> Cost | None:
+        """What an inference on all replicas takes, as far as the profile knows."""
+        if self.replicas is None:
+            return None
+        return cost(self.campaign.deployment, self.campaign.inputs, replicas=self.replicas)
+
+    @property
     def biased_inputs(self) -> Array:
         """Inputs at which some simulated |E Delta_k| is above epsilon: bias no replica lowers."""
         return np.flatnonzero((np.abs(self.statistics.errors.mean) > self.epsilon).any(axis=1))
@@ -277,7 +285,8 @@ class Certificate:
             lines.append(f"lost to replicas (delta_k >= 1/2): {_listed(self.best.lost_inputs)}")
         if self.self_check is not None:
             lines += ["", str(self.self_check)]
-        return "\n".join([*lines, "", self.verdict])
+        cost_lines = [] if self.cost is None else ["", str(self.cost)]
+        return "\n".join([*lines, *cost_lines, "", self.verdict])
 
     def _trials_for_one_chip(self) -> int:
         statements = 1 if self.over == "mean" else self.campaign.n_inputs
