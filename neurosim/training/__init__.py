@@ -11,7 +11,7 @@ except ImportError as _error:
         "neurosim.training needs PyTorch: pip install 'neurosim-faults[train]'"
     ) from _error
 
-from neurosim.training.algorithm import Goal, achieve
+from neurosim.training.algorithm import Goal, Search, achieve
 from neurosim.training.confirmation import Confirmation
 from neurosim.training.fitting import Fit, TrainingRecord, train
 from neurosim.training.iterations import Achievement, Iteration
@@ -35,6 +35,7 @@ __all__ = [
     "Goal",
     "Iteration",
     "Regularisation",
+    "Search",
     "TrainingRecord",
     "achieve",
     "balance_penalty",

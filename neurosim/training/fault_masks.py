@@ -72,7 +72,10 @@ def draw_masks(
     >>> draw_masks([always], (2, 3, 1), 4, torch.Generator())[0]
     {1: tensor([0., 0., 0.])}
     """
-    shapes = {"neuron": [(n,) for n in widths], "synapse": [(), *((b, a) for a, b in pairwise(widths))]}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "neuron": [(n,) for n in widths],
+        "synapse": [(), *((b, a) for a, b in pairwise(widths))],
+    }
     found: dict[str, dict[int, Tensor]] = {"neuron": {}, "synapse": {}}
     for process in check_faults(faults, widths):
         batch = () if isinstance(process.persistence, Permanent) else (n_inputs,)

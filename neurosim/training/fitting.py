@@ -154,8 +154,7 @@ def _pair(
     n_in, n_out = module.widths[0], module.widths[-1]
     if x.ndim != 2 or x.shape[1] != n_in or not len(x):
         raise InputError(
-            f"inputs: expected shape (n_inputs, {n_in}), at least one input, got "
-            f"{np.shape(inputs)}"
+            f"inputs: expected shape (n_inputs, {n_in}), at least one input, got {np.shape(inputs)}"
         )
     if y.shape == (len(x),) and y.dtype.kind in "iu":
         if y.min() < 0 or y.max() >= n_out:
@@ -359,7 +358,7 @@ def _one_epoch(
     x, y = data
     weight, start = anchor
     sums = [0.0, 0.0]
-    batches = torch.randperm(len(x), generator=generator).split(fit.batch_size)
+    batches = torch.split(torch.randperm(len(x), generator=generator), fit.batch_size)
     for rows in batches:
         inputs, wanted = x[rows], y[rows]
         masks = draw_masks(faults, model.widths, len(rows), generator, x.dtype)
@@ -375,7 +374,7 @@ def _one_epoch(
                 "the learning rate or the penalties"
             )
         optimiser.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         optimiser.step()
         sums[0] += float(loss.detach())
         sums[1] += float(penalty.detach())

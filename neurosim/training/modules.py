@@ -94,7 +94,9 @@ class DenseModule(nn.Module):
         """n_0, n_1, ..., n_L."""
         return (int(self.weights[0].shape[1]), *(int(w.shape[0]) for w in self.weights))
 
-    def layers_of(self, inputs: Tensor, masks: Masks = ({}, {})) -> tuple[list[Tensor], list[Tensor]]:
+    def layers_of(
+        self, inputs: Tensor, masks: Masks = ({}, {})
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """y_0..y_L and z_1..z_L for inputs (n_inputs, n_0); masks are 0 where something is dead."""
         neurons, synapses = masks
         y = inputs * neurons[0] if 0 in neurons else inputs
@@ -241,8 +243,6 @@ def to_network(module: DenseModule, input_shape: tuple[int, ...] = ()) -> Networ
             bias=b.detach().cpu().numpy().astype(np.float64),
             activation=activation,
         )
-        for w, b, activation in zip(
-            module.weights, module.biases, module.activations, strict=True
-        )
+        for w, b, activation in zip(module.weights, module.biases, module.activations, strict=True)
     ]
     return Network(layers=tuple(layers), readout=module.readout, input_shape=input_shape)

@@ -380,9 +380,7 @@ class Regularisation:
         skipped = ("variance_layer", "variance_of", "length_scale")
         return [field.name for field in fields(cls) if field.name not in skipped]
 
-    def penalty(
-        self, module: DenseModule, inputs: Tensor, targets: Tensor, loss: Loss
-    ) -> Tensor:
+    def penalty(self, module: DenseModule, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """The sum of the terms, on one batch."""
         total = module.weights[0].new_zeros(())
         if self.variance:
