@@ -6,11 +6,12 @@ loss + lambda R1 + mu R2 + psi R3 + nu ||W||_inf. The numbers are those of `pred
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from neurosim.campaign import Loss
 from neurosim.errors import InputError
@@ -145,15 +146,27 @@ def _hidden(module: DenseModule) -> range:
     return range(1, module.depth)
 
 
-def _correlate(columns: Tensor, kernel: Array, mode: str) -> Tensor:
-    """Cross-correlation along the neurons, padded by zeros or by the edge; as many rows."""
-    before = (len(kernel) - 1) // 2
-    padding = (before, len(kernel) - 1 - before)
-    # Of one number a row, not of a window: a kernel of length 1 needs no padding.
-    rows = columns.T[:, None, :]
-    padded = functional.pad(rows, padding, mode=mode) if len(kernel) > 1 else rows
-    taps = torch.as_tensor(kernel, dtype=columns.dtype)[None, None, :]
-    return functional.conv1d(padded, taps)[:, 0, :].T
+@lru_cache(maxsize=32)
+def _correlation(n_out: int, taps: tuple[float, ...], edge: bool, dtype: torch.dtype) -> Tensor:
+    """Cross-correlation along n_out neurons as a sparse matrix; beyond it zeros or the edge row."""
+    before = (len(taps) - 1) // 2
+    rows = np.repeat(np.arange(n_out), len(taps))
+    columns = rows + np.tile(np.arange(len(taps)) - before, n_out)
+    values = np.tile(taps, n_out)
+    if edge:
+        columns = np.clip(columns, 0, n_out - 1)
+    else:
+        inside = (columns >= 0) & (columns < n_out)
+        rows, columns, values = rows[inside], columns[inside], values[inside]
+    where = torch.tensor(np.stack([rows, columns]))
+    return torch.sparse_coo_tensor(
+        where, torch.tensor(values, dtype=dtype), (n_out, n_out), check_invariants=False
+    ).coalesce()
+
+
+def _correlate(columns: Tensor, kernel: Array, edge: bool = False) -> Tensor:
+    matrix = _correlation(len(columns), tuple(map(float, kernel)), edge, columns.dtype)
+    return torch.sparse.mm(matrix, columns)
 
 
 def _gaussian(n_out: int) -> Array:
@@ -188,7 +201,7 @@ def smoothness_penalty(module: DenseModule) -> Tensor:
         n_out, n_in = weight.shape
         c1 = columns.diff(dim=0).abs().sum()
         c2 = weight.diff(dim=1).abs().sum() * n_in / n_out
-        smooth = _correlate(columns, _gaussian(n_out), "replicate")
+        smooth = _correlate(columns, _gaussian(n_out), edge=True)
         total = total + c1 + c2 + (smooth - columns).abs().sum() / n_out
     return total
 
@@ -222,11 +235,11 @@ def paper_smoothness(
         differences, gaussians = authors_kernels(n_out)
         for kernel in differences:
             if kernel is not None:
-                part = _correlate(columns, kernel, "constant").abs().sum()
+                part = _correlate(columns, kernel).abs().sum()
                 total = total + derivative * part / len(differences)
         for kernel in gaussians:
             if kernel is not None:
-                part = (_correlate(columns, kernel, "constant") - columns).abs().sum() / n_out
+                part = (_correlate(columns, kernel) - columns).abs().sum() / n_out
                 total = total + gaussian * part / len(gaussians)
     return total
 
