@@ -372,3 +372,22 @@ def test_wrong_questions_are_refused(change, message):
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         tr.achieve(x, y, tr.Goal(epsilon=0.1, delta=0.1), **good | change)
+
+
+def test_the_command_line_searches_too(tmp_path):
+    from click.testing import CliRunner
+
+    from neurosim.cli import main
+
+    x, y = problem()
+    np.savez(tmp_path / "data.npz", inputs=x, targets=y)
+    command = [
+        "achieve", "--inputs", str(tmp_path / "data.npz"), "--hidden", "60", "--probability",
+        "0.02", "--epsilon", "0.5", "--delta", "1e-3", "--epochs", "100", "--batch-size", "12",
+        "--iterations", "3", "--trials", "2000", "--activation", "tanh", "--seed", "0", "--quiet",
+        "-o", str(tmp_path / "found.npz"), "--log", str(tmp_path / "log.h5"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code in (0, 1), done.output
+    assert ("achieved:" in done.output) and ("confirmed by" in done.output) == (done.exit_code == 0)
+    assert ns.Network.load(tmp_path / "found.npz").widths[1] >= 60

@@ -1,7 +1,7 @@
 """Bounds beside experiment (supplementary Figs. 5 and 6): Boston and random networks.
 
-b1: norms; b2: absolute values; b3: T1; b4: single faults. Rank loss: the share of pairs of inputs (or
-of networks) that a bound orders otherwise than the simulation.
+b1: norms; b2: absolute values; b3: T1; b4: single faults. Rank loss: the share of pairs of inputs
+(or of networks) that a bound orders otherwise than the simulation.
 """
 
 import time

@@ -128,7 +128,7 @@ def slope(x, y):
 
 
 def random_network(rng, widths, activation, std=3.0, mean=0.1):
-    """The authors' random networks: W = N(0, 1) std / n_in + mean, b = N(0, 1) std / n_out + mean."""
+    """As the authors: W = N(0, 1) std / n_in + mean, b = N(0, 1) std / n_out + mean."""
     pairs = list(zip(widths[:-1], widths[1:], strict=True))
     return ns.Network.dense(
         weights=[rng.normal(size=(b, a)) * std / a + mean for a, b in pairs],

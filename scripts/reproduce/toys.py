@@ -1,7 +1,7 @@
 """The two toy networks of section 4 and the quadratic counter-example, (x_1 - a)^2.
 
-y = sum x_i / n at x = 1: E = -p, Var = p(1-p)/n. y = x_1: Var = p(1-p). (x_1 - a)^2 at x_1 = a, as the
-squared error of the network y = x_1: T1 (AP9) says 0, one dead neuron costs a^2.
+y = sum x_i / n at x = 1: E = -p, Var = p(1-p)/n. y = x_1: Var = p(1-p). (x_1 - a)^2 at x_1 = a, as
+the squared error of the network y = x_1: T1 (AP9) says 0, one dead neuron costs a^2.
 """
 
 import time
@@ -43,12 +43,12 @@ def main():
     exact = P * (1 - P)
     noise = "noise of the simulation"
     rows = [
-        row("Toys (section 4)", "y = sum x_i / n, n = 64: E", -P, mean, (-1.05 * P, -0.95 * P), noise),
-        row("Toys (section 4)", "y = sum x_i / n, n = 64: n Var", P, 64 * variances["mean of all"][2],
+        row("Toys", "y = sum x_i / n, n = 64: E", -P, mean, (-1.05 * P, -0.95 * P), noise),
+        row("Toys", "y = sum x_i / n, n = 64: n Var", P, 64 * variances["mean of all"][2],
             (0.95 * exact, 1.05 * exact), noise),
-        row("Toys (section 4)", "y = x_1, n = 64: Var", P, variances["first alone"][2],
+        row("Toys", "y = x_1, n = 64: Var", P, variances["first alone"][2],
             (0.95 * exact, 1.05 * exact), noise),
-        row("Toys (section 4)", "y = sum x_i / n: slope of Var on n", -1.0,
+        row("Toys", "y = sum x_i / n: slope of Var on n", -1.0,
             float(np.polyfit(np.log(widths), np.log(variances["mean of all"]), 1)[0]),
             (-1.05, -0.95), noise),
         row("Quadratic", "(x_1 - a)^2 at x_1 = a: E by T1", 0.0,

@@ -1,8 +1,8 @@
 """The variance of the error falls as 1 / width where weights are smooth (Fig. 2).
 
-MNIST 784-N-100-10, smoothing as the authors' (psi = 1e-4, 1e-2) and lambda = 0.001; crashes of hidden
-layer 1; the variance at one training image, averaged over outputs. Quick: as many optimiser steps
-as the authors took, in batches of 100.
+MNIST 784-N-100-10, smoothing as the authors' (psi = 1e-4, 1e-2) and lambda = 0.001; crashes of
+hidden layer 1; the variance at one training image, averaged over outputs. Quick: as many optimiser
+steps as the authors took, in batches of 100.
 """
 
 import time
