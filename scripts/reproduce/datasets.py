@@ -34,7 +34,9 @@ def _idx(path):
     found = next((p for p in (path, path.with_name(path.name + ".gz")) if p.exists()), None)
     if found is None:
         raise SystemExit(f"{path}: no such file, nor {path.name}.gz")
-    data = (gzip.open if found.suffix == ".gz" else open)(found, "rb").read()
+    data = found.read_bytes()
+    if found.suffix == ".gz":
+        data = gzip.decompress(data)
     if data[:3] != b"\0\0\x08":
         raise SystemExit(f"{found}: expected IDX data of bytes")
     shape = np.frombuffer(data, ">i4", data[3], 4)

@@ -4,6 +4,7 @@ import argparse
 import csv
 import time
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -129,7 +130,7 @@ def slope(x, y):
 
 def random_network(rng, widths, activation, std=3.0, mean=0.1):
     """As the authors: W = N(0, 1) std / n_in + mean, b = N(0, 1) std / n_out + mean."""
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    pairs = list(pairwise(widths))
     return ns.Network.dense(
         weights=[rng.normal(size=(b, a)) * std / a + mean for a, b in pairs],
         biases=[rng.normal(size=b) * std / b + mean for _, b in pairs],
