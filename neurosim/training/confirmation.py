@@ -1,5 +1,6 @@
 """Simulation of the very network that is to be certified, with a confidence bound."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,8 @@ class Confirmation:
         The largest upper limit, over inputs and outputs, of one chip's failure probability.
     failure_limit : float
         Upper limit of the failure of the median: E_x of the lesser of sum_k B(R, delta_k) and
-        B(R, delta_any), with simultaneous Clopper-Pearson limits for every delta.
+        B(R, delta_any), with simultaneous Clopper-Pearson limits for every delta. Of a loss, which
+        the median does not protect, the limit from the simulated medians themselves.
     median_groups, median_failures : int
         Groups of R of the trials, times inputs, and how many of their medians failed.
     """
@@ -68,7 +70,12 @@ def _upper(counts: Array, trials: int, tail: float) -> Array:
 
 
 def confirm(
-    campaign: Campaign, tolerance: Array, replicas: int, target: float, confidence: float
+    campaign: Campaign,
+    failed: Callable[[Array], Array],
+    replicas: int,
+    target: float,
+    confidence: float,
+    of_outputs: bool = True,
 ) -> Confirmation:
     """Bound the failure of the median of R replicas from simulated single chips.
 
@@ -76,11 +83,14 @@ def confirm(
     ----------
     campaign : Campaign
         Its trials are simulated.
-    tolerance : ndarray, shape (n_inputs,)
-        |error| from which on an output counts as failed, per input.
+    failed : callable
+        Of errors (..., n_inputs, n_outputs): whether each output failed, in the same shape; or
+        whether the loss did, (..., n_inputs, 1).
     replicas : int
     target : float
     confidence : float
+    of_outputs : bool
+        Whether a failure is one of an output, so that the median protects from it.
 
     Returns
     -------
@@ -94,18 +104,20 @@ def confirm(
     step = max(1, min(campaign.chunk, 2**22 // (n_inputs * n_outputs)) // replicas) * replicas
     for first in range(0, n, step):
         errors = backend.errors(campaign.fault_batch(first, min(first + step, n)))
-        failed = np.abs(errors) >= tolerance[:, None]
-        counts[:, :-1] += failed.sum(axis=0)
-        counts[:, -1] += failed.any(axis=-1).sum(axis=0)
+        bad = failed(errors)
+        counts[:, :-1] += bad.sum(axis=0)
+        counts[:, -1] += bad.any(axis=-1).sum(axis=0)
         whole = len(errors) // replicas
         medians = np.median(
             errors[: whole * replicas].reshape(whole, replicas, n_inputs, n_outputs), axis=1
         )
         groups += whole * n_inputs
-        failures += int((np.abs(medians) >= tolerance[:, None]).any(axis=-1).sum())
+        failures += int(failed(medians).any(axis=-1).sum())
     upper = _upper(counts, n, (1 - confidence) / counts.size)
     by_output = median_failure(upper, replicas)
     limit = np.minimum(np.minimum(by_output[:, :-1].sum(axis=1), by_output[:, -1]), 1.0)
+    if not of_outputs:
+        limit = _upper(np.array([failures]), groups, 1 - confidence)
     return Confirmation(
         trials=n,
         confidence=confidence,

@@ -56,7 +56,7 @@ def main():
             (400, 600), why),
         row("Supp. Figs. 7, 8", "as printed: replicas R", 20, paper.replicas, (20, 20), why),
         row("Supp. Figs. 7, 8", "as printed: upper limit of the median's failure", DELTA,
-            promised, says="kept" if promised <= DELTA else f"not confirmed: {failed}"),
+            promised, says="kept" if promised <= DELTA else f"too few chips to tell: {failed}"),
         row("Supp. Figs. 7, 8", "replicas that delta = 1/3 needs for 1e-5", 20,
             ns.theory.tails.replicas_needed(1 / 3, DELTA),
             says="paper wrong: (1/3)^(R/2) is no bound; exact binomial"),

@@ -4,6 +4,7 @@
 Fashion-MNIST comes from Debian's package dataset-fashion-mnist.
 """
 
+import argparse
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,3 +82,7 @@ def boston():
     np.random.RandomState(113).shuffle(order)
     x, y = x[order], y[order, None]
     return Data("Boston Housing", x[:404], y[:404], x[404:], y[404:])
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()

@@ -150,3 +150,7 @@ def trained(data, widths, seed, *, epochs, batch, activation="sigmoid(4)", **opt
     return training.train(
         start, data.inputs, data.targets, fit, seed=seed, progress=False, **options
     ).network
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
