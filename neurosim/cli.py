@@ -427,6 +427,67 @@ def harden(
 
 
 @main.command()
+@click.option("--inputs", required=True, help="Inputs: .npy, or .npz with inputs and targets.")
+@click.option("--targets", help="Class numbers or wanted outputs: .npy.")
+@click.option(
+    "--hidden", type=int, multiple=True, required=True, help="Width of a hidden layer; repeatable."
+)
+@click.option("--activation", default="sigmoid(4)", show_default=True)
+@click.option("--probability", type=float, required=True, help="Of a dead neuron of --layer.")
+@click.option("--layer", type=int, default=1, show_default=True, help="The layer that fails.")
+@click.option("--epsilon", type=float, required=True, help="An error this large is a failure.")
+@click.option("--delta", type=float, required=True, help="Failure probability to keep below.")
+@click.option(
+    "--error", type=click.Choice(("outputs", "loss")), default="outputs", show_default=True
+)
+@click.option("--epochs", type=int, required=True)
+@click.option("--batch-size", type=int, default=100, show_default=True)
+@click.option("--widen-by", type=int, default=100, show_default=True)
+@click.option("--iterations", type=int, default=20, show_default=True, help="At most so many.")
+@click.option("--trials", type=int, default=10_000, show_default=True, help="To confirm with.")
+@click.option("--method", type=click.Choice(("valid", "paper")), default="valid", show_default=True)
+@click.option("--seed", type=int, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Network.")
+@click.option("--log", type=click.Path(path_type=Path), help="HDF5 file, one row an iteration.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def achieve(**values: Any) -> None:
+    """Train and widen until replicas give a guarantee (Algorithm 1); exit code 1 if they cannot."""
+    try:
+        from neurosim import training
+    except ImportError as error:
+        raise ns.InputError(str(error)) from error
+    inputs, targets = read_arrays(values["inputs"])
+    if values["targets"]:
+        targets = read_arrays(values["targets"])[0]
+    if targets is None:
+        raise ns.InputError("--targets: expected them, or an .npz file with inputs and targets")
+    found = training.achieve(
+        inputs,
+        targets,
+        training.Goal(epsilon=values["epsilon"], delta=values["delta"], error=values["error"]),
+        hidden=values["hidden"],
+        activation=values["activation"],
+        faults=ns.StuckAtZero(
+            "neuron", probability=values["probability"], layers=[values["layer"]]
+        ),
+        fit=training.Fit(epochs=values["epochs"], batch_size=values["batch_size"]),
+        seed=values["seed"],
+        search=training.Search(
+            widen_by=values["widen_by"],
+            most_iterations=values["iterations"],
+            trials=values["trials"],
+        ),
+        method=values["method"],
+        log=values["log"],
+        progress=not values["quiet"],
+    )
+    found.network.save(values["output"])
+    click.echo(str(found))
+    if found.verdict != "achieved":
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 @click.argument("trace", type=click.Path(path_type=Path))
 def info(trace: Path) -> None:
     """Show what a trace holds."""

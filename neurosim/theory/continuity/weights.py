@@ -159,6 +159,20 @@ def balance_penalty(weight: npt.ArrayLike) -> float:
         return float((received.max() / received.min()) ** 2)
 
 
+def authors_kernels(n_out: int) -> tuple[list[Array | None], list[Array | None]]:
+    """The authors' four difference and two Gaussian kernels; None for one that counts as 0."""
+    differences = [np.array([-1.0, 1.0]), *map(_central_difference, _STENCILS)]
+    return (
+        [k if len(k) <= n_out else None for k in differences],
+        [_authors_gaussian(size) if size > 1 else None for size in (n_out // 20, n_out // 10)],
+    )
+
+
+def smoothing_deviation(n_out: int) -> float:
+    """Standard deviation of the Gaussian of C3, in neurons."""
+    return _SMOOTHING * n_out
+
+
 @dataclass(frozen=True, kw_only=True)
 class Smoothness:
     """How much neighbouring neurons of a layer differ, in units of W(t, t') = n_in W^ij.
@@ -287,20 +301,18 @@ def smoothness(
     if method == "valid":
         # SciPy rounds the radius to whole neurons.
         smooth = ndimage.gaussian_filter1d(
-            columns, _SMOOTHING * n_out, axis=0, mode="nearest", truncate=3
+            columns, smoothing_deviation(n_out), axis=0, mode="nearest", truncate=3
         )
         c1 = np.abs(np.diff(columns, axis=0)).sum()
         c2 = np.abs(np.diff(matrix, axis=1)).sum() * n_in / n_out
         c3 = np.abs(smooth - columns).sum() / n_out
         return Smoothness(c1=float(c1), c2=float(c2), c3=float(c3), n_out=n_out)
-    kernels = [np.array([-1.0, 1.0]), *map(_central_difference, _STENCILS)]
+    differences, gaussians = authors_kernels(n_out)
     changes = [
-        np.abs(_same_correlation(k, columns)).sum() if len(k) <= n_out else 0.0 for k in kernels
+        0.0 if k is None else np.abs(_same_correlation(k, columns)).sum() for k in differences
     ]
     distances = [
-        np.abs(_same_correlation(_authors_gaussian(size), columns) - columns).sum() / n_out
-        if size > 1
-        else 0.0
-        for size in (n_out // 20, n_out // 10)
+        0.0 if k is None else np.abs(_same_correlation(k, columns) - columns).sum() / n_out
+        for k in gaussians
     ]
     return Smoothness(c1=float(np.mean(changes)), c2=0.0, c3=float(np.mean(distances)), n_out=n_out)
