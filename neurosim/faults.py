@@ -358,7 +358,7 @@ class Sites:
     ) -> Array:
         """Numbers of synapses, W_l row by row."""
         number = np.asarray(layer, np.int64)
-        n_in = np.asarray(self.weight_shapes, np.int64)[number - 1, 1]
+        n_in = np.array(self.weight_shapes, np.int64).reshape(-1, 2)[number - 1, 1]
         return (
             self.synapse_offsets[number]
             + np.asarray(out, np.int64) * n_in
@@ -375,7 +375,7 @@ class Sites:
         """(layer, out, in) of synapse numbers."""
         offsets = self.synapse_offsets
         layer = np.searchsorted(offsets, numbers, side="right") - 1
-        n_in = np.asarray(self.weight_shapes, np.int64)[layer - 1, 1]
+        n_in = np.array(self.weight_shapes, np.int64).reshape(-1, 2)[layer - 1, 1]
         out, in_ = np.divmod(numbers - offsets[layer], n_in)
         return layer, out, in_
 
@@ -664,8 +664,8 @@ class FaultBatch:
                 raise InputError(
                     f"{name}: expected layers from {first} to {depth}, got {row['layer']}"
                 )
-        shapes = np.array(sites.weight_shapes)[synapses["layer"] - 1]
-        held = np.array(sites.weight_shapes)[set_synapses["layer"] - 1]
+        every = np.array(sites.weight_shapes, np.int64).reshape(-1, 2)
+        shapes, held = every[synapses["layer"] - 1], every[set_synapses["layer"] - 1]
         limits = [
             ("neurons", neurons, "unit", widths[neurons["layer"]]),
             ("synapses", synapses, "out", shapes[:, 0]),
