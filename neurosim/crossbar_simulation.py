@@ -103,7 +103,7 @@ def crossbar_outputs(
                 layer.weight, scale, programming=programming, drift=drift
             )
             level = device.digits(1.0) - device.digits(0.0)  # levels of one siemens
-            noise = ((device.read_sigma_s(conductance) * level) ** 2).sum(axis=0)
+            noise = (device.read_sigma_s(conductance) * level) ** 2
         largest = float(np.abs(ideal).max()) or 1.0
         y, inside = _converted_inputs(device, y, largest, bool((ideal < 0).any()))
         dac.clipped, dac.total = dac.clipped + int((~inside).sum()), dac.total + inside.size
@@ -136,8 +136,12 @@ def crossbar_outputs(
             for k in range(device.slices):
                 sums = x @ (net[k, columns, rows].T / device.steps)
                 if noise is not None:
-                    variance = x**2 @ noise[k, columns, rows].T / device.steps**2
-                    sums = sums + np.sqrt(variance) * random.standard_normal(sums.shape)
+                    for number_of_half, half in enumerate(noise[:, k, columns, rows]):
+                        spread = np.sqrt(x**2 @ half.T) / device.steps
+                        # All columns of a core share one reading of its offset column.
+                        shared = device.mapping == "offset" and number_of_half == 1
+                        shape = (len(x), 1) if shared else sums.shape
+                        sums = sums + spread * random.standard_normal(shape)
                 if "adc" in device.nonidealities:
                     largest_code = 2 ** ((device.adc_bits or 2) - 1) - 1
                     code = np.rint(sums / reach * largest_code)

@@ -220,3 +220,22 @@ def test_what_cannot_be_simulated_is_refused():
     one_bit = chip(replace(IDEAL, dac_bits=1))
     with pytest.raises(InputError, match="dac_bits: expected at least 2 for activities of both"):
         crossbar_outputs(ns.deploy(net, one_bit, device_seed=0), [[1.0, -1.0]])
+
+
+def test_columns_share_the_reading_of_the_offset_column():
+    # Constant noise of every device, all inputs 1: a column and its reference have the same
+    # variance, so half of the noise of all columns of a core is common to them.
+    net = ns.Network.dense(weights=[np.eye(50)], biases=[np.zeros(50)], activations=["identity"])
+    shares = {}
+    for mapping in ("differential", "offset"):
+        device = ns.CrossbarDevice(mapping=mapping, read_noise=(1e-7,), g_on_s=20e-6, g_off_s=2e-6)
+        deployment = ns.deploy(net, ns.Chip(name="mine", device=device), device_seed=0)
+        noise = crossbar_outputs(deployment, np.ones((400, 50))).outputs - 1
+        if mapping == "differential":
+            # That of the 2 x 50 devices of a column; four standard errors.
+            expected = 100 * (1e-7 / 18e-6) ** 2
+            assert abs(noise.var() / expected - 1) < 4 * np.sqrt(2 / noise.size)
+        own = (noise - noise.mean(axis=1, keepdims=True)).var()
+        shares[mapping] = own / noise.var()
+    assert shares["differential"] > 0.95
+    assert 0.4 < shares["offset"] < 0.6
