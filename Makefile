@@ -12,13 +12,13 @@ demo: .venv/ready
 	$(BIN)/neurosim demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -n 2 -m "not full"
 
 # The long runs, with another simulator that reads NIR (Norse, which brings torch); then the tests
 # that reach every kernel as plain Python, for their coverage.
 test-full: lint
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,nir-check]"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run --source=neurosim.kernels -m pytest -q \
 		tests/test_backends.py tests/test_statistics.py tests/test_faults.py \
 		tests/test_campaign.py tests/test_prediction.py

@@ -200,6 +200,7 @@ def test_the_field_list_has_every_key_and_no_other():
 
     tables = {
         "geometry": chip._Geometry,
+        "mapping": chip._Mapping,
         "weights": chip._Weights,
         "device": chip._Device,
         "faults": chip._Fault,

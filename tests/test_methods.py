@@ -332,8 +332,9 @@ def test_site_contributions_have_the_shape_of_the_layer():
     assert not prediction.site_contributions("neuron", 0).any()
     with pytest.raises(InputError, match="layer: expected a whole number from 1 to 2, got 0"):
         prediction.site_contributions("synapse", 0)
-    with pytest.raises(InputError, match='site: expected "neuron" or "synapse"'):
-        prediction.site_contributions("core", 1)
+    assert prediction.site_contributions("core", 1).shape == (1, 0)
+    with pytest.raises(InputError, match='site: expected one of "neuron", "synapse", "row"'):
+        prediction.site_contributions("axon", 1)
 
 
 # Mean field

@@ -100,6 +100,7 @@ def test_the_kernel_gives_the_spikes_of_brian2(model, activations):
     assert same(ours, oracle, batch)
 
 
+@pytest.mark.full
 def test_compiled_code_of_brian2_gives_the_same_spikes():
     # "auto" takes cython where there is a compiler, else numpy: either way the same spikes.
     model = MODELS["leaky with synaptic currents"]

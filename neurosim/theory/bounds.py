@@ -13,7 +13,7 @@ entry exceeds 1/4; no row is longer than sqrt(1/8) in the 2-norm. These are the 
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,11 @@ def _crashes(
     neurons, synapses = ([0.0] * (network.depth + 1) for _ in range(2))
     seen = set()
     for number, p, kind in zip(layers, probabilities, sites, strict=True):
+        if kind not in get_args(SiteKind):
+            raise InputError(
+                f'site: expected "neuron" or "synapse", got {kind!r}; bounds are not known for '
+                "rows, columns, cores and links"
+            )
         (number,) = StuckAtZero(kind, probability=p, layers=(number,)).layers_in(network.widths)
         if (number, kind) in seen:
             raise InputError(
