@@ -34,6 +34,7 @@ _HOME = {
     "LargestProbability": "certification",
     "MomentEstimate": "certification",
     "Network": "network",
+    "NetworkComparison": "certification",
     "NeurosimError": "errors",
     "NonIdealities": "crossbar_simulation",
     "Permanent": "faults",
@@ -54,6 +55,7 @@ _HOME = {
     "chip_profiles": "chip",
     "compare": "analysis",
     "compare_deployments": "analysis",
+    "compare_networks": "certification",
     "cost": "costs",
     "deploy": "deployment",
     "estimate_moments": "certification",
@@ -95,7 +97,9 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.certification import Hardening as Hardening
     from neurosim.certification import LargestProbability as LargestProbability
     from neurosim.certification import MomentEstimate as MomentEstimate
+    from neurosim.certification import NetworkComparison as NetworkComparison
     from neurosim.certification import certify as certify
+    from neurosim.certification import compare_networks as compare_networks
     from neurosim.certification import estimate_moments as estimate_moments
     from neurosim.certification import exceedance as exceedance
     from neurosim.certification import harden as harden

@@ -2,6 +2,7 @@
 
 from neurosim.certification.certificates import Certificate, MethodRow, certify
 from neurosim.certification.fault_rates import LargestProbability, largest_probability
+from neurosim.certification.gains import NetworkComparison, NetworkErrors, compare_networks
 from neurosim.certification.hardening import Hardening, Variant, harden
 from neurosim.certification.moments import MomentEstimate, estimate_moments
 from neurosim.certification.planning import trials_to_bound, trials_to_estimate
@@ -14,8 +15,11 @@ __all__ = [
     "LargestProbability",
     "MethodRow",
     "MomentEstimate",
+    "NetworkComparison",
+    "NetworkErrors",
     "Variant",
     "certify",
+    "compare_networks",
     "estimate_moments",
     "exceedance",
     "harden",

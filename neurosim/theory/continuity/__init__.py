@@ -12,7 +12,9 @@ from neurosim.theory.continuity.limit import (
     sample,
 )
 from neurosim.theory.continuity.redundancy import (
+    balanced_copies,
     balanced_widths,
+    compensated,
     copies_by_importance,
     duplicate,
     width_needed,
@@ -31,7 +33,9 @@ __all__ = [
     "Smoothness",
     "balance",
     "balance_penalty",
+    "balanced_copies",
     "balanced_widths",
+    "compensated",
     "copies_by_importance",
     "derivative_decay",
     "derivatives",

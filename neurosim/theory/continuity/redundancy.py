@@ -1,4 +1,4 @@
-"""How many neurons a target takes, where a budget of neurons does most, and copies of neurons.
+"""How many neurons a target takes, where a budget does most, copies of neurons, compensation.
 
 To first order (T1) each layer adds p_l C_l / n_l to the variance of the error, with C_l = n_l Var
 Delta / p_l a constant of the continuous network; k copies of neuron i, its outgoing weights
@@ -22,12 +22,21 @@ from neurosim.theory.arguments import (
     whole_number,
 )
 
-__all__ = ["balanced_widths", "copies_by_importance", "duplicate", "width_needed"]
+__all__ = [
+    "balanced_copies",
+    "balanced_widths",
+    "compensated",
+    "copies_by_importance",
+    "duplicate",
+    "width_needed",
+]
 
 # Relative: a quotient that rounding alone lifts above a whole number counts as that number.
 _ROUNDING = 1e-12
 # Beyond this rounding of a float comes near whole numbers.
 _MOST_NEURONS = 10**15
+# Balanced copies are found by a table of so many entries a layer.
+_MOST_COPIED = 10**5
 
 
 def width_needed(
@@ -145,6 +154,117 @@ def balanced_widths(budget: int, probabilities: npt.ArrayLike, constants: npt.Ar
     c = numbers("constants", constants, "finite numbers from 0 on", lambda x: x >= 0)
     p, c = broadcast(probabilities=p, constants=c)
     return _shares(*_costs("constants", p * c, budget))
+
+
+def balanced_copies(budget: int, widths: npt.ArrayLike, variances: npt.ArrayLike) -> Array:
+    """Divide a number of neurons over layers in which every neuron has the same number of copies.
+
+    A trained network is widened by copies alone: k_l copies of all neurons of layer l, n_l k_l of
+    them, divide what the layer adds to T1's variance, V_l = p_l C_l / n_l, by k_l. Minimises
+    sum_l V_l / k_l under sum_l n_l k_l <= budget: n_l k_l proportional to sqrt(p_l C_l)
+    (`balanced_widths`) but for rounding. The whole numbers are exactly optimal.
+
+    Parameters
+    ----------
+    budget : int
+        Neurons in all, from sum_l n_l to 10^5.
+    widths : array_like of int, shape (n_layers,)
+        n_l, as they are.
+    variances : array_like, shape (n_layers,)
+        V_l, what each layer adds to the variance as it is, in units of the output squared:
+        `prediction.variance_contributions`, say, averaged over inputs.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_layers,)
+        k_l, at least 1, for `duplicate`; of several optima that of fewest copies in the last
+        layers.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, the shapes differ, every V_l is 0, or the budget is short.
+
+    Examples
+    --------
+    >>> balanced_copies(600, widths=[100, 100], variances=[0.01, 0.04])
+    array([2, 4])
+    """
+    n = numbers("widths", widths, "whole numbers from 1 on", lambda x: (x >= 1) & (x % 1 == 0))
+    v = numbers("variances", variances, "finite numbers from 0 on", lambda x: x >= 0)
+    if n.shape != v.shape:
+        raise InputError(
+            f"variances: expected one value a width, shape {n.shape}, got shape {v.shape}"
+        )
+    cost, _ = _costs("variances", v, _MOST_NEURONS)
+    whole = whole_number("budget", budget, int(n.sum()), _MOST_COPIED)
+    # least[b]: the least sum over the layers so far with at most b neurons.
+    least = np.zeros(whole + 1)
+    chosen = []
+    for width, share in zip(n.astype(np.int64), cost, strict=True):
+        found, copies = np.full(whole + 1, np.inf), np.ones(whole + 1, np.int64)
+        for k in range(1, whole // int(width) + 1 if share else 2):
+            total = least[: whole + 1 - k * width] + share / k
+            better = total < found[k * width :]
+            found[k * width :][better] = total[better]
+            copies[k * width :][better] = k
+        least = found
+        chosen.append(copies)
+    result, left = np.ones(len(n), np.int64), whole
+    for i in reversed(range(len(n))):
+        result[i] = chosen[i][left]
+        left -= int(result[i] * n[i])
+    return result
+
+
+def compensated(network: Network, probabilities: npt.ArrayLike) -> Network:
+    """Divide the outgoing weights of layers whose neurons fail by 1 - p_l.
+
+    Every weighted sum then has its golden expectation: E Delta is 0 where all that follows the
+    failing layers is linear, and only there. T1's Var Delta of a failing layer grows by
+    (1 - p_l)^-2, and the fault-free network is no longer the golden one: compare the two by their
+    errors from the golden output of the network as it was (`neurosim.compare_networks`).
+
+    Parameters
+    ----------
+    network : Network
+    probabilities : float or array_like, shape (L,)
+        p_l of layers 0..L-1 (0: the inputs), in [0, 1). Where synapses out of a layer fail, too,
+        with probability q: 1 - (1 - p_l)(1 - q). Faults of the outputs cannot be compensated: they
+        have no outgoing weights.
+
+    Returns
+    -------
+    Network
+        With the same biases.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or the shape is another.
+
+    Examples
+    --------
+    >>> network = Network.dense(weights=[[[1.0], [2.0]], [[3.0, 4.0]]], biases=[[0, 0], [0]],
+    ...                         activations=["tanh", "identity"])
+    >>> compensated(network, probabilities=[0, 0.5]).layers[1].weight
+    array([[6., 8.]])
+    """
+    check_network(network)
+    p = numbers(
+        "probabilities", probabilities, "numbers from 0 to below 1", lambda x: (x >= 0) & (x < 1)
+    )
+    if p.shape not in ((), (network.depth,)):
+        raise InputError(
+            f"probabilities: expected one number or {network.depth}, one for each of the layers 0 "
+            f"to {network.depth - 1}, got shape {p.shape}"
+        )
+    kept = 1 - np.broadcast_to(p, (network.depth,))
+    layers = tuple(
+        Dense(weight=layer.weight / share, bias=layer.bias, activation=layer.activation)
+        for layer, share in zip(network.layers, kept, strict=True)
+    )
+    return Network(layers=layers, readout=network.readout, input_shape=network.input_shape)
 
 
 def copies_by_importance(importance: npt.ArrayLike, budget: int) -> Array:
