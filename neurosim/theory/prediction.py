@@ -365,7 +365,8 @@ def predict(
         Estimate the variances of "first-order" by so many random directions of faults (at least
         2), each one pass for all outputs of an input, in place of a pass for each output: for
         graphs of layers with many outputs. Unbiased; `variance_error` tells how far off, about
-        (2 / probes)^(1/2) relatively. The mean stays exact; contributions of blocks are not known.
+        (2 / probes)^(1/2) relatively, itself unreliable below some 50 probes. The mean stays exact;
+        contributions of blocks are not known.
 
     Returns
     -------
