@@ -14,9 +14,13 @@ import neurosim as ns
 from neurosim.backends.reference import ReferenceBackend
 from neurosim.chip import Chip
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultSet, StuckAtZero
+from neurosim.faults import FaultBatch, FaultSet, Intermittent, StuckAtZero, Transient
 from neurosim.layers import AveragePool2D, Flatten, MaxPool2D
 from neurosim.network import Network
+from neurosim.theory.effects import kurtosis
+from neurosim.theory.graph_effects import GraphEffects
+from neurosim.theory.presentations import input_mean
+from neurosim.theory.surrogate import surrogate_law
 
 
 def campaign_of(network, inputs, faults, kernels="shared_in_time", **options):
@@ -208,3 +212,108 @@ def test_assumptions_of_a_graph_flag_relu_and_max_pools():
     assert found["smooth"].verdict == "holds"
     assert found["second order"].verdict == "unknown"
     assert found["Lipschitz"].verdict == "holds"
+
+
+MIXED = [
+    StuckAtZero("neuron", probability=0.1),
+    StuckAtZero("synapse", probability=0.05, persistence=Transient(), layers=[1, 2]),
+    StuckAtZero("synapse", probability=0.2, persistence=Intermittent(mean_duration=3), layers=[2]),
+]
+
+
+@settings(10)
+@given(networks(), st.sampled_from(KERNELS), st.sampled_from(["first-order", "single-fault"]))
+def test_streamed_properties_are_sums_over_all_effects(case, kernels, method):
+    network, inputs = case
+    faults = [f for f in MIXED if f.layers is None or max(f.layers) <= network.depth]
+    prediction = ns.predict(campaign_of(network, inputs, faults, kernels), method)
+    effects, setting = prediction.model.effects, prediction.model.setting
+    expected = kurtosis(effects, prediction.variance)
+    np.testing.assert_allclose(prediction.kurtosis, expected, rtol=1e-8)
+    slow = input_mean(effects, prediction.variance.mean(axis=0))
+    for name in ("variance", "between", "each"):
+        np.testing.assert_allclose(
+            getattr(prediction.model.input_mean(), name), getattr(slow, name), rtol=1e-8, atol=1e-14
+        )
+    last = prediction.n_inputs - 1, prediction.n_outputs - 1
+    law = prediction.distribution(*last)
+    direct = surrogate_law([
+        (effects.effects(b, slice(last[0], last[0] + 1))[last[1], 0], p)
+        for b, p in setting.probabilities.items()
+    ])  # fmt: skip
+    np.testing.assert_allclose(law.mean, direct.mean, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(law.variance, direct.variance, rtol=1e-10)
+    assert law.variance == pytest.approx(float(prediction.variance[last]), rel=1e-8)
+
+
+def test_first_order_takes_one_pass_an_output_for_all_moments(monkeypatch):
+    network, rng = chain()
+    seen = []
+    walk = GraphEffects._derivatives
+
+    def counted(self, x, outputs=slice(None)):
+        for part in walk(self, x, outputs):
+            seen.append(part[0].stop - part[0].start)
+            yield part
+
+    monkeypatch.setattr(GraphEffects, "_derivatives", counted)
+    prediction = ns.predict(campaign_of(network, rng.normal(size=(1, 12)), MIXED))
+    assert prediction.kurtosis.shape == (1, 2)
+    assert prediction.within_chip_variance.shape == (2,)
+    assert sum(seen) == 2
+    prediction.distribution(0, 1)
+    assert sum(seen) == 3
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("readout", [None, "softmax"])
+def test_probes_estimate_the_variances_and_their_own_error(kernels, readout):
+    network, rng = chain("silu", readout)
+    campaign = campaign_of(network, rng.normal(size=(2, 12)), MIXED, kernels)
+    exact = ns.predict(campaign)
+    many = ns.predict(campaign, probes=8000)
+    np.testing.assert_allclose(many.mean, exact.mean, rtol=1e-10)
+    z = (many.variance - exact.variance) / many.variance_error
+    assert np.abs(z).max() < 5  # false alarms: 8 cells at 6e-7 each
+    # A variance 10 % off would have been seen.
+    assert (0.1 * exact.variance / many.variance_error).min() > 5
+    few = [ns.predict(replace(campaign, seed=seed), probes=64) for seed in range(100)]
+    spread = np.std([p.variance for p in few], axis=0, ddof=1)
+    told = np.sqrt(np.mean([p.variance_error**2 for p in few], axis=0))
+    np.testing.assert_allclose(told, spread, rtol=0.35)  # five times the error of a spread of 100
+    mean = np.mean([p.variance for p in few], axis=0)
+    assert (np.abs(mean - exact.variance) < 5 * spread / 10).all()
+    np.testing.assert_allclose(few[0].kurtosis, exact.kurtosis)
+    assert "randomised part of the variance" in str(few[0])
+
+
+@settings(10)
+@given(networks(), st.sampled_from(KERNELS))
+def test_the_mean_of_probes_is_that_of_passes_back(case, kernels):
+    network, inputs = case
+    faults = [f for f in MIXED if f.layers is None or max(f.layers) <= network.depth]
+    campaign = campaign_of(network, inputs, faults, kernels)
+    exact, found = ns.predict(campaign), ns.predict(campaign, probes=2)
+    np.testing.assert_allclose(found.mean, exact.mean, rtol=1e-8, atol=1e-12)
+
+
+def test_compare_takes_no_variances_by_probes(tmp_path):
+    network, rng = chain()
+    campaign = campaign_of(network, rng.normal(size=(1, 12)), MIXED)
+    with (
+        ns.run(campaign, tmp_path / "trace.h5") as trace,
+        pytest.raises(InputError, match="estimates by probes"),
+    ):
+        ns.compare(trace, ns.predict(campaign, probes=8))
+
+
+def test_probes_are_for_first_order_on_graphs():
+    network, rng = chain()
+    campaign = campaign_of(network, rng.normal(size=(1, 12)), MIXED)
+    with pytest.raises(InputError, match="probes: expected none"):
+        ns.predict(campaign, "single-fault", probes=10)
+    with pytest.raises(InputError, match="probes"):
+        ns.predict(campaign, probes=1)
+    plain = campaign_of(as_dense(network), rng.normal(size=(1, 12)), MIXED[:1])
+    with pytest.raises(InputError, match="probes: expected none"):
+        ns.predict(plain, probes=10)

@@ -261,7 +261,8 @@ def compare(
     CampaignMismatchError
         If the trace belongs to another campaign than the prediction.
     InputError
-        If a rate or tolerance is out of range.
+        If a rate or tolerance is out of range, the prediction is of a hidden layer, or its
+        variances are estimated by probes.
 
     Examples
     --------
@@ -270,6 +271,11 @@ def compare(
     campaign: Campaign = prediction.campaign
     if prediction.layer is not None:
         raise InputError("prediction: expected one of the outputs, got one of a hidden layer")
+    if prediction.method == "first-order" and prediction.variance_error.any():
+        raise InputError(
+            "prediction: expected exact variances, got estimates by probes, whose own error the "
+            "verdicts would not know; predict without probes"
+        )
     if trace.fingerprint != campaign.fingerprint:
         differing = [
             name

@@ -6,7 +6,7 @@ Sites that share weights in time enter as one: the derivative by a kernel is a s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from neurosim.layers.convolution import correlate
 from neurosim.layers.windows import pad
 from neurosim.theory.setting import Block, Setting
 
-__all__ = ["GraphEffects", "GraphSingleEffects"]
+__all__ = ["GraphEffects", "GraphSingleEffects", "pass_of_powers"]
 
 # Values that all derivatives of a pass, or all changes of a batch of sites, may hold: 256 MB.
 _VALUES = 2**25
@@ -36,7 +36,8 @@ class _BySite:
         assert graph is not None
         return graph
 
-    def _golden(self, x: int) -> tuple[list[Array], list[Array]]:
+    def golden(self, x: int) -> tuple[list[Array], list[Array]]:
+        """Before and after the activation of every node, for one input."""
         return self.graph.values(self.setting.inputs[x : x + 1])
 
     def site_effects(self, block: Block, x: int) -> Array:
@@ -46,16 +47,33 @@ class _BySite:
     def _inputs(self, rows: slice) -> range:
         return range(*rows.indices(self.setting.n_inputs))
 
+    def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+        raise NotImplementedError
+
+    def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
+        """(block, input, outputs) and sum, sum of squares and `share` of the effects of each."""
+        raise NotImplementedError
+
+    @cached_property
+    def _all_sums(self) -> dict[Block, tuple[Array, Array, Array]]:
+        """What `_block_sums` finds, each (n_inputs, n_outputs): computed once, by one walk."""
+        shape = (3, self.setting.n_inputs, self.setting.n_outputs)
+        found = {block: np.zeros(shape) for block in self.setting.probabilities}
+        for block, x, outputs, parts in self._block_sums():
+            found[block][:, x, outputs] = parts
+        return {block: (a[0], a[1], a[2]) for block, a in found.items()}
+
     def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
         """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
-        found = {}
-        for block in self.setting.probabilities:
-            each = [self.site_effects(block, x) for x in self._inputs(rows)]
-            found[block] = (
-                np.array([e.sum(axis=1) for e in each]),
-                np.array([np.einsum("ks,ks->k", e, e) for e in each]),
-            )
-        return found
+        return {block: (one[rows], two[rows]) for block, (one, two, _) in self._all_sums.items()}
+
+    def shares(self) -> dict[Block, Array]:
+        """Sum of e^4 beside the squared sum of e^2, 1 over the number of sites that matter.
+
+        Of each block, (n_inputs, n_outputs); 0 where nothing matters.
+        """
+        return {block: share for block, (_, _, share) in self._all_sums.items()}
 
     def effects(self, block: Block, rows: slice) -> Array:
         """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
@@ -74,6 +92,15 @@ class _BySite:
         return np.array([e @ e.T for e in each])
 
 
+def _sums(e: Array) -> tuple[Array, Array, Array]:
+    """Sum, sum of squares and share of the fourth powers of effects (n_outputs, n_sites)."""
+    square = np.einsum("ks,ks->k", e, e)
+    # In units of the standard deviation, whose fourth power may leave the range of a float.
+    power = e / np.sqrt(np.where(square > 0, square, np.inf))[:, None]
+    power *= power
+    return e.sum(axis=1), square, np.einsum("ks,ks->k", power, power)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GraphEffects(_BySite):
     """First-order effects -g_s of every site (T1 of arXiv 1902.01686), for any graph of layers.
@@ -83,21 +110,24 @@ class GraphEffects(_BySite):
     setting : Setting
     """
 
-    def _derivatives(self, x: int) -> Iterator[tuple[slice, list[Array], dict[int, Array]]]:
-        """Some outputs at a time: golden values, and derivatives of those outputs.
+    def _derivatives(
+        self, x: int, outputs: slice = slice(None)
+    ) -> Iterator[tuple[slice, list[Array], dict[int, Array]]]:
+        """Some of the outputs at a time: golden values, and derivatives of those outputs.
 
         Derivatives (n_outputs, 1, *shape) by what weighted nodes send, at their number, and by
         their pre-activations, at the negative of it.
         """
         graph, setting = self.graph, self.setting
-        z, y = self._golden(x)
+        z, y = self.golden(x)
         gradient = setting.head.gradient(y[-1].reshape(1, -1), setting.targets_of(slice(x, x + 1)))
         # The lowest node whose derivative somebody asks for; the pass stops there.
         wanted = {graph.weighted[n] for _, n in setting.probabilities}
         low = min(wanted, default=len(y))
         step = max(1, _VALUES // sum(values.size for values in y))
-        for start in range(0, len(gradient), step):
-            part = gradient[start : start + step]
+        first, last, _ = outputs.indices(len(gradient))
+        for start in range(first, last, step):
+            part = gradient[start : min(start + step, last)]
             by: dict[int, Array] = {len(y) - 1: part.reshape(len(part), *y[-1].shape)}
             kept: dict[int, Array] = {}
             for number in range(len(y) - 1, low - 1, -1):
@@ -150,32 +180,50 @@ class GraphEffects(_BySite):
         assert isinstance(part, Weighted)
         return self.setting.weight_shapes[layer - 1][0] > len(part.weight)
 
-    def _sums_of(self, block: Block, y: list[Array], by: dict[int, Array]) -> tuple[Array, Array]:
-        """Sum and sum of squares over the sites of a block, each (n_outputs,)."""
+    def acts_at_one_place(self, block: Block) -> bool:
+        """Whether each site is a synapse of one neuron, not of a kernel shared in time."""
         kind, layer = block
-        number = self.graph.weighted[layer]
-        dense = kind == "synapse" and not isinstance(self._node(number).layer, Conv2D)
-        if not (dense or (kind == "synapse" and self._replicated(layer))):
-            e = self._of_sites(block, y, by)
-            return e.sum(axis=1), np.einsum("ks,ks->k", e, e)
-        # Each weight acts at one place: sums of squares are a pass with squared weights.
+        dense = not isinstance(self._node(self.graph.weighted[layer]).layer, Conv2D)
+        return kind == "synapse" and (dense or self._replicated(layer))
+
+    def _sums_of(
+        self, block: Block, y: list[Array], by: dict[int, Array]
+    ) -> tuple[Array, Array, Array]:
+        """Sum, sum of squares and share of fourth powers over a block, each (n_outputs,)."""
+        if not self.acts_at_one_place(block):
+            return _sums(self._of_sites(block, y, by))
+        # Sums of powers are passes with powers of the weights.
+        number = self.graph.weighted[block[1]]
         node = self._node(number)
         part, source = node.layer, y[node.sources[0]]
         assert isinstance(part, Weighted)
         cotangent = by[-number].reshape(len(by[-number]), -1)
-        drive, square = push_forward(part, [source], [source]), _pass_of_squares(part, source)
-        return -cotangent @ drive.ravel(), cotangent**2 @ square.ravel()
+        drive = push_forward(part, [source], [source]).ravel()
+        square = pass_of_powers(part, source, 2).ravel()
+        second = cotangent**2 @ square
+        # Shares of one neuron do not depend on a scale: 1 is the largest weight and input.
+        scaled = replace(part, weight=part.weight / (np.abs(part.weight).max() or 1.0))
+        unit = source / (np.abs(source).max() or 1.0)
+        below = pass_of_powers(scaled, unit, 2).ravel() ** 2
+        fourth = pass_of_powers(scaled, unit, 4).ravel()
+        share = np.divide(fourth, below, out=np.zeros_like(fourth), where=below > 0)
+        weights = cotangent**2 * square / np.where(second > 0, second, np.inf)[:, None]
+        return -cotangent @ drive, second, weights**2 @ share
 
-    def sums(self, rows: slice) -> dict[Block, tuple[Array, Array]]:
-        """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
-        inputs = self._inputs(rows)
-        shape = (len(inputs), self.setting.n_outputs)
-        found = {b: (np.zeros(shape), np.zeros(shape)) for b in self.setting.probabilities}
-        for row, x in enumerate(inputs):
+    def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
+        for x in range(self.setting.n_inputs):
             for outputs, y, by in self._derivatives(x):
-                for block, (first, second) in found.items():
-                    first[row, outputs], second[row, outputs] = self._sums_of(block, y, by)
-        return found
+                for block in self.setting.probabilities:
+                    yield block, x, outputs, self._sums_of(block, y, by)
+
+    def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+        blocks = self.setting.probabilities
+        parts = [
+            {block: self._of_sites(block, y, by) for block in blocks}
+            for _, y, by in self._derivatives(x, outputs)
+        ]
+        return {block: np.concatenate([part[block] for part in parts]) for block in blocks}
 
     def site_effects(self, block: Block, x: int) -> Array:
         """Effects of every site of a block at one input: (n_outputs, n_sites)."""
@@ -186,13 +234,17 @@ class GraphEffects(_BySite):
         return GraphEffects(setting=self.setting.only(block))
 
 
-def _pass_of_squares(layer: Weighted, y: Array) -> Array:
-    """Sum over synapses of (W y)^2 for each neuron."""
+def pass_of_powers(layer: Weighted, y: Array, power: int) -> Array:
+    """Sum over synapses of (W y)^power for each neuron."""
     if isinstance(layer, Conv2D):
         return correlate(
-            pad(y**2, layer.padding), layer.weight**2, layer.stride, layer.dilation, layer.groups
+            pad(y**power, layer.padding),
+            layer.weight**power,
+            layer.stride,
+            layer.dilation,
+            layer.groups,
         )
-    return np.asarray(y**2 @ (layer.weight**2).T)
+    return np.asarray(y**power @ (layer.weight**power).T)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,9 +256,33 @@ class GraphSingleEffects(_BySite):
     setting : Setting
     """
 
+    # The effects of the inputs seen last, as many as fit into memory.
+    _kept: dict[int, dict[Block, Array]] = field(default_factory=dict, init=False, repr=False)
+
+    def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+        blocks = self.setting.probabilities
+        if x not in self._kept:
+            size = self.setting.n_outputs * sum(self.setting.n_sites(block) for block in blocks)
+            if size > _VALUES:
+                return {block: self._computed(block, x)[outputs] for block in blocks}
+            while (len(self._kept) + 1) * size > _VALUES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[x] = {block: self._computed(block, x) for block in blocks}
+        return {block: e[outputs] for block, e in self._kept[x].items()}
+
+    def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
+        for x in range(self.setting.n_inputs):
+            for block, e in self.of_input(x, slice(None)).items():
+                yield block, x, slice(None), _sums(e)
+
     def site_effects(self, block: Block, x: int) -> Array:
         """Effects of every site of a block at one input: (n_outputs, n_sites)."""
-        z, y = self._golden(x)
+        kept = self._kept.get(x)
+        return self._computed(block, x) if kept is None else kept[block]
+
+    def _computed(self, block: Block, x: int) -> Array:
+        z, y = self.golden(x)
         n = self.setting.n_sites(block)
         step = max(1, _VALUES // (4 * max(values.size for values in y)))
         return np.concatenate(
