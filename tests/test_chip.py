@@ -201,6 +201,7 @@ def test_the_field_list_has_every_key_and_no_other():
     tables = {
         "geometry": chip._Geometry,
         "weights": chip._Weights,
+        "mapping": chip._Mapping,
         "device": chip._Device,
         "faults": chip._Fault,
     }
