@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module it lives in.
 _HOME = {
+    "BitFlip": "faults",
     "Campaign": "campaign",
     "CampaignMismatchError": "errors",
     "Certificate": "certification",
@@ -45,6 +46,7 @@ _HOME = {
     "SpikingModel": "spiking_model",
     "StuckAt": "faults",
     "StuckAtZero": "faults",
+    "StuckDevice": "faults",
     "Sweep": "analysis",
     "ThreadExecutor": "executors",
     "Trace": "trace",
@@ -128,11 +130,13 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.executors import ProcessExecutor as ProcessExecutor
     from neurosim.executors import SerialExecutor as SerialExecutor
     from neurosim.executors import ThreadExecutor as ThreadExecutor
+    from neurosim.faults import BitFlip as BitFlip
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent
     from neurosim.faults import StuckAt as StuckAt
     from neurosim.faults import StuckAtZero as StuckAtZero
+    from neurosim.faults import StuckDevice as StuckDevice
     from neurosim.faults import Transient as Transient
     from neurosim.network import Network as Network
     from neurosim.nir_graph import load_nir as load_nir

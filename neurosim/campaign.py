@@ -16,9 +16,10 @@ from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, FaultProcess, FaultSet, Intermittent, Permanent
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
-from neurosim.physical_sites import SiteGroups, count_sites, groups_of, is_physical, stuck_values
+from neurosim.physical_sites import SiteGroups, groups_of, is_physical, stuck_values
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
+from neurosim.weight_faults import WeightSites, count_sites, weight_sites
 
 __all__ = ["HISTOGRAM_EDGES", "Campaign", "Loss", "spiking_model_for"]
 
@@ -50,7 +51,7 @@ class Campaign:
     Parameters
     ----------
     deployment : Deployment
-    faults : sequence of StuckAtZero and StuckAt, optional
+    faults : sequence of StuckAtZero, StuckAt, StuckDevice and BitFlip, optional
         The fault processes; by default those of the chip.
     inputs : array_like, shape (n_inputs, *input_shape)
         What every trial presents, once each, in this order.
@@ -157,7 +158,8 @@ class Campaign:
         for process in faults:
             if not isinstance(process, FaultProcess):
                 raise InputError(
-                    f"faults: expected StuckAtZero(...) or StuckAt(...) values, got {process!r}"
+                    f"faults: expected StuckAtZero(...), StuckAt(...), StuckDevice(...) or "
+                    f"BitFlip(...) values, got {process!r}"
                 )
             process.layers_in(self.network.widths)
             if is_physical(process):
@@ -180,20 +182,23 @@ class Campaign:
         seen: set[tuple[str, int]] = set()
         for process in faults:
             values = stuck_values(self.network, process)
-            if values is None:
+            part = process.site in ("device", "bit")
+            if values is None and not part:
                 continue
             if self.backend in SPIKING_BACKENDS:
                 raise InputError(
                     f"faults: expected neurons and synapses that are dead with backend "
                     f"{self.backend!r}, got {process}; spikes carry no values"
                 )
-            for layer in values:
-                if (process.site, layer) in seen:
+            kind = "synapse" if part else process.site
+            for layer in process.layers_in(self.network.widths):
+                if (kind, layer) in seen:
                     raise InputError(
-                        f"faults: expected one StuckAt for {process.site}s of layer {layer}, got "
-                        "two, which would set them to two values at a time"
+                        f"faults: expected one StuckAt for {kind}s of layer {layer}, got "
+                        "two, which would set them to two values at a time; stuck devices and "
+                        "flipped bits set synapses too"
                     )
-                seen.add((process.site, layer))
+                seen.add((kind, layer))
 
     def _checked_targets(self) -> Array | None:
         if self.targets is None:
@@ -360,25 +365,32 @@ class Campaign:
         windows = self.n_inputs * self.ticks
         about = (self.deployment.sites, windows, self.seed, first, stop)
         known = self.deployment.defective_synapses
-        return draw(self.faults, self.plan, *about, self._groups, known, self._values)
+        return draw(self.faults, self.plan, *about, self._groups, known, self._values, self._parts)
 
     @cached_property
     def _values(self) -> tuple[dict[int, float] | None, ...]:
         return tuple(stuck_values(self.network, process) for process in self.faults)
 
     @cached_property
+    def _parts(self) -> tuple[WeightSites | None, ...]:
+        return tuple(weight_sites(self.deployment, process) for process in self.faults)
+
+    @cached_property
     def _groups(self) -> tuple[SiteGroups | None, ...]:
         return tuple(groups_of(self.deployment, process) for process in self.faults)
 
     def with_probabilities(self, probabilities: Sequence[float]) -> "Campaign":
-        """The same campaign with other fault probabilities, one a process."""
+        """The same campaign with other fault probabilities, one a process.
+
+        That of stuck devices is the one of both states together; their shares stay.
+        """
         if len(probabilities) != len(self.faults):
             raise InputError(
                 f"probabilities: expected one for each of {len(self.faults)} fault processes, "
                 f"got {len(probabilities)}"
             )
         pairs = zip(self.faults, probabilities, strict=True)
-        return replace(self, faults=tuple(replace(f, probability=p) for f, p in pairs))
+        return replace(self, faults=tuple(f.with_probability(p) for f, p in pairs))
 
     @cached_property
     def components(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from neurosim.chip import Chip
 from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import FaultProcess, StuckAt, StuckAtZero, persistence_of
+from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.spiking_model import SpikingModel
@@ -29,7 +29,10 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One [[faults]] table."""
 
     site: str
-    probability: float
+    probability: float | None = None
+    stuck_lrs: float | None = None
+    stuck_hrs: float | None = None
+    bits: list[int] | None = None
     layers: list[int] | None = None
     persistence: str = "permanent"
     mean_duration: float | None = None
@@ -153,14 +156,16 @@ def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
 
 
 def _process(entry: FaultEntry) -> FaultProcess:
-    about = {
-        "probability": entry.probability,
-        "layers": None if entry.layers is None else tuple(entry.layers),
-        "persistence": persistence_of(entry.persistence, entry.mean_duration),
-    }
-    if entry.value is None:
-        return StuckAtZero(entry.site, **about)  # type: ignore[arg-type]
-    return StuckAt(entry.site, value=entry.value, **about)  # type: ignore[arg-type]
+    return fault_process(
+        entry.site,
+        probability=entry.probability,
+        stuck_lrs=entry.stuck_lrs,
+        stuck_hrs=entry.stuck_hrs,
+        bits=entry.bits,
+        value=entry.value,
+        layers=entry.layers,
+        persistence=persistence_of(entry.persistence, entry.mean_duration),
+    )
 
 
 def read_arrays(path: str) -> tuple[Array, Array | None]:

@@ -16,7 +16,7 @@ import msgspec
 
 from neurosim.crossbar import CrossbarDevice
 from neurosim.errors import FormatError, InputError
-from neurosim.faults import StuckAtZero, persistence_of
+from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.spiking_model import SpikingModel
 
 __all__ = ["Chip", "Coefficients", "Quantity", "chip_profiles"]
@@ -155,8 +155,11 @@ class _Device(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     site: str
-    probability: Quantity
     persistence: str
+    probability: Quantity | None = None
+    stuck_lrs: Quantity | None = None
+    stuck_hrs: Quantity | None = None
+    bits: list[int] | None = None
     mean_duration: Quantity | None = None
     mean_duration_s: Quantity | None = None
     layers: list[int] | None = None
@@ -185,7 +188,7 @@ class Chip:
         Crossbar of one core: a row carries an input, a column drives a neuron. None: unlimited.
     cores : int, optional
         Number of cores; None: unlimited.
-    faults : tuple of StuckAtZero
+    faults : tuple of StuckAtZero, StuckDevice and BitFlip
         The fault processes a campaign uses by default.
     weight_levels : int, optional
         Number of values a weight can take, where that is all that is known; None: any real number.
@@ -215,7 +218,7 @@ class Chip:
     rows: int | None = None
     columns: int | None = None
     cores: int | None = None
-    faults: tuple[StuckAtZero, ...] = ()
+    faults: tuple[FaultProcess, ...] = ()
     weight_levels: int | None = None
     kernels: str = "shared_in_time"
     device: CrossbarDevice | None = None
@@ -442,11 +445,12 @@ def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficient
         if isinstance(quantity, Quantity | Coefficients):
             yield f"device.{key}", quantity
     for number, fault in enumerate(profile.faults, start=1):
-        yield f"faults.{number}.probability", fault.probability
-        for key in ("mean_duration", "mean_duration_s"):
-            duration = getattr(fault, key)
-            if duration is not None:
-                yield f"faults.{number}.{key}", duration
+        for key in (
+            "probability", "stuck_lrs", "stuck_hrs", "mean_duration", "mean_duration_s"
+        ):  # fmt: skip
+            quantity = getattr(fault, key)
+            if quantity is not None:
+                yield f"faults.{number}.{key}", quantity
     for place in ("neurons", "energy", "timing"):
         for key, quantity in getattr(profile, place).items():
             yield f"{place}.{key}", quantity
@@ -486,7 +490,7 @@ def _count(quantity: Quantity) -> int:
     return int(quantity.value)
 
 
-def _process(key: str, fault: _Fault, neurons: Mapping[str, Quantity]) -> StuckAtZero:
+def _process(key: str, fault: _Fault, neurons: Mapping[str, Quantity]) -> FaultProcess:
     duration = None if fault.mean_duration is None else fault.mean_duration.value
     if fault.mean_duration_s is not None:
         if duration is not None:
@@ -497,9 +501,12 @@ def _process(key: str, fault: _Fault, neurons: Mapping[str, Quantity]) -> StuckA
                 "presentation takes on this chip, got none; give mean_duration in presentations"
             )
         duration = fault.mean_duration_s.value / neurons["duration_s"].value
-    return StuckAtZero(
-        fault.site,  # type: ignore[arg-type]
-        probability=fault.probability.value,
-        layers=None if fault.layers is None else tuple(fault.layers),
+    names = ("probability", "stuck_lrs", "stuck_hrs")
+    given = {name: getattr(fault, name) for name in names}
+    return fault_process(
+        fault.site,
+        **{name: None if q is None else q.value for name, q in given.items()},
+        bits=fault.bits,
+        layers=fault.layers,
         persistence=persistence_of(fault.persistence, duration),
     )

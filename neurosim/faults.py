@@ -5,7 +5,7 @@ of the l-th weighted layer; the synapses of layer l are the weights W_l.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from neurosim.kernels.draws import merge_windows
 from neurosim.layers import Array
 
 __all__ = [
+    "BitFlip",
     "Events",
     "FaultBatch",
     "FaultProcess",
@@ -28,12 +29,14 @@ __all__ = [
     "Sites",
     "StuckAt",
     "StuckAtZero",
+    "StuckDevice",
     "Transient",
     "ValuedEvents",
+    "fault_process",
     "persistence_of",
 ]
 
-SiteKind: TypeAlias = Literal["neuron", "synapse", "row", "column", "core", "link"]
+SiteKind: TypeAlias = Literal["neuron", "synapse", "row", "column", "core", "link", "device", "bit"]
 
 # In words, and the first layer that has such sites.
 _SITES = {
@@ -43,6 +46,8 @@ _SITES = {
     "column": ("columns", 1),
     "core": ("cores", 1),
     "link": ("links", 2),
+    "device": ("devices", 1),
+    "bit": ("bits", 1),
 }
 
 
@@ -140,7 +145,7 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class FaultProcess:
-    """What fails, how often and for how long: what `StuckAtZero` and `StuckAt` have in common."""
+    """What fails, how often and for how long: what all fault processes have in common."""
 
     site: SiteKind
     probability: float = field(kw_only=True)
@@ -186,6 +191,10 @@ class FaultProcess:
                     f"probability {self.probability:g}, got {self.persistence.mean_duration:g}; "
                     "shorter bursts cannot fill so large a share of the time"
                 )
+
+    def with_probability(self, probability: float) -> "FaultProcess":
+        """The same process at another probability."""
+        return replace(self, probability=probability)
 
     def layers_in(self, widths: Sequence[int]) -> tuple[int, ...]:
         """The layers meant on a network of widths n_0..n_L.
@@ -310,6 +319,194 @@ class StuckAt(FaultProcess):
     def _state(self) -> str:
         value = self.value if isinstance(self.value, str) else f"{self.value:g}"
         return f"stuck-at-{value}"
+
+
+@dataclass(frozen=True)
+class StuckDevice(FaultProcess):
+    """Devices stuck in one of two states that exclude each other, independently of each other.
+
+    Every synapse has the devices of its chip's `CrossbarDevice`: plus and minus, of each slice; an
+    offset column, which all synapses of a row share, is left out. A stuck device adds to the weight
+    of its synapse what its conductance is worth more or less than before (`stuck_weight`); where a
+    synapse has several, all of them do. Where the synapse is dead, its weight is 0.
+
+    Parameters
+    ----------
+    stuck_lrs, stuck_hrs : float
+        Probability that a device is stuck at g_stuck_lrs_s, and at g_stuck_hrs_s.
+    layers
+        As in `StuckAtZero`.
+    persistence : Permanent
+        Devices that are stuck stay so.
+
+    Raises
+    ------
+    InputError
+        If a probability is out of range, the two add up to more than 1, or the fault is not
+        permanent.
+
+    Examples
+    --------
+    >>> str(StuckDevice(stuck_lrs=0.02, stuck_hrs=0.01))
+    'stuck devices of every layer, p = 0.03, permanent (LRS 0.02, HRS 0.01)'
+    """
+
+    site: SiteKind = field(default="device", init=False)
+    probability: float = field(default=0.0, init=False, repr=False)
+    stuck_lrs: float = field(kw_only=True)
+    stuck_hrs: float = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("stuck_lrs", "stuck_hrs"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= 1):
+                raise InputError(f"{name}: expected a probability in [0, 1], got {value!r}")
+            object.__setattr__(self, name, float(value))
+        total = self.stuck_lrs + self.stuck_hrs
+        if total > 1:
+            raise InputError(
+                f"stuck_lrs, stuck_hrs: expected at most 1 together, got {total:g}; a device is in "
+                "one state only"
+            )
+        object.__setattr__(self, "probability", total)
+        super().__post_init__()
+        if not isinstance(self.persistence, Permanent):
+            raise InputError(
+                f"persistence: expected Permanent() for stuck devices, got {self.persistence!r}"
+            )
+
+    def with_probability(self, probability: float) -> "StuckDevice":
+        """The same shares of the two states, at another probability of both together.
+
+        Raises
+        ------
+        InputError
+            If neither state has a probability, so that there are no shares.
+        """
+        if probability == self.probability:
+            return self
+        if self.probability == 0:
+            raise InputError(
+                "probabilities: expected 0 for devices that are never stuck, got "
+                f"{probability!r}; their shares of stuck_lrs and stuck_hrs are not known"
+            )
+        # The smaller share is what the larger one leaves: the two add up to exactly the total.
+        larger = max(self.stuck_lrs, self.stuck_hrs) / self.probability * probability
+        pair = (larger, probability - larger)
+        lrs, hrs = pair if self.stuck_lrs >= self.stuck_hrs else pair[::-1]
+        return replace(self, stuck_lrs=lrs, stuck_hrs=hrs)
+
+    @property
+    def _state(self) -> str:
+        return "stuck"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (LRS {self.stuck_lrs:g}, HRS {self.stuck_hrs:g})"
+
+
+@dataclass(frozen=True)
+class BitFlip(FaultProcess):
+    """Independent flips of the bits in which a digital chip holds its weights.
+
+    A bit that flips adds to the weight, or takes from it, what it is worth (`flipped_weight`);
+    where several of one weight flip, all of them do. Where the synapse is dead, its weight is 0.
+
+    Parameters
+    ----------
+    probability : float
+        Per bit: per trial (permanent) or per presentation (transient).
+    bits : sequence of int, optional
+        Which bits: 0 is the least significant, the last one the sign; by default all.
+    layers
+        As in `StuckAtZero`.
+    persistence : Permanent or Transient
+
+    Raises
+    ------
+    InputError
+        If a value is out of range, or the fault is intermittent.
+
+    Examples
+    --------
+    >>> str(BitFlip(probability=1e-6))
+    'flipped bits of every layer, p = 1e-06, permanent'
+    """
+
+    site: SiteKind = field(default="bit", init=False)
+    bits: Sequence[int] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.persistence, Intermittent):
+            raise InputError(
+                "persistence: expected Permanent() or Transient() for bits that flip, got "
+                f"{self.persistence!r}"
+            )
+        if self.bits is None:
+            return
+        bits = self.bits
+        if not (
+            isinstance(bits, Iterable)
+            and all(isinstance(b, int | np.integer) and not isinstance(b, bool) for b in bits)
+            and list(bits)
+            and len(set(bits)) == len(list(bits))
+            and min(bits) >= 0
+        ):
+            raise InputError(f"bits: expected distinct numbers of bits from 0 on, got {bits!r}")
+        object.__setattr__(self, "bits", tuple(sorted(int(b) for b in bits)))
+
+    @property
+    def _state(self) -> str:
+        return "flipped"
+
+    def __str__(self) -> str:
+        chosen = "" if self.bits is None else f" ({', '.join(map(str, self.bits))} only)"
+        return super().__str__() + chosen
+
+
+def fault_process(
+    site: str,
+    *,
+    persistence: Persistence,
+    layers: Sequence[int] | None,
+    probability: float | None = None,
+    stuck_lrs: float | None = None,
+    stuck_hrs: float | None = None,
+    bits: Sequence[int] | None = None,
+    value: float | str | None = None,
+) -> FaultProcess:
+    """The fault process that a table of a file describes.
+
+    Raises
+    ------
+    InputError
+        If a key is missing or does not go with the site, or a value is not what it must be.
+    """
+    keys = {
+        "probability": probability,
+        "stuck_lrs": stuck_lrs,
+        "stuck_hrs": stuck_hrs,
+        "bits": bits,
+        "value": value,
+    }
+    given = {name: entry for name, entry in keys.items() if entry is not None}
+    kinds: dict[str, tuple[type[FaultProcess], tuple[str, ...], tuple[str, ...]]] = {
+        "device": (StuckDevice, ("stuck_lrs", "stuck_hrs"), ()),
+        "bit": (BitFlip, ("probability",), ("bits",)),
+    }
+    plain = (StuckAtZero if value is None else StuckAt, ("probability",), ("value",))
+    kind, needed, optional = kinds.get(site, plain)
+    for name in needed:
+        if name not in given:
+            raise InputError(f'{name}: expected one for a fault of site "{site}", got none')
+    for name in given:
+        if name not in needed + optional:
+            raise InputError(
+                f'{name}: expected {", ".join(needed + optional)} for a fault of site "{site}", '
+                f"got {name} too"
+            )
+    about = {**given, "layers": layers, "persistence": persistence}
+    return kind(**about) if site in kinds else kind(site, **about)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

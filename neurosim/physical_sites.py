@@ -17,7 +17,6 @@ from neurosim.network import Network
 
 __all__ = [
     "SiteGroups",
-    "count_sites",
     "groups_of",
     "is_physical",
     "single_sites",
@@ -44,6 +43,11 @@ class SiteGroups:
         Where each site is, in words.
     value : float
         What the outputs and weights are set to.
+    weights : ndarray, (n_synapses,), optional
+        What each synapse is set to in place of `value`.
+    shares : tuple of float
+        Where a site has several states that exclude each other: the probability of each where the
+        site fails. Sites then stand in the arrays once a state, all of the first state first.
     """
 
     neuron_offsets: Array
@@ -53,6 +57,8 @@ class SiteGroups:
     layer: Array
     names: tuple[str, ...]
     value: float = 0.0
+    weights: Array | None = None
+    shares: tuple[float, ...] = (1.0,)
 
     @property
     def neuron_values(self) -> Array:
@@ -62,7 +68,7 @@ class SiteGroups:
     @property
     def synapse_weights(self) -> Array:
         """What each of the synapses is set to."""
-        return np.full(len(self.synapses), self.value)
+        return np.full(len(self.synapses), self.value) if self.weights is None else self.weights
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -145,21 +151,10 @@ def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | 
 
 
 def groups_of(deployment: Deployment, process: FaultProcess) -> SiteGroups | None:
-    """The sites of a process of rows, columns, cores or links; None for neurons and synapses."""
-    if not is_physical(process):
+    """The sites of a process of rows, columns, cores or links; None for all else."""
+    if not is_physical(process) or process.site in ("device", "bit"):
         return None
     return site_groups(deployment, process.site, process.layers_in(deployment.network.widths))
-
-
-def count_sites(deployment: Deployment, process: FaultProcess) -> int:
-    """How many sites of a deployment a process may hit."""
-    groups = groups_of(deployment, process)
-    if groups is not None:
-        return len(groups)
-    sites = deployment.sites
-    offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-    layers = np.array(process.layers_in(sites.widths), np.int64)
-    return int((offsets[layers + 1] - offsets[layers]).sum())
 
 
 def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> SiteGroups:

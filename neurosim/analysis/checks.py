@@ -10,11 +10,11 @@ from neurosim.analysis.intervals import AGREES, CANNOT_TELL, DISAGREES, Verdicts
 from neurosim.campaign import Campaign
 from neurosim.faults import FaultProcess, Intermittent, Permanent
 from neurosim.layers import Array
-from neurosim.physical_sites import count_sites
 from neurosim.statistics import Statistics
 from neurosim.theory import Prediction
 from neurosim.theory.surrogate import SurrogateLaw
 from neurosim.theory.tails import binomial_interval, cantelli, chebyshev, median_failure
+from neurosim.weight_faults import count_sites
 
 __all__ = [
     "BoundChecks",
@@ -195,12 +195,13 @@ def check_laws(
     counts = statistics.histogram[inputs]
     simulated = np.cumsum(counts, axis=2)[..., :-1] / n
     predicted = np.array([[_cdf(law, edges) for law in row] for row in laws])
+    predicted = predicted.reshape(simulated.shape)
     distance = np.array(
         [
             [_distance(law, edges, simulated[a, k]) for k, law in enumerate(row)]
             for a, row in enumerate(laws)
         ]
-    )
+    ).reshape(counts.shape[:2])
     band = float(np.sqrt(np.log(2 / level) / (2 * n)))
     if tolerance > 0:
         verdict = np.where(
@@ -211,6 +212,7 @@ def check_laws(
     else:
         verdict = np.where(distance > band, DISAGREES, AGREES)
     at_zero = np.array([[law.mass_at_zero for law in row] for row in laws])
+    at_zero = at_zero.reshape(counts.shape[:2])
     zero = judge(
         counts[..., middle] / n,
         binomial_interval(counts[..., middle], n, confidence=1 - level),

@@ -301,12 +301,14 @@ def compare(
         np.linspace(0, campaign.n_inputs - 1, min(law_inputs, campaign.n_inputs)).astype(np.int64)
     )
     n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
+    if not prediction.has_laws:
+        chosen = chosen[:0]
     verdicts = {
         "mean": n_cells,
         "variance": n_cells,
         "loss": campaign.n_inputs,
         "chips": 2 * n_outputs,
-        "law": 2 * len(chosen) * n_outputs,
+        "law": max(1, 2 * len(chosen) * n_outputs),
         "bounds": max(1, n_epsilons * (2 * n_cells + campaign.n_inputs)),
         # Two limits meet in a verdict on medians: that of one chip and that of the median.
         "medians": max(1, 2 * n_replicas * n_epsilons * n_cells),

@@ -130,9 +130,7 @@ def sweep(
         except OSError as error:
             raise InputError(f"path: expected a folder for traces, got {error}") from error
         campaigns = [
-            replace(
-                campaign, plan=plan, faults=[replace(f, probability=p) for f in campaign.faults]
-            )
+            replace(campaign, plan=plan, faults=[f.with_probability(p) for f in campaign.faults])
             for p in points
         ]
         for p, point in zip(points, campaigns, strict=True):

@@ -12,11 +12,12 @@ from numba import njit
 
 from neurosim.kernels.philox import uniforms
 
-__all__ = ["draw_bursts", "draw_cells", "merge_windows"]
+__all__ = ["draw_bursts", "draw_cells", "draw_states", "merge_windows"]
 
 # Purposes of the streams of one process.
 _CELLS, _INITIAL, _INITIAL_DURATION, _ONSET_DURATION = 0, 1, 2, 3
 _STREAMS_PER_PROCESS = 4
+_STATES = 1  # of permanent faults, which have no bursts
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -73,6 +74,22 @@ def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):
         )
         offsets[t + 1] = n
     return offsets, cells[:n]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_states(seed, process, first, offsets, cells, share):
+    """Of the cells that `draw_cells` found: whether each is in the second of two states.
+
+    share: the probability of the first state. A cell's state depends on nothing but (seed, process,
+    trial, cell).
+    """
+    second = np.empty(len(cells), np.int64)
+    stream = _stream(process, _STATES)
+    for t in range(len(offsets) - 1):
+        for n in range(offsets[t], offsets[t + 1]):
+            _, u = uniforms(np.uint64(cells[n]), stream, np.uint64(first + t), seed)
+            second[n] = u >= share
+    return second
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -19,9 +19,10 @@ from neurosim.faults import (
     Sites,
     ValuedEvents,
 )
-from neurosim.kernels.draws import draw_bursts, draw_cells, merge_windows
+from neurosim.kernels.draws import draw_bursts, draw_cells, draw_states, merge_windows
 from neurosim.layers import Array
 from neurosim.physical_sites import SiteGroups, members_of
+from neurosim.weight_faults import WeightSites
 
 __all__ = ["STREAM_VERSION", "PlainMonteCarlo", "draw"]
 
@@ -89,12 +90,14 @@ def draw(
     groups: Sequence[SiteGroups | None] = (),
     defects: Array | None = None,
     values: Sequence[dict[int, float] | None] = (),
+    parts: Sequence[WeightSites | None] = (),
 ) -> FaultBatch:
     """Draw the fault sets of trials first .. stop - 1.
 
     groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
     defects: numbers of synapses that are dead in every trial.
     values: for each process what the sites of each layer are stuck at; None for dead ones.
+    parts: for each process its devices or bits; None for other processes.
     """
     found: dict[str, list[_Drawn]] = {"neuron": [], "synapse": []}
     stuck: dict[str, list[tuple[_Drawn, Array]]] = {"neuron": [], "synapse": []}
@@ -102,15 +105,19 @@ def draw(
     drawn_at = plan.probabilities(processes)
     several = groups or (None,) * len(processes)
     held = values or (None,) * len(processes)
-    for number, (process, probability, group, value) in enumerate(
-        zip(processes, drawn_at, several, held, strict=True)
+    devices = parts or (None,) * len(processes)
+    for number, (process, probability, group, value, part) in enumerate(
+        zip(processes, drawn_at, several, held, devices, strict=True)
     ):
-        n_sites = len(group) if group is not None else _sizes(process, sites).sum()
+        grouped = group if part is None else part
+        n_sites = len(grouped) if grouped is not None else _sizes(process, sites).sum()
         events = _draw_process(
             process, probability, int(n_sites), n_presentations, seed, number, first, stop
         )
         counts[:, number] = events.counts(isinstance(process.persistence, Permanent))
-        if value is not None:
+        if part is not None:
+            stuck["synapse"].append(_shifted(events, part, seed, number, first))
+        elif value is not None:
             placed = _placed(events, process, sites)
             locate = sites.neurons if process.site == "neuron" else sites.synapses
             by_layer = np.array([value.get(n, 0.0) for n in range(len(sites.widths))])
@@ -234,6 +241,32 @@ def _together(parts: list[tuple[_Drawn, Array]], n_trials: int) -> ValuedEvents 
         stop=np.concatenate([p.stop for p, _ in parts])[order],
         value=np.concatenate([value for _, value in parts])[order],
     )
+
+
+def _shifted(
+    events: _Drawn, part: WeightSites, seed: int, number: int, first: int
+) -> tuple[_Drawn, Array]:
+    """Events of devices or bits as events of their synapses, with the new weights.
+
+    All that happens to one weight at a time adds up; windows are alike or apart.
+    """
+    state: Array = np.zeros(len(events.site), np.int64)
+    if len(part.shares) > 1:
+        key, share = np.uint64(seed), part.shares[0]
+        state = draw_states(key, number, first, events.offsets, events.site, share)
+    n_trials = len(events.offsets) - 1
+    trial = np.repeat(np.arange(n_trials), np.diff(events.offsets))
+    synapse, shift = part.synapse[events.site], part.shift[state, events.site]
+    order = np.lexsort((events.start, synapse, trial))
+    rows = np.stack([trial, synapse, events.start.astype(np.int64)])[:, order]
+    begins = np.flatnonzero(
+        np.append(True, (rows[:, 1:] != rows[:, :-1]).any(axis=0))[: len(trial)]
+    )
+    kept = order[begins]
+    total = np.add.reduceat(shift[order], begins) if len(begins) else shift
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(trial[kept], minlength=n_trials))])
+    drawn = _Drawn(offsets, synapse[kept], events.start[kept], events.stop[kept])
+    return drawn, part.weight[events.site[kept]] + total
 
 
 def _always(synapses: Array, n_trials: int, n_presentations: int) -> _Drawn:

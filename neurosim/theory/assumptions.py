@@ -345,7 +345,8 @@ def _advice(setting: Setting, terms: dict[str, Assumption]) -> tuple[str, str]:
         return "first-order", (
             'The output is linear in these faults: "first-order" and "single-fault" are exact.'
         )
-    if n_sites <= 20 and setting.graph is None:
+    parts = any(kind in ("device", "bit") for kind, _ in setting.groups)
+    if n_sites <= 20 and setting.graph is None and not parts:
         return "enumeration", f'With {n_sites} sites "enumeration" is exact: use it.'
     if terms["T1 near b4"].verdict == UNKNOWN:
         return "single-fault", (

@@ -205,8 +205,13 @@ def covariance(effects: Effects) -> Array:
 
 
 def kurtosis(effects: Effects, variance: Array) -> Array | None:
-    """Kurtosis of sum e_s xi_s, 3 + sum p q (1 - 6 p q) e^4 / Var^2; None for too many effects."""
+    """Kurtosis of sum e_s xi_s, 3 + sum p q (1 - 6 p q) e^4 / Var^2.
+
+    None for too many effects, and for sites with several states.
+    """
     setting = effects.setting
+    if setting.several_states:
+        return None
     n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
     if n_sites * variance.size > _MOST_EFFECTS:
         return None

@@ -1,7 +1,16 @@
-"""Effects of groups that fail together (rows, columns, cores, links), and of stuck values."""
+"""Effects of groups that fail together (rows, columns, cores, links), and of stuck values.
+
+A device that fails (probability p) is in one of two states that exclude each other, in the first
+with probability s, with effects a and b. Then E = p m and Var = p (1 - p) (m^2 + r^2), with
+
+    m = s a + (1 - s) b,    r = (a - b) sqrt(s (1 - s) / (1 - p)),
+
+which is sum p_a d_a^2 - (sum p_a d_a)^2: two effects stand for such a site, r with mean 0.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -86,11 +95,20 @@ class GroupEffects:
             return False
         ((_, table),) = self._tables.items()
         sites = np.arange(len(table.n_members))
-        lie = paths(self.setting, table.batch(len(sites), sites, sites), sites)
+        batch = table.batch(len(sites), sites, sites)
+        (((kind, _), groups),) = self._groups.items()
+        if kind in ("device", "bit"):
+            # What the parts of one weight add to it adds up, without an activation behind it.
+            lie = paths(self.setting, batch, groups.synapses)
+            return not (lie.behind or lie.bent)
+        lie = paths(self.setting, batch, sites)
         return not (lie.behind or (lie.bent if self.by_derivatives else lie.shared))
 
     def effects(self, block: Block, rows: slice) -> Array:
-        """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
+        """Effects of every site of a block: (n_outputs, n_inputs, n_sites).
+
+        Of sites with two states m of all sites, then r of all (see above).
+        """
         if block not in self._groups:
             return self._plain.effects(block, rows)
         golden = GoldenPass(setting=self.setting, rows=rows)
@@ -101,7 +119,18 @@ class GroupEffects:
         for first in range(0, n_sites, step):
             sites = np.arange(first, min(first + step, n_sites))
             found.append(self._changes(golden, block, sites))
-        return np.concatenate(found, axis=1).transpose(2, 0, 1)
+        e = np.concatenate(found, axis=1).transpose(2, 0, 1)
+        shares = self._groups[block].shares
+        if len(shares) == 1:
+            return e
+        lrs, hrs = np.split(e, 2, axis=2)
+        spread = math.sqrt(shares[0] * shares[1] / (1 - self.setting.probabilities[block]))
+        mean = shares[0] * lrs + shares[1] * hrs
+        return np.concatenate([mean, spread * (lrs - hrs)], axis=2)
+
+    def _n_means(self, block: Block) -> int:
+        """How many of the effects of a block have a mean: those of all its sites."""
+        return len(self._groups[block]) // len(self._groups[block].shares)
 
     def _changes(self, golden: GoldenPass, block: Block, sites: Array) -> Array:
         table, into = self._tables[block], np.arange(len(sites))
@@ -120,17 +149,25 @@ class GroupEffects:
         found = self._plain.sums(rows) if self._plain.setting.processes else {}
         for block in self._groups:
             e = self.effects(block, rows)
-            found[block] = e.sum(axis=2).T, np.einsum("kxs,kxs->xk", e, e)
+            found[block] = (
+                e[:, :, : self._n_means(block)].sum(axis=2).T,
+                np.einsum("kxs,kxs->xk", e, e),
+            )
         return found
 
     def site_sums(self, block: Block, power: int) -> Array:
-        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites)."""
+        """Effects of every site, or their squares, summed over inputs: (n_outputs, n_sites).
+
+        The squares m^2 + r^2 of a site with two states are one number.
+        """
         if block not in self._groups:
             return self._plain.site_sums(block, power)
         setting = self.setting
         total = np.zeros((setting.n_outputs, setting.n_sites(block)))
         for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
             total += (self.effects(block, rows) ** power).sum(axis=1)
+        if power == 2:
+            return total.reshape(setting.n_outputs, -1, self._n_means(block)).sum(axis=1)
         return total
 
     def products(self, block: Block, rows: slice) -> Array:

@@ -93,6 +93,11 @@ class _Surrogate:
         return kurtosis(self.effects, self.variance)
 
     def law(self, input: int, output: int) -> SurrogateLaw:
+        if self.setting.several_states:
+            raise InputError(
+                "faults: expected sites that fail or do not for tails, got devices with two states "
+                "that exclude each other; their moments are known, tails come from a simulation"
+            )
         rows = slice(input, input + 1)
         return surrogate_law([
             (self.effects.effects(block, rows)[output, 0], p)
@@ -215,8 +220,10 @@ class Prediction:
 
         Parameters
         ----------
-        site : "neuron", "synapse", "row", "column", "core" or "link"
-            Dead ones; those stuck at a value (`StuckAt`) are "stuck neuron" and "stuck synapse".
+        site : "neuron", "synapse", "row", "column", "core", "link", "device" or "bit"
+            Dead ones; those stuck at a value (`StuckAt`) are "stuck neuron" and
+            "stuck synapse"; stuck
+            devices and flipped bits are "device" and "bit".
         layer : int
 
         Returns
@@ -313,6 +320,11 @@ class Prediction:
             lines.append(f"  {share:.1%} of the variance from {kind}s of layer {layer}")
         return "\n".join([*lines, *(f"  overlap: {text}" for text in self.overlaps)])
 
+    @property
+    def has_laws(self) -> bool:
+        """Whether `distribution` is known: not where devices are stuck in one of two states."""
+        return not self.model.setting.several_states
+
     def distribution(self, input: int, output: int) -> SurrogateLaw:
         """The exact law of the linear surrogate of one output for one input.
 
@@ -323,7 +335,8 @@ class Prediction:
         Raises
         ------
         InputError
-            If there is no such input or output.
+            If there is no such input or output, or devices have states that exclude each other
+            (`has_laws`).
         """
         return self.model.law(
             whole_number("input", input, 0, self.n_inputs - 1),
@@ -461,6 +474,18 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
             )
         effects = _graph_effects(setting, method)
         return replace(_by_effects(effects), model=GraphModel(effects=effects))
+    parts = sorted({f"{kind}s" for kind, _ in setting.groups if kind in ("device", "bit")})
+    if parts and method == "enumeration":
+        raise InputError(
+            f'method: expected "single-fault" or "first-order" for {parts[0]}, several of which '
+            'share one weight, got "enumeration"'
+        )
+    if any(p == 1 and len(setting.groups[b].shares) > 1
+           for b, p in setting.probabilities.items() if b in setting.groups):  # fmt: skip
+        raise InputError(
+            "stuck_lrs, stuck_hrs: expected less than 1 together for a prediction, got 1; every "
+            "device is stuck, which a simulation shows"
+        )
     if method == "enumeration":
         return _by_enumeration(setting)
     if setting.groups:

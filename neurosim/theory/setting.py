@@ -20,6 +20,7 @@ from neurosim.graph import Graph
 from neurosim.layers import Activation, Array, Dense, MaxPool2D
 from neurosim.physical_sites import SiteGroups, groups_of, single_sites, stuck_values
 from neurosim.theory.losses import Head
+from neurosim.weight_faults import weight_sites
 
 if TYPE_CHECKING:
     from neurosim.campaign import Campaign, Loss
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["KNOWN", "Block", "Setting", "lag_terms", "merged_probability"]
 
 # Kinds of blocks whose sites are groups of neurons and synapses, or are stuck at a value.
-_GROUPED = ("row", "column", "core", "link", "stuck neuron", "stuck synapse")
+_GROUPED = ("row", "column", "core", "link", "device", "bit", "stuck neuron", "stuck synapse")
 
 # All sites of one kind and layer: they share one probability.
 Block: TypeAlias = tuple[SiteKind | Literal["stuck neuron", "stuck synapse"], int]
@@ -100,7 +101,7 @@ class Setting:
     processes : mapping of Block to tuple of FaultProcess
         With probabilities above 0, of the sites that can reach what is predicted.
     groups : mapping of Block to SiteGroups
-        What the sites of a block silence, for rows, columns, cores and links.
+        What the sites of a block set, for all but dead neurons and synapses.
     graph : Graph, optional
         All layers, where they are no chain of dense layers with the activations that the formulas
         for such chains know.
@@ -164,6 +165,7 @@ class Setting:
         for process in campaign.faults:
             physical = groups_of(campaign.deployment, process)
             values = stuck_values(network, process)
+            parts = weight_sites(campaign.deployment, process)
             for number in process.layers_in(network.widths):
                 reaches = layer is None or number <= layer
                 if not reaches or process.probability == 0:
@@ -174,6 +176,8 @@ class Setting:
                     block = ("stuck neuron" if neuron else "stuck synapse", number)
                     sites = campaign.deployment.sites
                     groups[block] = single_sites(sites, process.site, number, values[number])
+                if parts is not None:
+                    groups[block] = parts.of_layer(number).groups
                 if physical is not None:
                     groups[block] = physical.of_layer(number)
                 if block not in groups or len(groups[block]):
@@ -245,6 +249,11 @@ class Setting:
                 for node in rest
             )
         return all(is_linear(layer.activation) for layer in self.layers[number - 1 :])
+
+    @property
+    def several_states(self) -> bool:
+        """Whether some sites fail in one of several states that exclude each other."""
+        return any(len(groups.shares) > 1 for groups in self.groups.values())
 
     @property
     def exact(self) -> bool:
