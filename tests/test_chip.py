@@ -202,7 +202,6 @@ def test_the_field_list_has_every_key_and_no_other():
         "geometry": chip._Geometry,
         "mapping": chip._Mapping,
         "weights": chip._Weights,
-        "mapping": chip._Mapping,
         "device": chip._Device,
         "faults": chip._Fault,
     }
