@@ -33,7 +33,7 @@ def make(**changes):
         ({"deployment": NETWORK}, r"deployment: expected what deploy\(network, chip\) returns"),
         ({"faults": []}, "faults: expected at least one fault process"),
         ({"faults": None}, "faults: expected at least one fault process, got none, and chip ideal"),
-        ({"faults": [0.1]}, r"faults: expected StuckAtZero\(...\) or StuckAt"),
+        ({"faults": [0.1]}, r"faults: expected StuckAtZero\(...\), StuckAt"),
         ({"faults": ns.StuckAtZero("neuron", probability=0.1, layers=[3])}, "got 3"),
         ({"inputs": np.ones((2, 3))}, "one input alone needs a first axis of length 1"),
         ({"inputs": np.ones((5, 7))}, r"inputs: expected shape \(n_inputs, 2, 3\), got \(5, 7\)"),
