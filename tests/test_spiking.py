@@ -441,7 +441,12 @@ def test_a_spiking_campaign_goes_on_where_it_stopped(campaign, tmp_path):
                 np.testing.assert_array_equal(trace.spikes(k), whole.spikes(k))
 
 
-def test_brian2_runs_campaigns(campaign, tmp_path):
+def test_brian2_runs_campaigns(campaign, tmp_path, monkeypatch):
+    from neurosim.backends.spiking import brian
+
+    # Compiling takes minutes on some machines; the compiled code has a test of its own.
+    settings_of = brian._settings
+    monkeypatch.setattr(brian, "_settings", lambda target: settings_of("numpy"))
     with (
         ns.run(replace(campaign, backend="spiking"), tmp_path / "b.h5", progress=False) as oracle,
         ns.run(campaign, tmp_path / "c.h5", progress=False) as trace,
