@@ -237,7 +237,7 @@ def test_a_script_that_cannot_be_imported_is_told_why(tmp_path):
 
 
 def test_ctrl_c_stops_processes_and_the_run_continues(folder):
-    arguments = ["run", folder / "campaign.toml", "--trials", "2000000", "--processes", "2"]
+    arguments = ["run", folder / "campaign.toml", "--trials", "1000000000", "--processes", "2"]
     arguments = [str(a) for a in (*arguments, "--quiet", "-o", folder / "out.h5")]
     process = subprocess.Popen(
         [sys.executable, "-m", "neurosim.cli", *arguments],
@@ -254,7 +254,7 @@ def test_ctrl_c_stops_processes_and_the_run_continues(folder):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    kept = int(re.search(r"(\d+) of 2000000 trials are kept", err)[1])
+    kept = int(re.search(r"(\d+) of 1000000000 trials are kept", err)[1])
     call("run", folder / "campaign.toml", "--trials", kept + 5000, "-o", folder / "out.h5")
     with ns.Trace(folder / "out.h5") as trace:
         assert trace.completed == kept + 5000
