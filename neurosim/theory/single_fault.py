@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from neurosim.errors import InputError
 from neurosim.kernels.single_fault import (
     IDENTITY,
     LEAKY_RELU,
@@ -45,8 +46,13 @@ def _code(activation: Activation) -> tuple[int, float, float]:
             return LOGISTIC, activation.parameter, 1.0
         case "tanh":  # 2 / (1 + exp(-2 z)) - 1
             return LOGISTIC, 2.0, 2.0
-        case _:
+        case "softplus":
             return SOFTPLUS, 1.0, 1.0
+        case _:
+            raise InputError(
+                f"activation: expected one of {', '.join(KNOWN)}, for which there are kernels, "
+                f"got {activation}"
+            )
 
 
 def change_outputs(activation: Activation, z: Array, dz: Array) -> Array:
