@@ -16,6 +16,7 @@ _HOME = {
     "CampaignMismatchError": "errors",
     "Certificate": "certification",
     "Chip": "chip",
+    "Cluster": "faults",
     "Comparison": "analysis",
     "Cost": "costs",
     "CrossbarDevice": "crossbar",
@@ -131,6 +132,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.executors import SerialExecutor as SerialExecutor
     from neurosim.executors import ThreadExecutor as ThreadExecutor
     from neurosim.faults import BitFlip as BitFlip
+    from neurosim.faults import Cluster as Cluster
     from neurosim.faults import FaultSet as FaultSet
     from neurosim.faults import Intermittent as Intermittent
     from neurosim.faults import Permanent as Permanent

@@ -13,7 +13,14 @@ import numpy.typing as npt
 from neurosim.chip import Chip
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultBatch, FaultProcess, FaultSet, Intermittent, Permanent
+from neurosim.faults import (
+    FaultBatch,
+    FaultProcess,
+    FaultSet,
+    Intermittent,
+    Permanent,
+    onset_window,
+)
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.physical_sites import SiteGroups, groups_of, is_physical, stuck_values
@@ -51,7 +58,7 @@ class Campaign:
     Parameters
     ----------
     deployment : Deployment
-    faults : sequence of StuckAtZero, StuckAt, StuckDevice and BitFlip, optional
+    faults : sequence of StuckAtZero, StuckAt, Cluster, StuckDevice and BitFlip, optional
         The fault processes; by default those of the chip.
     inputs : array_like, shape (n_inputs, *input_shape)
         What every trial presents, once each, in this order.
@@ -134,6 +141,7 @@ class Campaign:
         put("spiking", spiking_model_for(self.backend, self.spiking, self.deployment.chip))
         if self.spiking is not None:
             self.network.require_chain("a spiking backend")
+        put("faults", tuple(self._in_presentations(process) for process in self.faults))
         record = (self.record,) if isinstance(self.record, str) else tuple(self.record)
         for name in record:
             _one_of("record", name, RECORDS)
@@ -158,8 +166,8 @@ class Campaign:
         for process in faults:
             if not isinstance(process, FaultProcess):
                 raise InputError(
-                    f"faults: expected StuckAtZero(...), StuckAt(...), StuckDevice(...) or "
-                    f"BitFlip(...) values, got {process!r}"
+                    "faults: expected StuckAtZero(...), StuckAt(...), Cluster(...), "
+                    f"StuckDevice(...) or BitFlip(...) values, got {process!r}"
                 )
             process.layers_in(self.network.widths)
             if is_physical(process):
@@ -177,9 +185,38 @@ class Campaign:
             )
         return faults
 
+    def _in_presentations(self, process: FaultProcess) -> FaultProcess:
+        """The same process, its times in seconds turned into presentations or ticks."""
+        persistence, windows = process.persistence, self.n_inputs * self.ticks
+        if persistence.in_seconds and not isinstance(persistence, Permanent):
+            seconds = self.window_s
+            if seconds is None:
+                chip = self.deployment.chip.name
+                raise InputError(
+                    f"faults: expected a chip that says how long a presentation takes for times in "
+                    f"seconds ({persistence}), got {chip}; give its profile "
+                    "neurons.duration_s or timing.time_per_matrix_vector_product_s, choose a "
+                    "spiking backend, or give presentations"
+                )
+            process = replace(process, persistence=persistence.every(seconds))
+        onset = onset_window(process.persistence)
+        if onset is not None and onset[1] > windows:
+            raise InputError(
+                f"onset: expected a window in the {windows} presentations (or ticks) of a trial, "
+                f"got {onset[0]} to {onset[1]}"
+            )
+        return process
+
     def _check_values(self, faults: Sequence[FaultProcess]) -> None:
         """Refuse values that spikes do not know, and two processes that set the same thing."""
         seen: set[tuple[str, int]] = set()
+        stuck = self.deployment.stuck_synapses
+        known = {int(layer) for layer in np.unique(self.deployment.sites.synapses(stuck)[0])}
+        if known and self.backend in SPIKING_BACKENDS:
+            raise InputError(
+                f"defects: expected dead hardware with backend {self.backend!r}, got stuck "
+                "devices; spikes carry no values"
+            )
         for process in faults:
             values = stuck_values(self.network, process)
             part = process.site in ("device", "bit")
@@ -192,6 +229,12 @@ class Campaign:
                 )
             kind = "synapse" if part else process.site
             for layer in process.layers_in(self.network.widths):
+                if kind == "synapse" and layer in known:
+                    raise InputError(
+                        f"faults: expected none that sets synapses of layer {layer} to a value, "
+                        f"where the map of defects has stuck devices, got {process}; name other "
+                        "layers"
+                    )
                 if (kind, layer) in seen:
                     raise InputError(
                         f"faults: expected one StuckAt for {kind}s of layer {layer}, got "
@@ -264,6 +307,16 @@ class Campaign:
         return 1 if self.spiking is None else self.spiking.ticks
 
     @property
+    def window_s(self) -> float | None:
+        """Seconds that a presentation takes, or one of its ticks; None where nothing says.
+
+        By the spiking model, or by the chip (`Deployment.presentation_s`).
+        """
+        if self.spiking is not None:
+            return self.spiking.duration_s / self.ticks
+        return self.deployment.presentation_s
+
+    @property
     def n_outputs(self) -> int:
         """Outputs of the network."""
         return self.network.widths[-1]
@@ -320,7 +373,7 @@ class Campaign:
         that an engine computes them once, those in which at least two things fail.
         """
         share = sum(p.probability * count_sites(self.deployment, p) for p in self.faults)
-        if len(self.deployment.defective_synapses):
+        if self.deployment.is_defective:
             share = 1.0
         share = min(1.0, max(share, 1 / _CHUNK_TRIALS))
         permanent = all(isinstance(process.persistence, Permanent) for process in self.faults)
@@ -337,7 +390,7 @@ class Campaign:
         for process, probability, group in zip(self.faults, drawn_at, self._groups, strict=True):
             each = 1.0  # a site that fails for good is one event
             if isinstance(process.persistence, Intermittent):
-                each += windows / process.persistence.mean_duration
+                each += windows / process.persistence.presentations
             elif not isinstance(process.persistence, Permanent):
                 each = windows
             # A physical site is an event of each of its neurons and synapses.
@@ -347,7 +400,8 @@ class Campaign:
                 else len(group.neurons) + len(group.synapses)
             )
             events += probability * n * each
-        return events + len(self.deployment.defective_synapses)
+        held = self.deployment
+        return events + len(held.defective_synapses) + len(held.stuck_synapses)
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).
@@ -364,8 +418,9 @@ class Campaign:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         windows = self.n_inputs * self.ticks
         about = (self.deployment.sites, windows, self.seed, first, stop)
-        known = self.deployment.defective_synapses
-        return draw(self.faults, self.plan, *about, self._groups, known, self._values, self._parts)
+        held = self.deployment
+        known = (held.defective_synapses, (held.stuck_synapses, held.stuck_weights))
+        return draw(self.faults, self.plan, *about, self._groups, *known, self._values, self._parts)
 
     @cached_property
     def _values(self) -> tuple[dict[int, float] | None, ...]:
@@ -423,6 +478,8 @@ class Campaign:
             parts["spiking"] = repr(self.spiking)
         if self.deployment.defects is not None:
             places = [a.tobytes() for pair in self.deployment.places for a in pair]
+            if len(self.deployment.stuck_synapses):
+                places.append(self.deployment.stuck_weights.tobytes())
             parts["defects"] = _sha(repr(self.deployment.defects.defects).encode(), *places)
         for number, process in enumerate(self.faults, start=1):
             parts[f"fault process {number}"] = repr(process)

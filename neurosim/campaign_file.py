@@ -36,7 +36,12 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layers: list[int] | None = None
     persistence: str = "permanent"
     mean_duration: float | None = None
+    mean_duration_s: float | None = None
+    onset: list[int] | None = None
+    onset_s: list[float] | None = None
     value: float | str | None = None
+    length: int | None = None
+    along: str | None = None
 
 
 class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -163,8 +168,16 @@ def _process(entry: FaultEntry) -> FaultProcess:
         stuck_hrs=entry.stuck_hrs,
         bits=entry.bits,
         value=entry.value,
+        length=entry.length,
+        along=entry.along,
         layers=entry.layers,
-        persistence=persistence_of(entry.persistence, entry.mean_duration),
+        persistence=persistence_of(
+            entry.persistence,
+            entry.mean_duration,
+            mean_duration_s=entry.mean_duration_s,
+            onset=entry.onset,
+            onset_s=entry.onset_s,
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from neurosim.errors import FormatError, InputError
 from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.spiking_model import SpikingModel
 
-__all__ = ["Chip", "Coefficients", "Quantity", "chip_profiles"]
+__all__ = ["Chip", "Coefficients", "Quantity", "Window", "chip_profiles"]
 
 STATUSES = {
     "verified": "read in the source itself",
@@ -110,6 +110,29 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return f"({values}) {self.unit} [{self.status}; {self.source}]"
 
 
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A half-open range of time with its source and how far it was checked.
+
+    Parameters
+    ----------
+    value : (float, float)
+        First and stop.
+    unit : str
+        "presentations" or "s".
+    source, status : str
+        As for a `Quantity`.
+    """
+
+    value: tuple[float, float]
+    unit: str
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+
+    def __str__(self) -> str:
+        first, stop = self.value
+        return f"{first:g} to {stop:g} {self.unit} [{self.status}; {self.source}]"
+
+
 class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     description: str
@@ -162,7 +185,11 @@ class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bits: list[int] | None = None
     mean_duration: Quantity | None = None
     mean_duration_s: Quantity | None = None
+    onset: Window | None = None
+    onset_s: Window | None = None
     layers: list[int] | None = None
+    length: Quantity | None = None
+    along: str | None = None
 
 
 class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -188,7 +215,7 @@ class Chip:
         Crossbar of one core: a row carries an input, a column drives a neuron. None: unlimited.
     cores : int, optional
         Number of cores; None: unlimited.
-    faults : tuple of StuckAtZero, StuckDevice and BitFlip
+    faults : tuple of StuckAtZero, Cluster, StuckDevice and BitFlip
         The fault processes a campaign uses by default.
     weight_levels : int, optional
         Number of values a weight can take, where that is all that is known; None: any real number.
@@ -199,7 +226,7 @@ class Chip:
         How weights are held; `deploy` programs them when it is given a device_seed.
     spiking : SpikingModel, optional
         How its neurons spike: what a spiking campaign uses by default.
-    quantities : mapping of str to Quantity or Coefficients
+    quantities : mapping of str to Quantity, Coefficients or Window
         Every number of the profile with its source, by its key there.
 
     Raises
@@ -223,7 +250,7 @@ class Chip:
     kernels: str = "shared_in_time"
     device: CrossbarDevice | None = None
     spiking: SpikingModel | None = None
-    quantities: Mapping[str, Quantity | Coefficients] = field(
+    quantities: Mapping[str, Quantity | Coefficients | Window] = field(
         default_factory=lambda: MappingProxyType({})
     )
 
@@ -383,7 +410,7 @@ def _chip(profile: _Profile) -> Chip:
         name=profile.chip.name,
         description=profile.chip.description,
         faults=tuple(
-            _process(f"faults.{number}", fault, profile.neurons)
+            _process(f"faults.{number}", fault, profile)
             for number, fault in enumerate(profile.faults, start=1)
         ),
         weight_levels=None if profile.weights is None else _count(profile.weights.levels),
@@ -432,7 +459,7 @@ def _crossbar_device(entry: _Device) -> CrossbarDevice:
         raise InputError(f"device.{error}") from error
 
 
-def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficients]]:
+def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficients | Window]]:
     """Every number of a profile, by its key."""
     for key in _Geometry.__struct_fields__:
         quantity = getattr(profile.geometry, key)
@@ -446,7 +473,8 @@ def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficient
             yield f"device.{key}", quantity
     for number, fault in enumerate(profile.faults, start=1):
         for key in (
-            "probability", "stuck_lrs", "stuck_hrs", "mean_duration", "mean_duration_s"
+            "probability", "stuck_lrs", "stuck_hrs", "mean_duration", "mean_duration_s", "onset",
+            "onset_s", "length",
         ):  # fmt: skip
             quantity = getattr(fault, key)
             if quantity is not None:
@@ -468,9 +496,9 @@ def _expected_unit(key: str) -> str:
         if key in ("device.drift_t0_s", "device.drift_time_s"):
             return "s"
         return "S" if key.endswith("_s") else "1"
-    if key.endswith("mean_duration_s"):
+    if key.endswith(("mean_duration_s", "onset_s")):
         return "s"
-    return "presentations" if key.endswith("mean_duration") else "1"
+    return "presentations" if key.endswith(("mean_duration", "onset")) else "1"
 
 
 def _spiking_model(neurons: Mapping[str, Quantity]) -> SpikingModel:
@@ -486,27 +514,43 @@ def _spiking_model(neurons: Mapping[str, Quantity]) -> SpikingModel:
 
 def _count(quantity: Quantity) -> int:
     if quantity.value != int(quantity.value):
-        raise InputError(f"geometry, weights, device: expected whole numbers, got {quantity.value}")
+        raise InputError(
+            f"geometry, weights, device, length: expected whole numbers, got {quantity.value}"
+        )
     return int(quantity.value)
 
 
-def _process(key: str, fault: _Fault, neurons: Mapping[str, Quantity]) -> FaultProcess:
-    duration = None if fault.mean_duration is None else fault.mean_duration.value
-    if fault.mean_duration_s is not None:
-        if duration is not None:
-            raise InputError(f"{key}: expected mean_duration or mean_duration_s, got both")
-        if "duration_s" not in neurons:
+def _presentations(window: Window) -> tuple[int, int]:
+    if any(value != int(value) for value in window.value):
+        raise InputError(f"onset: expected whole numbers of presentations, got {window.value}")
+    return int(window.value[0]), int(window.value[1])
+
+
+def _process(key: str, fault: _Fault, profile: _Profile) -> FaultProcess:
+    timed = {"duration_s"} & profile.neurons.keys() or profile.timing
+    for name in ("mean_duration_s", "onset_s"):
+        if getattr(fault, name) is not None and not timed:
             raise InputError(
-                f"{key}.mean_duration_s: expected neurons.duration_s beside it, the time that one "
-                "presentation takes on this chip, got none; give mean_duration in presentations"
+                f"{key}.{name}: expected neurons.duration_s beside it, the time that one "
+                "presentation takes on this chip, or timing.time_per_matrix_vector_product_s, got "
+                f"neither; give {name.removesuffix('_s')} in presentations"
             )
-        duration = fault.mean_duration_s.value / neurons["duration_s"].value
-    names = ("probability", "stuck_lrs", "stuck_hrs")
-    given = {name: getattr(fault, name) for name in names}
+    names = ("probability", "stuck_lrs", "stuck_hrs", "mean_duration", "mean_duration_s")
+    given = {
+        name: None if getattr(fault, name) is None else getattr(fault, name).value for name in names
+    }
     return fault_process(
         fault.site,
-        **{name: None if q is None else q.value for name, q in given.items()},
+        **{name: given[name] for name in names[:3]},
         bits=fault.bits,
+        length=None if fault.length is None else _count(fault.length),
+        along=fault.along,
         layers=fault.layers,
-        persistence=persistence_of(fault.persistence, duration),
+        persistence=persistence_of(
+            fault.persistence,
+            given["mean_duration"],
+            mean_duration_s=given["mean_duration_s"],
+            onset=None if fault.onset is None else _presentations(fault.onset),
+            onset_s=None if fault.onset_s is None else fault.onset_s.value,
+        ),
     )

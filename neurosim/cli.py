@@ -73,10 +73,12 @@ def _campaign_options(command: F) -> F:
                 "--fault",
                 "faults",
                 multiple=True,
-                metavar="SITE:PROBABILITY[:PERSISTENCE]",
-                help="SITE is neuron, synapse, row, column, core or link. For instance "
-                "neuron:1e-3, synapse:1e-4:transient, column:0.01:intermittent=5 (mean duration "
-                "in presentations). Default: the faults of the chip.",
+                metavar="SITE[:PROBABILITY][:PERSISTENCE][:KEY=VALUE]...",
+                help="SITE is neuron, synapse, row, column, core, link, device or bit. For "
+                "instance neuron:1e-3, synapse:1e-4:transient, column:0.01:intermittent=5 (mean "
+                "duration in presentations; 0.5s in seconds), neuron:1e-4:value=maximum, "
+                "row:1e-4:length=3. KEY is a key of a [[faults]] table; lists are written 1,2. "
+                "Repeatable. Default: the faults of the chip.",
             ),
             click.option("--trials", type=int, help="Number of fault sets to draw."),
             click.option("--seed", type=int, help="Seed of the random numbers."),
@@ -116,19 +118,46 @@ def _campaign(values: dict[str, Any]) -> ns.Campaign:
     return make_campaign(given, values["campaign"])
 
 
+# Keys of a [[faults]] table by the kind of their value.
+_FAULT_LISTS: dict[str, type] = {"layers": int, "bits": int, "onset": int, "onset_s": float}
+_FAULT_KEYS: dict[str, type] = {
+    "length": int,
+    "along": str,
+    "stuck_lrs": float,
+    "stuck_hrs": float,
+    "mean_duration": float,
+    "mean_duration_s": float,
+}
+
+
 def _fault(text: str) -> dict[str, Any]:
-    site, _, rest = text.partition(":")
-    probability, _, persistence = rest.partition(":")
+    """The [[faults]] table that a --fault stands for."""
+    site, *parts = text.split(":")
+    entry: dict[str, Any] = {"site": site}
     try:
-        entry: dict[str, Any] = {"site": site, "probability": float(probability)}
-        kind, _, duration = persistence.partition("=")
-        if kind:
-            entry["persistence"] = kind
-        if duration:
-            entry["mean_duration"] = float(duration)
-    except ValueError as error:
+        if parts and not parts[0][:1].isalpha():
+            entry["probability"] = float(parts.pop(0))
+        for part in parts:
+            key, _, given = part.partition("=")
+            if key == "intermittent" and given.endswith("s"):
+                entry |= {"persistence": key, "mean_duration_s": float(given[:-1])}
+            elif key == "intermittent" and given:
+                entry |= {"persistence": key, "mean_duration": float(given)}
+            elif key and "=" not in part and "persistence" not in entry:
+                entry["persistence"] = key
+            elif key in entry:
+                raise ValueError(key)
+            elif key == "value":
+                entry[key] = given if given.isalpha() else float(given)
+            elif key in _FAULT_LISTS:
+                entry[key] = [_FAULT_LISTS[key](number) for number in given.split(",")]
+            else:
+                entry[key] = _FAULT_KEYS[key](given)
+    except (ValueError, KeyError) as error:
         raise ns.InputError(
-            f"--fault: expected SITE:PROBABILITY[:PERSISTENCE], as neuron:1e-3, got {text!r}"
+            "--fault: expected SITE[:PROBABILITY][:PERSISTENCE][:KEY=VALUE]..., as neuron:1e-3 or "
+            f"neuron:1e-4:transient:value=0.5, got {text!r}; keys are value, "
+            f"{', '.join([*_FAULT_KEYS, *_FAULT_LISTS])}"
         ) from error
     return entry
 

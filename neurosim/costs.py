@@ -98,16 +98,15 @@ energy_per_synaptic_operation_j
     spike = _number(deployment, "energy.energy_per_spike_j")
     static = _number(deployment, "energy.static_power_w")
     per_product = _number(deployment, "timing.time_per_matrix_vector_product_s")
-    # A kernel is used at every position of its map; without copies one position after the other.
-    layers = list(zip(network.layers, network.widths[1:], deployment.copies, strict=True))
-    synapses = sum(width * layer.matrix_shape[1] for layer, width, _ in layers)
-    steps = sum(width // (len(layer.weight) * copies) for layer, width, copies in layers)
+    # A kernel is used at every position of its map.
+    layers = zip(network.layers, network.widths[1:], strict=True)
+    synapses = sum(width * layer.matrix_shape[1] for layer, width in layers)
     missing = []
 
     model = chip.spiking
     latency = None
     if per_product is not None:
-        latency = per_product * steps
+        latency = per_product * deployment.products
     elif model is not None:
         latency = model.duration_s
     else:

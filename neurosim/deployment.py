@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.chip import Chip
+from neurosim.chip import Chip, Quantity
 from neurosim.crossbar import scale_of
 from neurosim.defects import DefectMap
 from neurosim.errors import DeploymentError, InputError
@@ -113,6 +113,32 @@ class Deployment:
         """
         return _copies(self.network, self.chip)
 
+    @property
+    def products(self) -> int:
+        """Matrix-vector products of one inference, one after the other.
+
+        One a layer; a kernel without copies is used at one position after the other.
+        """
+        layers = zip(self.network.layers, self.network.widths[1:], self.copies, strict=True)
+        return sum(width // (len(layer.weight) * copies) for layer, width, copies in layers)
+
+    @property
+    def presentation_s(self) -> float | None:
+        """Seconds that one presentation takes, by the chip's profile; None where it has no time.
+
+        Its time of a matrix-vector product, for each of the `products`, or the `duration_s` of its
+        neurons.
+        """
+        chip = self.chip
+        product = chip.quantities.get("timing.time_per_matrix_vector_product_s")
+        if isinstance(product, Quantity):
+            return float(product.value) * self.products
+        # A profile of neurons without a duration leaves it to campaigns.
+        given = "neurons.duration_s" in chip.quantities or not any(
+            key.startswith("neurons.") for key in chip.quantities
+        )
+        return chip.spiking.duration_s if chip.spiking is not None and given else None
+
     @cached_property
     def sites(self) -> Sites:
         """The numbering of neurons and synapses."""
@@ -129,6 +155,8 @@ class Deployment:
         chip, device, found = self.chip, self.chip.device, []
         if len(self.defective_synapses):
             found.append(f"{len(self.defective_synapses)} synapses lie on known defects")
+        if len(self.stuck_synapses):
+            found.append(f"{len(self.stuck_synapses)} synapses have devices known to be stuck")
         if chip.weight_levels is not None:
             found.append(
                 f"weight precision is not modelled: {chip.name} has {chip.weight_levels} weight "
@@ -185,6 +213,28 @@ class Deployment:
                     at[:, 1] = normal[row[here], 0, 1]
                 draws[kind][:, :, here] = np.moveaxis(at, 0, -1)
         return draws[0], draws[1]
+
+    def device_digits(self, layer: int) -> Array:
+        """Levels that the devices of a layer hold, with the errors of this chip of its kind.
+
+        Returns
+        -------
+        ndarray, shape (2, slices, n_out, n_in)
+            As `CrossbarDevice.programmed_digits` has them.
+
+        Raises
+        ------
+        InputError
+            If the chip has no device.
+        """
+        device = self.chip.device
+        if device is None:
+            raise InputError(f"device_digits: expected a chip with a device, got {self.chip.name}")
+        weight, draws = self.trained.layers[layer - 1].weight, {}
+        if self.device_seed is not None:
+            names = ("programming", "drift")
+            draws = dict(zip(names, self.device_draws(layer), strict=True))
+        return device.programmed_digits(weight, scale_of(weight), **draws)
 
     @cached_property
     def utilisation(self) -> Array:
@@ -255,7 +305,7 @@ class Deployment:
 
     @cached_property
     def defective_synapses(self) -> Array:
-        """Numbers of the synapses that lie on known defects, ascending."""
+        """Numbers of the synapses that known defects make dead, ascending."""
         found = [np.empty(0, np.int64)]
         for block in self.blocks if self.defects is not None else ():
             dead = self._dead(block)
@@ -271,16 +321,80 @@ class Deployment:
         assert self.chip.columns is not None
         return self.defects.dead_devices(block.core, self.chip.rows, self.chip.columns)
 
+    @property
+    def is_defective(self) -> bool:
+        """Whether known defects change a weight."""
+        return len(self.defective_synapses) + len(self.stuck_synapses) > 0
+
+    @property
+    def stuck_synapses(self) -> Array:
+        """Numbers of the synapses with devices that are known to be stuck, ascending.
+
+        Those that are dead are left out.
+        """
+        return self._stuck[0]
+
+    @property
+    def stuck_weights(self) -> Array:
+        """What the weights of `stuck_synapses` are."""
+        return self._stuck[1]
+
+    @cached_property
+    def _stuck(self) -> tuple[Array, Array]:
+        numbers, shifts = [np.empty(0, np.int64)], [np.empty(0)]
+        for block in self.blocks if self.defects is not None else ():
+            for key, at in self._stuck_at(block).items():
+                in_, out = np.nonzero(at[np.ix_(self.rows_of(block), self.columns_of(block))])
+                out, in_ = out + block.out_start, in_ + block.in_start
+                numbers.append(self.sites.synapse_numbers(block.layer, out, in_))
+                shifts.append(self._stuck_shifts(block.layer, *key)[out, in_])
+        # Changes of one weight by several of its devices add up.
+        found, inverse = np.unique(np.concatenate(numbers), return_inverse=True)
+        layer, out, in_ = self.sites.synapses(found)
+        weight = np.zeros(len(found))
+        for number in np.unique(layer):
+            here = layer == number
+            weight[here] = self.network.layers[number - 1].weight[out[here], in_[here]]
+        return found, weight + np.bincount(inverse, np.concatenate(shifts), len(found))
+
+    def _stuck_at(self, block: Block) -> dict[tuple[str, int, str], Array]:
+        assert self.defects is not None
+        assert self.chip.rows is not None
+        assert self.chip.columns is not None
+        return self.defects.stuck_devices(block.core, self.chip.rows, self.chip.columns)
+
+    def _stuck_shifts(self, layer: int, half: str, slice_number: int, state: str) -> Array:
+        """What the weights of a layer change by where one of their devices is stuck."""
+        device = self.chip.device
+        assert device is not None
+        weight, digits = self.trained.layers[layer - 1].weight, self.device_digits(layer)
+        scale = scale_of(weight)
+        stuck = device.stuck_weight(
+            weight, scale, half=half, state=state, slice_number=slice_number, digits=digits  # type: ignore[arg-type]
+        )  # fmt: skip
+        return stuck - device.weights(digits, scale)
+
+    def _defect_losses(self, block: Block) -> tuple[Array, Array]:
+        """What the defects of the core of a block cost: as `place_around` takes them."""
+        out, in_ = slice(block.out_start, block.out_stop), slice(block.in_start, block.in_stop)
+        loss, where = [np.abs(self.core_weights(block.core).T)], [self._dead(block)]
+        for key, at in self._stuck_at(block).items():
+            loss.append(np.abs(self._stuck_shifts(block.layer, *key)[out, in_]))
+            where.append(at)
+        return np.array(loss), np.array(where)
+
     @cached_property
     def defective_network(self) -> Network:
-        """The network with the weights of `defective_synapses` at 0."""
-        if not len(self.defective_synapses):
+        """The network with the weights of `defective_synapses` at 0 and its `stuck_weights`."""
+        if not self.is_defective:
             return self.network
-        layer, out, in_ = self.sites.synapses(self.defective_synapses)
+        numbers = np.concatenate([self.defective_synapses, self.stuck_synapses])
+        values = np.concatenate([np.zeros(len(self.defective_synapses)), self.stuck_weights])
+        layer, out, in_ = self.sites.synapses(numbers)
         layers = []
         for number, one in enumerate(self.network.layers, start=1):
-            weight = one.weight.copy()
-            weight[out[layer == number], in_[layer == number]] = 0
+            weight, here = one.weight.copy(), layer == number
+            weight[out[here], in_[here]] = values[here]
             layers.append(replace(one, weight=weight))
         return replace(self.network, layers=tuple(layers))
 
@@ -458,8 +572,8 @@ def deploy(
     defects : DefectMap, optional
         Known defects of this chip. Dead cores are left out. For chains of dense layers.
     around : bool
-        Permute rows and columns within each core, spare ones included, such that little weight
-        lies on defects. False: in order, as without a map.
+        Permute rows and columns within each core, spare ones included, such that defects change
+        little weight. False: in order, as without a map.
     device_seed : int, optional
         Which chip of its kind, from 0 to 2^64 - 1: its devices are programmed, with the errors of
         that chip. None: the weights as they are.
@@ -519,9 +633,7 @@ def deploy(
         blocks += layout.blocks(number, living)
     placed = Deployment(network=network, chip=chip, blocks=tuple(blocks), defects=defects)
     if defects is not None and around:
-        places = [
-            place_around(placed.core_weights(b.core).T, placed._dead(b)) for b in placed.blocks
-        ]
+        places = [place_around(*placed._defect_losses(b)) for b in placed.blocks]
         placed = replace(placed, places=tuple(places))
     return placed if device_seed is None else _programmed(placed, int(device_seed))
 

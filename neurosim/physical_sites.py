@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosim.deployment import Block, Deployment
 from neurosim.errors import InputError
-from neurosim.faults import FaultProcess, Sites, StuckAt
+from neurosim.faults import Cluster, FaultProcess, Sites, StuckAt
 from neurosim.layers import Array
 from neurosim.network import Network
 
@@ -105,7 +105,7 @@ def members_of(offsets: Array, members: Array, sites: Array) -> tuple[Array, Arr
 
 def is_physical(process: FaultProcess) -> bool:
     """Whether the sites of a process are places of a deployment."""
-    return process.site not in ("neuron", "synapse")
+    return process.site not in ("neuron", "synapse") or isinstance(process, Cluster)
 
 
 def single_sites(sites: Sites, site: str, layer: int, value: float) -> SiteGroups:
@@ -151,10 +151,13 @@ def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | 
 
 
 def groups_of(deployment: Deployment, process: FaultProcess) -> SiteGroups | None:
-    """The sites of a process of rows, columns, cores or links; None for all else."""
+    """The sites of a process of rows, columns, cores, links or clusters; None for all else."""
     if not is_physical(process) or process.site in ("device", "bit"):
         return None
-    return site_groups(deployment, process.site, process.layers_in(deployment.network.widths))
+    layers = process.layers_in(deployment.network.widths)
+    if isinstance(process, Cluster):
+        return _clusters(deployment, process, layers)
+    return site_groups(deployment, process.site, layers)
 
 
 def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> SiteGroups:
@@ -216,6 +219,50 @@ def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> Sit
         layer=np.array([layer for layer, _, _, _ in found], np.int64),
         names=tuple(name for _, name, _, _ in found),
     )
+
+
+def _clusters(deployment: Deployment, process: Cluster, layers: Sequence[int]) -> SiteGroups:
+    """The possible clusters of some layers, each at the place where it starts."""
+    offsets, synapses, numbers = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], []
+    names: list[str] = []
+    for layer in layers:
+        n_out, n_in = deployment.sites.weight_shapes[layer - 1]
+        out, in_ = np.divmod(np.arange(n_out * n_in), n_in)
+        core, row, column = deployment.synapse_places(layer, out, in_)
+        # Clusters run over `at`, side by side on one `line` of the crossbar, or on all lines.
+        rows_run = process.site == "row" or process.along == "column"
+        at, line = (row, column) if rows_run else (column, row)
+        line = line if process.site == "synapse" else np.zeros_like(line)
+        starts = at[:, None] - np.arange(process.length)
+        held = starts >= 0
+        one = np.repeat(np.arange(len(at)), held.sum(axis=1))
+        place = np.stack([core[one], line[one], starts[held]])
+        order = np.lexsort((one, *place[::-1]))
+        place, one = place[:, order], one[order]
+        first = np.append(True, (place[:, 1:] != place[:, :-1]).any(axis=0)).nonzero()[0]
+        offsets.append(offsets[-1][-1] + np.append(first[1:], len(one)))
+        synapses.append(deployment.sites.synapse_offsets[layer] + one)
+        numbers.append(np.full(len(first), layer))
+        size = (deployment.chip.rows if rows_run else deployment.chip.columns) or at.max() + 1
+        names += [_cluster_name(process, size, *map(int, where)) for where in place[:, first].T]
+    return SiteGroups(
+        neuron_offsets=np.zeros(len(names) + 1, np.int64),
+        neurons=np.empty(0, np.int64),
+        synapse_offsets=np.concatenate(offsets),
+        synapses=np.concatenate(synapses),
+        layer=np.concatenate([np.empty(0, np.int64), *numbers]),
+        names=tuple(names),
+    )
+
+
+def _cluster_name(process: Cluster, size: int, core: int, line: int, start: int) -> str:
+    runs = process.site
+    where = f"core {core}"
+    if process.along is not None:
+        runs = "row" if process.along == "column" else "column"
+        where += f", {process.along} {line}"
+    last = min(start + process.length, size) - 1
+    return f"{where}, {runs} {start}" if last == start else f"{where}, {runs}s {start} to {last}"
 
 
 def _numbers(deployment: Deployment, block: Block) -> Array:

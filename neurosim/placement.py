@@ -1,4 +1,4 @@
-"""Where the inputs and outputs of a block lie on a core with dead crosspoints."""
+"""Where the inputs and outputs of a block lie on a core with defective crosspoints."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -10,17 +10,20 @@ __all__ = ["place_around"]
 _ROUNDS = 4
 
 
-def place_around(weight: Array, dead: Array) -> tuple[Array, Array]:
-    """Rows and columns of a core such that little weight falls on dead crosspoints.
+def place_around(loss: Array, where: Array) -> tuple[Array, Array]:
+    """Rows and columns of a core such that its defects change little weight.
 
     Rows for given columns, and columns for given rows, are linear assignments that are solved
-    exactly; the two take turns, which never makes the lost weight larger, until it stays.
+    exactly; the two take turns, which never makes the loss larger, until it stays.
 
     Parameters
     ----------
-    weight : ndarray, (n_out, n_in)
-    dead : ndarray of bool, (rows, columns)
-        At least n_in rows and n_out columns; more of them are spares.
+    loss : ndarray, (n_kinds, n_out, n_in)
+        What each kind of defect costs at each weight: its absolute change, |weight| where it is
+        dead. Where several are on one crosspoint, they add up.
+    where : ndarray of bool, (n_kinds, rows, columns)
+        The crosspoints with each kind of defect. At least n_in rows and n_out columns; more of
+        them are spares.
 
     Returns
     -------
@@ -33,20 +36,29 @@ def place_around(weight: Array, dead: Array) -> tuple[Array, Array]:
     --------
     The large weight leaves the dead crosspoint of row 0, column 0:
 
-    >>> weight, dead = np.array([[5.0, 1.0]]), np.array([[True], [False]])
-    >>> [places.tolist() for places in place_around(weight, dead)]
+    >>> loss, dead = np.array([[[5.0, 1.0]]]), np.array([[[True], [False]]])
+    >>> [places.tolist() for places in place_around(loss, dead)]
     [[1, 0], [0]]
     """
-    size = np.abs(weight)
-    rows, columns = np.arange(weight.shape[1]), np.arange(weight.shape[0])
-    lost = float(size.T[dead[np.ix_(rows, columns)]].sum())
+    _, n_out, n_in = loss.shape
+    rows, columns = np.arange(n_in), np.arange(n_out)
+
+    def total() -> float:
+        return float(np.einsum("koi,kio->", loss, where[:, rows][:, :, columns]))
+
+    lost = total()
     for _ in range(_ROUNDS):
         if lost == 0:
             break
-        rows = linear_sum_assignment(size.T @ dead[:, columns].T)[1]
-        columns = linear_sum_assignment(size @ dead[rows])[1]
-        now = float(size.T[dead[np.ix_(rows, columns)]].sum())
+        rows = linear_sum_assignment(_costs(loss.transpose(0, 2, 1), where[:, :, columns]))[1]
+        columns = linear_sum_assignment(_costs(loss, where[:, rows].transpose(0, 2, 1)))[1]
+        now = total()
         if now >= lost:
             break
         lost = now
     return rows, columns
+
+
+def _costs(loss: Array, where: Array) -> Array:
+    """What each of (n, m) would lose on each of (p, m): (n, p)."""
+    return np.asarray(sum(one @ at.T for one, at in zip(loss, where, strict=True)))

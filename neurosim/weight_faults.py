@@ -97,13 +97,7 @@ def _stuck_devices(deployment: Deployment, process: StuckDevice) -> WeightSites:
     shifts = []
     for number in process.layers_in(deployment.network.widths):
         weight = deployment.trained.layers[number - 1].weight
-        scale = scale_of(weight)
-        draws = {}
-        if deployment.device_seed is not None:
-            draws = dict(
-                zip(("programming", "drift"), deployment.device_draws(number), strict=True)
-            )
-        digits = device.programmed_digits(weight, scale, **draws)
+        scale, digits = scale_of(weight), deployment.device_digits(number)
         held = device.weights(digits, scale)
         shifts.append([
             [

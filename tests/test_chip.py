@@ -120,7 +120,7 @@ def test_a_duration_in_seconds_needs_the_time_of_a_presentation(tmp_path):
     path = tmp_path / "mine.toml"
     assert SECONDS != PROFILE
     path.write_text(SECONDS.replace("[[faults]]", f"{CLOCK}[[faults]]"))
-    assert ns.Chip.load(path).faults[0].persistence == ns.Intermittent(mean_duration=10)
+    assert ns.Chip.load(path).faults[0].persistence == ns.Intermittent(mean_duration_s=5)
     path.write_text(SECONDS)
     with pytest.raises(InputError, match=r"mean_duration_s: expected neurons\.duration_s"):
         ns.Chip.load(path)

@@ -5,12 +5,14 @@ import resource
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim.cli import main
+from neurosim.campaign_file import FaultEntry, _process
+from neurosim.cli import _fault, main
 
 CAMPAIGN = """
 network = "net.npz"
@@ -322,6 +324,72 @@ def test_a_defect_map_and_physical_faults_on_the_command_line(folder):
     assert "line 2: expected column from 0 to 255" in refused(
         "deploy", folder / "net.npz", "crossbar-256", "--defects", folder / "map.csv"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "process"),
+    [
+        ("neuron:1e-3", ns.StuckAtZero("neuron", probability=1e-3)),
+        (
+            "neuron:1e-3:value=maximum:layers=1",
+            ns.StuckAt("neuron", value="maximum", probability=1e-3, layers=[1]),
+        ),
+        (
+            "synapse:.1:transient:value=-0.5",
+            ns.StuckAt("synapse", value=-0.5, probability=0.1, persistence=ns.Transient()),
+        ),
+        (
+            "column:0.1:intermittent=5:layers=1,2",
+            ns.StuckAtZero(
+                "column", probability=0.1, layers=[1, 2],
+                persistence=ns.Intermittent(mean_duration=5),
+            ),
+        ),
+        (
+            "row:0.1:intermittent=0.5s:onset=2,4",
+            ns.StuckAtZero(
+                "row", probability=0.1,
+                persistence=ns.Intermittent(mean_duration_s=0.5, onset=(2, 4)),
+            ),
+        ),
+        (
+            "synapse:0.1:length=3:along=row:transient:onset_s=0,0.5",
+            ns.Cluster(
+                "synapse", length=3, along="row", probability=0.1,
+                persistence=ns.Transient(onset_s=(0, 0.5)),
+            ),
+        ),
+        ("device:stuck_lrs=0.02:stuck_hrs=0.01", ns.StuckDevice(stuck_lrs=0.02, stuck_hrs=0.01)),
+        ("bit:1e-6:bits=7,6", ns.BitFlip(probability=1e-6, bits=[6, 7])),
+    ],
+)  # fmt: skip
+def test_every_fault_has_its_flag(text, process):
+    (entry,) = msgspec.convert([_fault(text)], list[FaultEntry])
+    assert _process(entry) == process
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("neuron:0.1:transient:permanent", "--fault: expected SITE"),
+        ("neuron:0.1:colour=red", "--fault: expected SITE"),
+        ("neuron:0.1:layers=1:layers=2", "--fault: expected SITE"),
+        ("neuron:0.1:layers=x", "--fault: expected SITE"),
+        ("neuron:0,1", "--fault: expected SITE"),
+        ("neuron:0.1:", "--fault: expected SITE"),
+        ("neuron", "probability: expected one"),
+        ("neuron:1:value=most", 'value: expected a finite number or "maximum"'),
+        ("neuron:0.1:sometimes", "persistence: expected permanent, transient"),
+    ],
+)
+def test_a_wrong_flag_of_a_fault_is_refused(folder, text, said):
+    assert said in refused("predict", folder / "campaign.toml", "--fault", text)
+
+
+def test_stuck_neurons_on_the_command_line(folder):
+    given = ("--fault", "neuron:0.1:value=0.5:layers=1")
+    told = call("predict", folder / "campaign.toml", *given, "--method", "single-fault")
+    assert "stuck neurons of layer 1" in told
 
 
 def test_a_certificate_and_its_exit_codes(folder):

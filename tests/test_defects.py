@@ -111,7 +111,7 @@ def test_a_placement_is_one_and_loses_no_more_than_the_plain_order(shape, spare,
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=shape)
     dead = rng.random((shape[1] + spare[0], shape[0] + spare[1])) < 0.3
-    rows, columns = place_around(weight, dead)
+    rows, columns = place_around(np.abs(weight)[None], dead[None])
     assert len(set(rows.tolist())) == shape[1]
     assert len(set(columns.tolist())) == shape[0]
     lost = np.abs(weight).T[dead[np.ix_(rows, columns)]].sum()
@@ -121,7 +121,7 @@ def test_a_placement_is_one_and_loses_no_more_than_the_plain_order(shape, spare,
 def test_rows_are_assigned_at_the_least_loss_of_all():
     # One column: the two largest weights must get the two living rows.
     weight, dead = np.array([[1.0, 5.0, 3.0]]), np.array([[True], [False], [False]])
-    rows, _ = place_around(weight, dead)
+    rows, _ = place_around(weight[None], dead[None])
     assert rows[0] == 0
 
 

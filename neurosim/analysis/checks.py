@@ -8,7 +8,14 @@ from scipy import stats
 
 from neurosim.analysis.intervals import AGREES, CANNOT_TELL, DISAGREES, Verdicts, judge
 from neurosim.campaign import Campaign
-from neurosim.faults import FaultProcess, Intermittent, Permanent
+from neurosim.faults import (
+    FaultProcess,
+    Intermittent,
+    Permanent,
+    Transient,
+    chain_of,
+    onset_window,
+)
 from neurosim.layers import Array
 from neurosim.statistics import Statistics
 from neurosim.theory import Prediction
@@ -270,7 +277,8 @@ class RateCheck:
     ----------
     process : FaultProcess
     draws : int
-        Chances to fail: sites x trials, for transient and intermittent faults x inputs too.
+        Chances to fail: sites x trials, for transient and intermittent faults x inputs too (of an
+        onset window of transient faults those in it).
     faults : int
         How many did.
     requested, realised : float
@@ -297,16 +305,20 @@ def check_rates(
     for process, total in zip(campaign.faults, faults, strict=True):
         n_sites = count_sites(campaign.deployment, process)
         p, m = process.probability, campaign.n_inputs
+        window = onset_window(process.persistence)
         permanent = isinstance(process.persistence, Permanent)
         draws = n_sites * trials * (1 if permanent else m)
+        if isinstance(process.persistence, Transient) and window is not None:
+            draws = n_sites * trials * (window[1] - window[0])
         if p in (0, 1) or not isinstance(process.persistence, Intermittent):
             p_value = float(stats.binomtest(int(total), draws, p).pvalue)
         else:
-            # Cov(xi_t, xi_t+h) = p (1 - p) rho^h (theory, section 1).
-            rho = 1 - 1 / (process.persistence.mean_duration * (1 - p))
-            lags = np.arange(1, m)
-            share = m + 2 * float(((m - lags) * rho**lags).sum())
-            sd = np.sqrt(n_sites * trials * p * (1 - p) * share)
+            each, carry = chain_of(process, m)
+            p, variance, memory = float(each.mean()), 0.0, 0.0
+            for v, b in zip(each * (1 - each), carry, strict=True):
+                variance += v + 2 * memory
+                memory = b * (memory + v)
+            sd = np.sqrt(n_sites * trials * variance)
             p_value = float(2 * stats.norm.sf(abs(total - draws * p) / sd))
         checks.append(
             RateCheck(

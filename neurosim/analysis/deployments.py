@@ -65,7 +65,7 @@ class DeploymentComparison:
                 f"{self.predicted_variance[row].mean():12.3e}"
                 f"{self.simulated_square[row].mean():14.3e}"
                 f"{self.predicted_square[row].mean():12.3e}"
-                f"{len(one.defective_synapses):12}"
+                f"{len(one.defective_synapses) + len(one.stuck_synapses):12}"
             )
         return "\n".join(lines)
 

@@ -234,7 +234,7 @@ def largest_probability(
 def _longest(process: object) -> float:
     """Mean duration of intermittent faults, which bounds their probability by m / (1 + m)."""
     persistence = getattr(process, "persistence", None)
-    return persistence.mean_duration if isinstance(persistence, Intermittent) else np.inf
+    return persistence.presentations if isinstance(persistence, Intermittent) else np.inf
 
 
 def _scaled(given: Array, factor: float) -> tuple[float, ...]:

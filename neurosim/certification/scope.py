@@ -3,7 +3,7 @@
 from neurosim.backends.prepared import has_kernels
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
-from neurosim.faults import StuckAtZero
+from neurosim.faults import StuckAtZero, onset_window
 
 __all__ = ["beyond_formulas", "require_formulas"]
 
@@ -15,6 +15,8 @@ def beyond_formulas(campaign: Campaign) -> str | None:
     for process in campaign.faults:
         if not (isinstance(process, StuckAtZero) and process.site in ("neuron", "synapse")):
             return str(process)
+        if onset_window(process.persistence) is not None:
+            return f"an onset window ({process})"
     if campaign.deployment.defects is not None:
         return "known defects"
     return None

@@ -13,15 +13,18 @@ from neurosim.faults.fault_sets import (
     SYNAPSE_WEIGHT_EVENT,
     FaultSet,
 )
+from neurosim.faults.in_time import chain_of
 from neurosim.faults.persistence import (
     Intermittent,
     Permanent,
     Persistence,
     Transient,
+    onset_window,
     persistence_of,
 )
 from neurosim.faults.processes import (
     BitFlip,
+    Cluster,
     FaultProcess,
     SiteKind,
     StuckAt,
@@ -38,6 +41,7 @@ __all__ = [
     "SYNAPSE_EVENT",
     "SYNAPSE_WEIGHT_EVENT",
     "BitFlip",
+    "Cluster",
     "Events",
     "FaultBatch",
     "FaultProcess",
@@ -52,6 +56,8 @@ __all__ = [
     "StuckDevice",
     "Transient",
     "ValuedEvents",
+    "chain_of",
     "fault_process",
+    "onset_window",
     "persistence_of",
 ]

@@ -13,10 +13,12 @@ from neurosim.faults.persistence import (
     Persistence,
     Transient,
     is_number,
+    onset_window,
 )
 
 __all__ = [
     "BitFlip",
+    "Cluster",
     "FaultProcess",
     "SiteKind",
     "StuckAt",
@@ -80,12 +82,23 @@ class FaultProcess:
                 "persistence: expected Permanent(), Transient() or Intermittent(mean_duration=...)"
                 f", got {self.persistence!r}"
             )
-        if isinstance(self.persistence, Intermittent) and self.probability < 1:
+        self._check_bursts()
+
+    def _check_bursts(self) -> None:
+        """Refuse bursts that cannot be: too short for the probability, or endless in a window."""
+        if not isinstance(self.persistence, Intermittent) or self.persistence.in_seconds:
+            return  # of seconds a campaign makes presentations
+        if self.probability == 1 and onset_window(self.persistence) is not None:
+            raise InputError(
+                "probability: expected below 1 for intermittent faults with an onset window, got "
+                "1; give Permanent(), or Transient() with a window"
+            )
+        if self.probability < 1:
             odds = self.probability / (1 - self.probability)
-            if self.persistence.mean_duration < odds:
+            if self.persistence.presentations < odds:
                 raise InputError(
                     f"mean_duration: expected at least p / (1 - p) = {odds:g} presentations at "
-                    f"probability {self.probability:g}, got {self.persistence.mean_duration:g}; "
+                    f"probability {self.probability:g}, got {self.persistence.presentations:g}; "
                     "shorter bursts cannot fill so large a share of the time"
                 )
 
@@ -123,8 +136,17 @@ class FaultProcess:
                 else f"layers {', '.join(map(str, self.layers))}"
             )
         )
-        plural = _SITES[self.site][0]
-        return f"{self._state} {plural} of {where}, p = {self.probability:g}, {self.persistence}"
+        what = f"{self._state} {self._sites} of {where}"
+        return f"{what}, p = {self.probability:g}, {self.persistence}"
+
+    @property
+    def kind(self) -> str:
+        """One of its sites, in words: processes of one kind and layer hit the same sites."""
+        return self.site
+
+    @property
+    def _sites(self) -> str:
+        return _SITES[self.site][0]
 
     @property
     def _state(self) -> str:
@@ -216,6 +238,78 @@ class StuckAt(FaultProcess):
     def _state(self) -> str:
         value = self.value if isinstance(self.value, str) else f"{self.value:g}"
         return f"stuck-at-{value}"
+
+
+@dataclass(frozen=True)
+class Cluster(FaultProcess):
+    """Independent clusters: runs of adjacent rows, columns or crosspoints of a core, all dead.
+
+    A cluster may start at every row, column or crosspoint of a core, and takes the next ones with
+    it, up to `length` in all and none beyond the edge of the core. What two clusters hit is dead
+    once. A distribution of lengths is a process for each length.
+
+    Parameters
+    ----------
+    site : "row", "column" or "synapse"
+        What lies side by side; crosspoints are called by what they hold.
+    length : int
+        How many, from 1 on.
+    along : "row" or "column", optional
+        For synapses, and there required: the line of the crossbar on which they lie.
+    probability : float
+        Per possible start, as in `StuckAtZero`. Starts from which a cluster reaches nothing in use
+        do not count.
+    layers, persistence
+        As in `StuckAtZero`.
+
+    Raises
+    ------
+    InputError
+        As `StuckAtZero` does, or if the length is no whole number from 1 on, or `along` is missing
+        or out of place.
+
+    Examples
+    --------
+    >>> str(Cluster("column", length=3, probability=1e-4))
+    'stuck-at-0 clusters of 3 columns of every layer, p = 0.0001, permanent'
+    >>> str(Cluster("synapse", length=2, along="column", probability=1e-6, layers=[1]))
+    'stuck-at-0 clusters of 2 synapses along columns of layer 1, p = 1e-06, permanent'
+    """
+
+    length: int = field(kw_only=True)
+    along: Literal["row", "column"] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.site not in ("row", "column", "synapse"):
+            raise InputError(
+                f'site: expected "row", "column" or "synapse" for a cluster, got {self.site!r}'
+            )
+        whole = isinstance(self.length, int | np.integer) and not isinstance(self.length, bool)
+        if not (whole and self.length >= 1):
+            raise InputError(f"length: expected a whole number from 1 on, got {self.length!r}")
+        object.__setattr__(self, "length", int(self.length))
+        allowed = ("row", "column") if self.site == "synapse" else (None,)
+        if self.along not in allowed:
+            spelled = '"row" or "column"' if self.site == "synapse" else "none"
+            raise InputError(
+                f"along: expected {spelled} for a cluster of {self.site}s, got {self.along!r}"
+            )
+
+    @property
+    def kind(self) -> str:
+        """One of its sites, in words."""
+        wise = "" if self.along is None else f"{self.along}-wise "
+        return f"{wise}{self.length}-{self.site} cluster"
+
+    @property
+    def _sites(self) -> str:
+        along = "" if self.along is None else f" along {self.along}s"
+        return f"clusters of {self.length} {_SITES[self.site][0]}{along}"
+
+    @property
+    def _state(self) -> str:
+        return "stuck-at-0"
 
 
 @dataclass(frozen=True)
@@ -371,6 +465,8 @@ def fault_process(
     stuck_hrs: float | None = None,
     bits: Sequence[int] | None = None,
     value: float | str | None = None,
+    length: int | None = None,
+    along: str | None = None,
 ) -> FaultProcess:
     """The fault process that a table of a file describes.
 
@@ -385,13 +481,20 @@ def fault_process(
         "stuck_hrs": stuck_hrs,
         "bits": bits,
         "value": value,
+        "length": length,
+        "along": along,
     }
     given = {name: entry for name, entry in keys.items() if entry is not None}
     kinds: dict[str, tuple[type[FaultProcess], tuple[str, ...], tuple[str, ...]]] = {
         "device": (StuckDevice, ("stuck_lrs", "stuck_hrs"), ()),
         "bit": (BitFlip, ("probability",), ("bits",)),
     }
-    plain = (StuckAtZero if value is None else StuckAt, ("probability",), ("value",))
+    plain: tuple[type[FaultProcess], tuple[str, ...], tuple[str, ...]]
+    plain = (StuckAtZero, ("probability",), ("value", "length"))
+    if value is not None:
+        plain = (StuckAt, ("probability",), ("value",))
+    elif length is not None or along is not None:
+        plain = (Cluster, ("probability", "length"), ("along",))
     kind, needed, optional = kinds.get(site, plain)
     for name in needed:
         if name not in given:

@@ -109,6 +109,7 @@ def draw_bursts(
     n_trials,
     n_sites,
     n_presentations,
+    n_steps,
     probability,
     keep,
     onset,
@@ -117,11 +118,11 @@ def draw_bursts(
 ):
     """Bursts of a stationary two-state chain at each site: (offsets, site, start, stop).
 
-    A site is bad at presentation 0 with probability * keep; a good site turns bad at the next
-    presentation with onset * keep_onset; a bad one is repaired with 1 / mean_duration. Sorted by
-    (site, start) in a trial; windows of a site neither overlap nor touch.
+    A site is bad at presentation 0 with probability * keep; a good site turns bad in each of the
+    first n_steps steps to the next presentation with onset * keep_onset; a bad one is repaired with
+    1 / mean_duration. Sorted by (site, start) in a trial; windows of a site neither overlap nor
+    touch.
     """
-    steps = n_presentations - 1
     offsets = np.zeros(n_trials + 1, np.int64)
     size = 64
     site, start, stop = np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int32)
@@ -142,7 +143,7 @@ def draw_bursts(
             0,
         )
         coin, coin_ordinal, n_coin = _walk(
-            n_sites * steps,
+            n_sites * n_steps,
             onset,
             keep_onset,
             _stream(process, _CELLS),
@@ -155,7 +156,7 @@ def draw_bursts(
         i = j = 0
         current, end = np.int64(-1), np.int64(-1)  # the site at hand, the end of its last burst
         while i < n_bad or j < n_coin:
-            initial = j >= n_coin or (i < n_bad and bad[i] <= coin[j] // steps)
+            initial = j >= n_coin or (i < n_bad and bad[i] <= coin[j] // n_steps)
             if initial:
                 where, when = bad[i], np.int64(0)
                 length = _duration(
@@ -163,7 +164,7 @@ def draw_bursts(
                 )
                 i += 1
             else:
-                where, when = coin[j] // steps, coin[j] % steps + 1
+                where, when = coin[j] // n_steps, coin[j] % n_steps + 1
                 length = _duration(
                     mean_duration, coin_ordinal[j], _stream(process, _ONSET_DURATION), trial, seed
                 )

@@ -18,6 +18,7 @@ from neurosim.faults import (
     Permanent,
     Sites,
     ValuedEvents,
+    onset_window,
 )
 from neurosim.kernels.draws import draw_bursts, draw_cells, draw_states, merge_windows
 from neurosim.layers import Array
@@ -89,6 +90,7 @@ def draw(
     stop: int,
     groups: Sequence[SiteGroups | None] = (),
     defects: Array | None = None,
+    stuck_defects: tuple[Array, Array] | None = None,
     values: Sequence[dict[int, float] | None] = (),
     parts: Sequence[WeightSites | None] = (),
 ) -> FaultBatch:
@@ -96,6 +98,7 @@ def draw(
 
     groups: for each process its physical sites; None (or nothing at all) for neurons and synapses.
     defects: numbers of synapses that are dead in every trial.
+    stuck_defects: numbers of synapses that are stuck in every trial, and at which weights.
     values: for each process what the sites of each layer are stuck at; None for dead ones.
     parts: for each process its devices or bits; None for other processes.
     """
@@ -129,6 +132,9 @@ def draw(
             found["synapse"].append(_lowered(events, group.synapse_offsets, group.synapses))
     if defects is not None and len(defects):
         found["synapse"].append(_always(defects, stop - first, n_presentations))
+    if stuck_defects is not None and len(stuck_defects[0]):
+        always = _always(stuck_defects[0], stop - first, n_presentations)
+        stuck["synapse"].append((always, np.tile(stuck_defects[1], stop - first)))
     return FaultBatch(
         sites=sites,
         n_presentations=n_presentations,
@@ -174,33 +180,41 @@ def _draw_process(
     n_trials, p = stop - first, process.probability
     keep = p / drawn_at if drawn_at > 0 else 1.0
     key = np.uint64(seed)
+    window = onset_window(process.persistence)
     # At probability 1 a fault never ends, whatever its persistence.
-    if isinstance(process.persistence, Permanent) or p == 1:
+    if isinstance(process.persistence, Permanent) or (p == 1 and window is None):
         at, local = draw_cells(key, number, first, n_trials, n_sites, drawn_at, keep)
         start = np.zeros(len(local), np.int32)
         end = np.full(len(local), n_presentations, np.int32)
     elif isinstance(process.persistence, Intermittent):
-        m = process.persistence.mean_duration
+        m = process.persistence.presentations
         onset, onset_at = (q / (m * (1 - q)) if q < 1 else 1.0 for q in (p, drawn_at))
         onset_at = min(onset_at, 1.0)
+        # The presentation that the chain starts from, and the steps in which bursts begin. All is
+        # well in the one before a window, which may be the one before the trial.
+        origin, n_steps = (
+            (0, n_presentations - 1) if window is None else (window[0] - 1, window[1] - window[0])
+        )
         at, local, start, end = draw_bursts(
             key,
             number,
             first,
             n_trials,
             n_sites,
-            n_presentations,
-            drawn_at,
+            n_presentations - origin,
+            n_steps,
+            drawn_at if window is None else 0.0,
             keep,
             onset_at,
             onset / onset_at if onset_at > 0 else 1.0,
             float(m),
         )
+        start, end = start + np.int32(origin), end + np.int32(origin)
     else:
-        at, cell = draw_cells(
-            key, number, first, n_trials, n_sites * n_presentations, drawn_at, keep
-        )
-        local, start = cell // n_presentations, (cell % n_presentations).astype(np.int32)
+        low, high = (0, n_presentations) if window is None else window
+        length = high - low
+        at, cell = draw_cells(key, number, first, n_trials, n_sites * length, drawn_at, keep)
+        local, start = cell // length, (low + cell % length).astype(np.int32)
         end = start + np.int32(1)
     return _Drawn(at, local, start, end)
 
@@ -270,7 +284,7 @@ def _shifted(
 
 
 def _always(synapses: Array, n_trials: int, n_presentations: int) -> _Drawn:
-    """Synapses that are dead in every trial from its beginning to its end."""
+    """Synapses that are defective in every trial from its beginning to its end."""
     n = n_trials * len(synapses)
     return _Drawn(
         np.arange(n_trials + 1) * len(synapses),

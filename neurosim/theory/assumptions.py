@@ -127,7 +127,7 @@ def check_assumptions(campaign: Campaign, inputs: int = 8) -> Assumptions:
     'fails'
     """
     check_campaign(campaign)
-    setting = _some_inputs(Setting.of(campaign), whole_number("inputs", inputs, 1))
+    setting = _some_inputs(Setting.of(campaign, onsets=True), whole_number("inputs", inputs, 1))
     with np.errstate(over="ignore", invalid="ignore"):  # what is no number is "unknown"
         terms = _terms(setting)
     entries = (*_about_the_network(setting), *terms)

@@ -47,7 +47,7 @@ def _base(process: FaultProcess) -> float:
         return 1.0
     if isinstance(process.persistence, Transient):
         return 0.0
-    return 1 - 1 / (process.persistence.mean_duration * (1 - process.probability))
+    return 1 - 1 / (process.persistence.presentations * (1 - process.probability))
 
 
 def _bits(setting: Setting) -> list[_Bit]:

@@ -23,6 +23,7 @@ from neurosim.theory.graph_model import GraphModel
 from neurosim.theory.graph_probes import probed_moments
 from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
+from neurosim.theory.onsets import OnsetEffects
 from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
 from neurosim.theory.setting import KNOWN, Block, Setting
@@ -223,14 +224,15 @@ class Prediction:
         site : "neuron", "synapse", "row", "column", "core", "link", "device" or "bit"
             Dead ones; those stuck at a value (`StuckAt`) are "stuck neuron" and
             "stuck synapse"; stuck
-            devices and flipped bits are "device" and "bit".
+            devices and flipped bits are "device" and "bit"; clusters are called by the `kind` of
+            their process, "3-column cluster" say.
         layer : int
 
         Returns
         -------
         ndarray, shape (n_outputs, n_l); for synapses (n_outputs, n_l, n_{l-1}), of a convolution
             (n_outputs, copies x channels_out, kernel size); else (n_outputs, n_sites) in the order
-            of `site_groups`
+            of `site_groups`, clusters by core, line and start
             Zeros where these sites do not fail.
 
         Raises
@@ -243,12 +245,14 @@ class Prediction:
         >>> prediction.site_contributions("neuron", 1).argmax(axis=1)  # doctest: +SKIP
         """
         setting = self.model.setting
-        kinds = (*get_args(SiteKind), "stuck neuron", "stuck synapse")
+        kinds = dict.fromkeys(
+            [*get_args(SiteKind), "stuck neuron", "stuck synapse", *(k for k, _ in setting.groups)]
+        )
         if site not in kinds:
             spelled = ", ".join(f'"{name}"' for name in kinds)
             raise InputError(f"site: expected one of {spelled}, got {site!r}")
         layer = whole_number("layer", layer, 0 if "neuron" in site else 1, setting.depth)
-        block: Block = (site, layer)  # type: ignore[assignment]
+        block = (site, layer)
         if site not in ("neuron", "synapse"):
             if block not in setting.groups:
                 return np.zeros((self.n_outputs, 0))
@@ -413,9 +417,11 @@ def predict(
             f"ticks: expected 1 tick a presentation for faults that come and go, got "
             f"{campaign.ticks}; the theory knows no time within an inference"
         )
-    setting = Setting.of(campaign, layer, loss)
+    setting = Setting.of(campaign, layer, loss, onsets=True)
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
-        if probes is None:
+        if setting.has_onsets:
+            parts = _with_onsets(setting, method, probes)
+        elif probes is None:
             parts = _parts_of(setting, method, campaign.seed)
         else:
             parts = _by_probes(setting, method, whole_number("probes", probes, 2), campaign.seed)
@@ -448,7 +454,7 @@ def predict(
 def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Parts:
     """Add what the known defects of the chip do in every trial."""
     deployment = campaign.deployment
-    if not len(deployment.defective_synapses):
+    if not deployment.is_defective:
         return parts
     setting = parts.model.setting
     values = []
@@ -499,6 +505,39 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
     if setting.head.loss is not None:
         return _by_corrected_loss(setting)
     return _by_effects(LinearEffects(setting=setting))
+
+
+def _with_onsets(setting: Setting, method: str, probes: int | None) -> _Parts:
+    """Faults that begin in a window: a site's probability is another one at each presentation."""
+    if method not in ("first-order", "single-fault") or probes is not None:
+        raise InputError(
+            'method: expected "single-fault" or "first-order", without probes, for faults with an '
+            f"onset window, whose probabilities are others at each presentation, got {method!r}"
+        )
+    if method == "first-order" and setting.head.loss is not None:
+        raise InputError(
+            'method: expected "single-fault" for a loss and faults with an onset window, got '
+            f"{method!r}, which adds what pairs of faults do at constant probabilities"
+        )
+    parts = _parts_of(setting, method, seed=0)
+    effects = parts.model.effects  # type: ignore[attr-defined]
+    in_time = OnsetEffects(effects=effects)
+    p = {block: rates[:, None] for block, rates in in_time.probabilities.items()}
+    first, second = block_sums(effects)
+    means = {block: p[block] * first[block] for block in p}
+    variances = {block: p[block] * (1 - p[block]) * second[block] for block in p}
+    mean, variance = _total(means, setting), _total(variances, setting)
+    return _Parts(
+        mean=mean,
+        variance=variance,
+        means=means,
+        variances=variances,
+        mean_terms={"linear": mean},
+        exact=parts.exact,
+        mean_paper=mean,
+        variance_paper=_total({block: p[block] * second[block] for block in p}, setting),
+        model=replace(in_time, variance=variance),
+    )
 
 
 def _by_probes(setting: Setting, method: str, probes: int, seed: int) -> _Parts:

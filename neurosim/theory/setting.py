@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from neurosim.errors import InputError
-from neurosim.faults import FaultProcess, Permanent, SiteKind, Transient
+from neurosim.faults import FaultProcess, Permanent, Transient, onset_window
 from neurosim.graph import Graph
 from neurosim.layers import Activation, Array, Dense, MaxPool2D
 from neurosim.physical_sites import SiteGroups, groups_of, single_sites, stuck_values
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KNOWN", "Block", "Setting", "lag_terms", "merged_probability"]
 
-# Kinds of blocks whose sites are groups of neurons and synapses, or are stuck at a value.
-_GROUPED = ("row", "column", "core", "link", "device", "bit", "stuck neuron", "stuck synapse")
-
-# All sites of one kind and layer: they share one probability.
-Block: TypeAlias = tuple[SiteKind | Literal["stuck neuron", "stuck synapse"], int]
+# All sites of one kind and layer: they share one probability. The kind is that of their process, or
+# "stuck neuron" and "stuck synapse".
+Block: TypeAlias = tuple[str, int]
 
 # Activations whose changes and second derivatives the formulas for chains of dense layers have.
 KNOWN = ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "softplus")
@@ -77,7 +75,7 @@ def lag_terms(processes: Sequence[FaultProcess]) -> tuple[tuple[float, float], .
         elif isinstance(process.persistence, Transient):
             base = 0.0
         else:
-            base = 1 - 1 / (process.persistence.mean_duration * q)
+            base = 1 - 1 / (process.persistence.presentations * q)
         grown: dict[float, float] = {}
         for b, c in terms.items():
             grown[b] = grown.get(b, 0.0) + c * q * q
@@ -137,13 +135,23 @@ class Setting:
         return replace(self, processes={block: self.processes[block]}, groups=groups)
 
     @staticmethod
-    def of(campaign: Campaign, layer: int | None = None, loss: Loss | None = None) -> Setting:
+    def of(
+        campaign: Campaign,
+        layer: int | None = None,
+        loss: Loss | None = None,
+        *,
+        onsets: bool = False,
+    ) -> Setting:
         """Read a campaign; for the outputs, the output of one layer (D4), or a loss.
+
+        onsets: whether faults may have onset windows, so that `probabilities` are not those of
+        every presentation.
 
         Raises
         ------
         InputError
-            If the network has no such layer, or the campaign not what the loss needs.
+            If the network has no such layer, or the campaign not what the loss needs, or faults
+            have onset windows that are not asked for.
         """
         network = campaign.network
         if loss is not None:
@@ -160,6 +168,12 @@ class Setting:
                 f"layer: expected a layer from 0, the input, to {network.depth}, the last of this "
                 f"network, got {layer!r}"
             )
+        for process in campaign.faults:
+            if onset_window(process.persistence) is not None and not onsets:
+                raise InputError(
+                    "faults: expected faults that may begin at any time for what was asked, got "
+                    f"{process}; predict and certify know onset windows"
+                )
         processes: dict[Block, list[FaultProcess]] = {}
         groups: dict[Block, SiteGroups] = {}
         for process in campaign.faults:
@@ -170,7 +184,7 @@ class Setting:
                 reaches = layer is None or number <= layer
                 if not reaches or process.probability == 0:
                     continue
-                block: Block = (process.site, number)
+                block: Block = (process.kind, number)
                 if values is not None:
                     neuron = process.site == "neuron"
                     block = ("stuck neuron" if neuron else "stuck synapse", number)
@@ -251,6 +265,15 @@ class Setting:
         return all(is_linear(layer.activation) for layer in self.layers[number - 1 :])
 
     @property
+    def has_onsets(self) -> bool:
+        """Whether faults begin in a window only."""
+        return any(
+            onset_window(process.persistence) is not None
+            for processes in self.processes.values()
+            for process in processes
+        )
+
+    @property
     def several_states(self) -> bool:
         """Whether some sites fail in one of several states that exclude each other."""
         return any(len(groups.shares) > 1 for groups in self.groups.values())
@@ -278,7 +301,7 @@ class Setting:
         for group, number in self.groups:
             for other, layer in self.probabilities:
                 near = abs(layer - number) <= 1 if "neuron" in other + group else layer == number
-                if near and other != group and (other not in _GROUPED or group < other):
+                if near and other != group and ((other, layer) not in self.groups or group < other):
                     found.append(
                         f"{group}s of layer {number} and {other}s of layer {layer}: where both "
                         "hit the same neuron or synapse, or one lies behind the other, they do "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosim.errors import InputError
-from neurosim.faults import Intermittent, Permanent, StuckAtZero
+from neurosim.faults import Intermittent, Permanent, StuckAtZero, onset_window
 from neurosim.training.modules import Masks
 
 __all__ = ["check_faults", "draw_masks"]
@@ -29,6 +29,11 @@ def check_faults(faults: Sequence[StuckAtZero], widths: Sequence[int]) -> tuple[
             raise InputError(
                 "faults: expected permanent or transient ones while training, got intermittent "
                 "ones: the examples of a batch have no order in time"
+            )
+        if onset_window(process.persistence) is not None:
+            raise InputError(
+                "faults: expected faults that may begin at any time while training, got "
+                f"{process}: the examples of a batch have no order in time"
             )
         process.layers_in(widths)
     return processes
