@@ -149,6 +149,17 @@ def test_the_offset_column_is_shared_by_the_row_of_a_core():
     assert (minus[:3] == minus[0]).all()
     assert (minus[3:] == minus[3]).all()
     assert (minus[0] != minus[3]).all()
+    plus = deployment.device_draws(1)[0][0, 0]
+    assert not np.isin(minus, plus).any()  # a column of devices of its own
+
+
+def test_programming_and_drift_have_draws_of_their_own():
+    drifts = {"drift_nu": 0.1, "drift_nu_sd": 0.02, "drift_t0_s": 1.0, "drift_time_s": 10.0}
+    device = replace(IDEAL, programming_error=[1e-7], **drifts)
+    deployment = ns.deploy(network(np.ones((6, 5))), chip(device, columns=3), device_seed=4)
+    programming, drift = deployment.device_draws(1)
+    assert np.intersect1d(programming, drift).size == 0
+    assert len(np.unique(drift)) == drift.size
 
 
 def test_campaigns_run_on_the_programmed_weights_and_old_ones_are_as_they_were():
@@ -239,3 +250,18 @@ def test_columns_share_the_reading_of_the_offset_column():
         shares[mapping] = own / noise.var()
     assert shares["differential"] > 0.95
     assert 0.4 < shares["offset"] < 0.6
+
+
+def test_read_noise_is_that_of_the_devices_that_a_signal_passes():
+    # Inputs of two sizes, levels and slices: each of 2 x 2 devices of a weight has the standard
+    # deviation s, so that a sum over a column varies by sum over devices of (worth s y)^2.
+    n, sigma = 40, 1e-7
+    net = ns.Network.dense(weights=[2 * np.eye(n)], biases=[np.zeros(n)], activations=["identity"])
+    device = ns.CrossbarDevice(read_noise=(sigma,), g_on_s=20e-6, g_off_s=2e-6, levels=4, slices=2)
+    deployment = ns.deploy(net, ns.Chip(name="mine", device=device), device_seed=0)
+    inputs = np.tile(np.repeat([0.25, 1.0], n // 2), (500, 1))
+    noise = crossbar_outputs(deployment, inputs).outputs - net(inputs)
+    # A weight is 2 / 15 times its digits, 3 digits a device over its range, 4 times as many above.
+    worth = 2 / 15 * 3 / (20e-6 - 2e-6) * np.array([1, 4])
+    expected = 2 * (worth**2).sum() * sigma**2 * (inputs[0] ** 2).sum()
+    assert abs(noise.var() / expected - 1) < 4 * np.sqrt(2 / noise.size)
