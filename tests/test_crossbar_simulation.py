@@ -265,3 +265,13 @@ def test_read_noise_is_that_of_the_devices_that_a_signal_passes():
     worth = 2 / 15 * 3 / (20e-6 - 2e-6) * np.array([1, 4])
     expected = 2 * (worth**2).sum() * sigma**2 * (inputs[0] ** 2).sum()
     assert abs(noise.var() / expected - 1) < 4 * np.sqrt(2 / noise.size)
+
+
+def test_the_shared_reading_is_that_of_the_offset_column():
+    # The lowest weight: devices of the columns are off and without noise, what is left is common.
+    net = network(-np.ones((6, 8)))
+    device = ns.CrossbarDevice(mapping="offset", read_noise=(0.0, 0.05), g_on_s=20e-6, g_off_s=0.0)
+    deployment = ns.deploy(net, ns.Chip(name="mine", device=device), device_seed=0)
+    noise = crossbar_outputs(deployment, np.ones((20, 8))).outputs + 8
+    assert noise.std() > 0.01
+    np.testing.assert_allclose(noise, noise[:, :1] + np.zeros(6), atol=1e-12)
