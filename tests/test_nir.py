@@ -194,7 +194,7 @@ def convolutional(last="relu"):
     layers = [
         Conv2D(weight=rng.normal(size=(4, 2, 3, 2)) / 3, bias=0.1 * rng.normal(size=4),
                stride=(1, 2), padding=(1, 0), activation=relu),
-        AveragePool2D(size=(2, 1), padding=(0, 1)),
+        AveragePool2D(size=2, stride=(2, 1), padding=(0, 1)),
         Conv2D(weight=rng.normal(size=(4, 1, 2, 2)), bias=np.zeros(4), groups=4, dilation=(1, 2),
                activation=relu),
         GlobalAveragePool(),
