@@ -294,7 +294,7 @@ def unwritable():
     yield [conv(), Affine(scale=2.0)], "node 2: .* got Affine, for which NIR has no node"
 
 
-@pytest.mark.parametrize(("layers", "why"), unwritable())
+@pytest.mark.parametrize(("layers", "why"), list(unwritable()))
 def test_layers_that_nir_does_not_have_are_refused(tmp_path, layers, why):
     network = ns.Network(layers=[*layers, Flatten()], input_shape=(1, 5, 5))
     model = ns.SpikingModel(**TIMES).calibrated(network, np.ones((1, 1, 5, 5)))
