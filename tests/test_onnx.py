@@ -196,6 +196,7 @@ CONV = node("Conv", "x", "k", "b", out="c", pads=[1, 1, 1, 1])
         ],
         [CONV, node("PRelu", "c", "tenth", out="p"), node("Neg", "p", out="y")],
         [CONV, node("Max", "zero", "c", out="y")],
+        [CONV, node("ReduceMax", "c", "over", out="y", keepdims=0)],
         [  # zeros with axes, a weight that is a product of constants
             node("Pad", "x", "two_pads", "zero", "over", out="p"),
             node("Mul", "k", "half", out="k2"),
@@ -450,7 +451,7 @@ def test_numbers_too_large_for_single_precision_are_refused(tmp_path):
         ([CONV, node("Mul", "c", "c", out="y")], "expected one computed input, got 2"),
         ([CONV, node("Add", "c", "x", out="y")], "computed inputs of one shape"),
         ([CONV, node("Concat", "c", "x", out="y", axis=0)], "alike but for axis"),
-        ([CONV, node("ReduceMean", "c", "one_axis", out="y")], "mean over height and width"),
+        ([CONV, node("ReduceMean", "c", "one_axis", out="y")], "ReduceMean over height and width"),
         ([CONV, node("Softmax", "c", out="y")], "Softmax over the units"),
         ([CONV, node("Pad", "c", "pads", "one", out="y")], "zeros around a map"),
         ([CONV, node("Pad", "c", "pads", out="p"), node("Relu", "p", out="y")], "after zeros"),

@@ -52,6 +52,7 @@ _READ = (
     "Gemm",
     *_WINDOWS,
     "ReduceMean",
+    "ReduceMax",
     "BatchNormalization",
     *_JOINS,
     "Sub",
@@ -228,8 +229,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "GlobalAveragePool" | "GlobalMaxPool":
             pooled = x.averaged() if kind == "GlobalAveragePool" else x.largest()
             return pooled.reshaped([-1, pooled.size, 1, 1])
-        case "ReduceMean":
-            return _mean(arguments, attributes)
+        case "ReduceMean" | "ReduceMax":
+            return _reduced(kind, arguments, attributes)
         case "BatchNormalization":
             gamma, beta, mean, variance = (_real(a) for a in arguments[1:])
             if attributes.get("training_mode", 0):
@@ -317,6 +318,10 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
                 cut[axis] = slice(start, end if by > 0 or end > -first.shape[axis] else None, by)
             return first[tuple(cut)]
         case "ConstantOfShape":
+            if np.min(first, initial=0) < 0:
+                raise UnreadableError(
+                    "expected a constant whose shape does not depend on the inputs"
+                )
             if np.prod(first) > _MOST_CONSTANTS:
                 raise UnreadableError(f"expected at most {_MOST_CONSTANTS} values, got {first}")
             value = attributes.get("value")
@@ -440,16 +445,17 @@ def _padding(
     return (top, bottom), (left, right)
 
 
-def _mean(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
-    """The mean of each channel, in either order of axes."""
+def _reduced(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """The mean or the largest value of each channel, in either order of axes."""
     x = arguments[0]
     axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
     if x.shape is None or len(x.shape) != 3 or axes is None:
-        raise UnreadableError("expected a mean over height and width of a feature map")
+        raise UnreadableError(f"expected a {kind} over height and width of a feature map")
     over = sorted(int(axis) % 4 for axis in np.ravel(axes))
     if over not in ([2, 3], [1, 2]):
-        raise UnreadableError(f"expected a mean over height and width, got axes {over}")
-    y = (x if over == [2, 3] else x.transposed((0, 3, 1, 2))).averaged()
+        raise UnreadableError(f"expected a {kind} over height and width, got axes {over}")
+    y = x if over == [2, 3] else x.transposed((0, 3, 1, 2))
+    y = y.averaged() if kind == "ReduceMean" else y.largest()
     if not attributes.get("keepdims", 1):
         return y
     return y.reshaped([-1, y.size, 1, 1] if over == [2, 3] else [-1, 1, 1, y.size])
