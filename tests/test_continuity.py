@@ -619,6 +619,47 @@ def test_smoothed_distance_does_not_change_with_the_width():
     assert continuity.smoothness(np.ones((50, 3)), np.ones(50)).total == 0
 
 
+def test_steps_within_kernels_fall_with_their_size():
+    """C2 tends to the variation of the kernel along each axis, jumps at its edges included."""
+
+    def kernel(s, t):
+        return np.exp(s) * np.cos(2 * t)
+
+    # Along s: up by 1 at the edge, to e, down by e; along t: from 0 to 1, down to cos 2, back to 0.
+    across = integrate.quad(lambda t: abs(np.cos(2 * t)), 0, 1, points=[np.pi / 4])[0]
+    mass = (np.e - 1) * across
+    steps = []
+    for height, width in ((20, 40), (40, 80), (80, 160)):
+        s, t = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+        one = kernel(s[:, None], t) / (height * width)
+        found = continuity.kernel_smoothness(np.stack([[one, one], [-one, one], [one, one]]))
+        off = 4 / height
+        assert found.size == (height, width)
+        assert found.mass == pytest.approx(mass, rel=off)
+        assert found.c2[0] == pytest.approx(2 * np.e * across, rel=off)
+        up_and_down = 1 + (1 - np.cos(2)) - np.cos(2)
+        assert found.c2[1] == pytest.approx(up_and_down * (np.e - 1), rel=off)
+        steps.append(found.step)
+    assert slope([20, 40, 80], steps) == pytest.approx(-1, abs=0.1)
+    # The matrix of the convolution has these steps in each row.
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=5)
+    found = continuity.kernel_smoothness(weight.reshape(1, 1, 1, 5))
+    matrix = np.array([np.roll(np.r_[weight, np.zeros(15)], 1 + r) for r in range(10)])
+    assert continuity.smoothness(matrix).c2 / 20 == pytest.approx(found.c2[1] / 5)
+
+
+def test_small_kernels_are_rough():
+    rng = np.random.default_rng(2)
+    for size, least in ((1, 2.0), (3, 1.0), (9, 1.0)):
+        assert continuity.kernel_smoothness(rng.normal(size=(8, 4, size, size))).step >= least
+    box = [continuity.kernel_smoothness(np.ones((2, 2, n, n))).step for n in (3, 5, 21)]
+    np.testing.assert_allclose(box, [2 / 3, 2 / 5, 2 / 21])
+    for wrong, message in ((np.ones((2, 2)), "shape"), (np.zeros((1, 1, 2, 2)), "only zeros")):
+        with pytest.raises(InputError, match=message):
+            continuity.kernel_smoothness(wrong)
+
+
 def authors_smoothness(matrix):
     """The authors' sums, kernel by kernel, tap by tap."""
     n, columns = matrix.shape

@@ -156,7 +156,7 @@ def test_activations_are_those_of_onnx_runtime(kind, op):
 
 ACTIVATIONS = [
     "identity", "relu", "leaky_relu(0.1)", "relu6", "hard_swish", "sigmoid(4)", "tanh",
-    "softplus", "silu", "gelu",
+    "softplus", "silu", "gelu", "soft_clip(6)", "soft_clip(0.5)", "soft_leaky_relu(0.1)",
 ]  # fmt: skip
 
 
@@ -181,7 +181,13 @@ def test_activations_change_without_cancellation(name):
     )
 
 
-LARGEST = ("silu", "gelu", "hard_swish", "sigmoid(4)")  # largest slopes at the points given
+LARGEST = (
+    "silu",
+    "gelu",
+    "hard_swish",
+    "sigmoid(4)",
+    "soft_clip(6)",
+)  # largest slopes at the points given
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

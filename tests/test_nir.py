@@ -7,6 +7,19 @@ import pytest
 import neurosim as ns
 from neurosim.backends.spiking import compiled_backend
 from neurosim.errors import FormatError, InputError
+from neurosim.graph import Node
+from neurosim.layers import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool2D,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool2D,
+    Transpose,
+)
 
 rng = np.random.default_rng(2)
 WEIGHTS = [rng.normal(size=(8, 6)) / 2, rng.normal(size=(5, 8)) / 2]
@@ -173,6 +186,153 @@ def test_a_convolution_becomes_its_matrix(tmp_path, options):
         patch = padded[channels, y : y + 2 * dilation[0] + 1 : dilation[0]]
         patch = patch[:, :, z : z + 2 * dilation[1] + 1 : dilation[1]]
         assert ours[out, row, column] == pytest.approx((patch * weight[out]).sum())
+
+
+def convolutional(last="relu"):
+    rng = np.random.default_rng(5)
+    relu = Activation("relu")
+    layers = [
+        Conv2D(weight=rng.normal(size=(4, 2, 3, 2)) / 3, bias=0.1 * rng.normal(size=4),
+               stride=(1, 2), padding=(1, 0), activation=relu),
+        AveragePool2D(size=2, stride=(2, 1), padding=(0, 1)),
+        Conv2D(weight=rng.normal(size=(4, 1, 2, 2)), bias=np.zeros(4), groups=4, dilation=(1, 2),
+               activation=relu),
+        GlobalAveragePool(),
+        Dense(weight=rng.normal(size=(3, 4)), bias=[0.2, 0, 0.1], activation=Activation(last)),
+    ]  # fmt: skip
+    return ns.Network(layers=layers, input_shape=(2, 6, 6)), rng.random(size=(3, 2, 6, 6))
+
+
+@pytest.mark.parametrize("last", ["relu", "identity"])
+@pytest.mark.parametrize("options", [{}, {"neuron": "lif", "membrane_time_constant_s": 0.02}])
+def test_convolutions_and_pools_are_written_and_read_back(tmp_path, last, options):
+    network, x = convolutional(last)
+    readout = "membrane" if last == "identity" else "count"
+    model = ns.SpikingModel(**TIMES, **options, readout=readout).calibrated(network, x)
+    ns.save_nir(network, model, tmp_path / "n.nir")
+    kinds = [type(node).__name__ for node in nir.read(tmp_path / "n.nir", type_check=False)
+             .nodes.values()]  # fmt: skip
+    for kind, number in (("Conv2d", 2), ("AvgPool2d", 2), ("Flatten", 1), ("Affine", 1)):
+        assert kinds.count(kind) == number
+    kept, read = ns.load_nir(tmp_path / "n.nir", unroll=False, **TIMES)
+    matrices, same = ns.load_nir(tmp_path / "n.nir", **TIMES)
+    assert read == same
+    assert [type(node.layer) for node in kept.graph.nodes] == [
+        Conv2D, AveragePool2D, Conv2D, AveragePool2D, Flatten, Dense
+    ]  # fmt: skip
+    assert kept.widths == matrices.widths == network.widths
+    np.testing.assert_allclose(matrices(x), kept(x), rtol=1e-10)
+    # Activities are those of the network, in shares of the scales.
+    scale = model.scales[-1] if last == "relu" else 1.0
+    np.testing.assert_allclose(kept(x) * scale, network(x), rtol=1e-10)
+    # What was read can be written again, and is the same.
+    ns.save_nir(kept, read, tmp_path / "again.nir")
+    again, _ = ns.load_nir(tmp_path / "again.nir", unroll=False, **TIMES)
+    np.testing.assert_allclose(again(x), kept(x), rtol=1e-10)
+    rasters = compiled_backend(matrices, matrices.flatten(x), "float64", same).rasters()
+    assert {1, 2} <= set(rasters.layer.tolist())
+
+
+def test_other_simulators_take_square_convolutions(tmp_path):
+    """The package checks shapes when it reads, by rules of its own."""
+    weight = np.random.default_rng(1).random(size=(2, 1, 3, 3))
+    network = ns.Network(
+        layers=[
+            Conv2D(weight=weight, bias=[0, 0], activation=Activation("relu")),
+            AveragePool2D(size=2), Flatten(),
+            Dense(weight=np.ones((2, 8)), bias=[0, 0], activation=Activation("relu")),
+        ],
+        input_shape=(1, 6, 6),
+    )  # fmt: skip
+    model = ns.SpikingModel(**TIMES).calibrated(network, np.ones((1, 1, 6, 6)))
+    ns.save_nir(network, model, tmp_path / "n.nir")
+    assert len(nir.read(tmp_path / "n.nir", type_check=True).nodes) == 8
+
+
+def test_sums_over_windows_are_means_times_their_size(tmp_path):
+    pool = {"kernel_size": np.array([2, 2]), "stride": np.array([2, 2]),
+            "padding": np.array([0, 0])}  # fmt: skip
+    weight = rng.normal(size=(5, 8))
+    found = []
+    for factor, kind in ((1.0, nir.SumPool2d), (4.0, nir.AvgPool2d)):
+        nodes = {"pool": kind(**pool), "flat": nir.Flatten({"input": np.array([2, 2, 2])}, 0),
+                 "w": nir.Linear(factor * weight), "n": neurons("IF", 5)}  # fmt: skip
+        nir.write(tmp_path / "s.nir", graph_of(nodes, n_in=[2, 4, 4]))
+        found += [ns.load_nir(tmp_path / "s.nir", unroll=u, **TIMES)[0] for u in (True, False)]
+    x = rng.normal(size=(3, 2, 4, 4))
+    summed = x.reshape(3, 2, 2, 2, 2, 2).sum(axis=(3, 5)).reshape(3, -1)
+    expected = np.maximum(summed @ weight.T * (1e-3 * 900 / 0.7), 0)
+    for network in found:
+        np.testing.assert_allclose(network(x), expected, rtol=1e-12)
+
+
+def test_neurons_of_a_channel_that_differ_need_matrices(tmp_path):
+    node = nir.Conv2d(input_shape=(4, 4), weight=np.ones((1, 1, 3, 3)), bias=np.zeros(1),
+                      stride=1, padding=0, dilation=1, groups=1)  # fmt: skip
+    threshold = np.arange(1.0, 5.0).reshape(1, 2, 2)
+    nodes = {"conv": node, "n": nir.IF(r=np.ones((1, 2, 2)), v_threshold=threshold)}
+    nir.write(tmp_path / "d.nir", graph_of(nodes, n_in=[1, 4, 4], n_out=4))
+    network, _ = ns.load_nir(tmp_path / "d.nir", **TIMES)
+    x = np.ones((1, 1, 4, 4))
+    np.testing.assert_allclose(network(x)[0], 9e-3 / np.arange(1, 5))
+    with pytest.raises(FormatError, match="node n: expected neurons that are alike within a chan"):
+        ns.load_nir(tmp_path / "d.nir", unroll=False, **TIMES)
+
+
+def unwritable():
+    rng = np.random.default_rng(6)
+    relu = Activation("relu")
+
+    def conv(**options):
+        return Conv2D(weight=rng.normal(size=(1, 1, 2, 2)), bias=[0], activation=relu, **options)
+
+    yield [conv(padding=((0, 1), (0, 0)))], "layer 1: expected as much padding before as after"
+    yield [conv(), MaxPool2D(size=2)], "node 2: expected an average pool or a flatten, got MaxPool"
+    yield [conv(), AveragePool2D(size=2, padding=1, count_padding=False)], "node 2: expected padd"
+    yield [conv(), AveragePool2D(size=2, padding=((0, 1), (0, 0)))], "node 2: expected a pool with"
+    yield [conv(), Transpose(axes=(0, 2, 1))], "node 2: .* got Transpose, for which NIR has no node"
+    yield [conv(), Affine(scale=2.0)], "node 2: .* got Affine, for which NIR has no node"
+
+
+@pytest.mark.parametrize(("layers", "why"), list(unwritable()))
+def test_layers_that_nir_does_not_have_are_refused(tmp_path, layers, why):
+    network = ns.Network(layers=[*layers, Flatten()], input_shape=(1, 5, 5))
+    model = ns.SpikingModel(**TIMES).calibrated(network, np.ones((1, 1, 5, 5)))
+    with pytest.raises(InputError, match=why):
+        ns.save_nir(network, model, tmp_path / "n.nir")
+
+
+def test_branches_are_not_written(tmp_path):
+    relu = Activation("relu")
+    network = ns.Network(
+        nodes=[
+            Node(Dense(weight=np.eye(2), bias=[0, 0], activation=relu), (0,)), Node(Add(), (0, 1)),
+            Node(Dense(weight=np.eye(2), bias=[0, 0], activation=relu), (2,)),
+        ],
+        input_shape=(2,),
+    )  # fmt: skip
+    model = ns.SpikingModel(**TIMES).calibrated(network, np.ones((1, 2)))
+    with pytest.raises(InputError, match=r"node 2: expected what the node before it sends"):
+        ns.save_nir(network, model, tmp_path / "n.nir")
+
+
+def test_graphs_without_weights_are_refused(tmp_path):
+    flat = nir.Flatten({"input": np.array([2, 4, 4])}, 0)
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    for nodes, why in (
+        ({"flat": flat}, "expected weights after the Input, got none"),
+        ({"pool": pool, "flat": flat}, "expected weights after pools, got the Output"),
+        ({"pool": pool, "n": neurons("IF", 8)}, "node n: expected weights before neurons, got IF"),
+        ({"w": nir.Linear(np.ones((8, 32))), "pool": pool}, "node pool: expected neurons"),
+        (
+            {"pool": nir.AvgPool2d(np.array([9, 9]), np.array([1, 1]), np.array([0, 0])),
+             "w": nir.Linear(np.ones((8, 32)))},
+            "node pool: kernel: expected one within the padded map",
+        ),
+    ):  # fmt: skip
+        nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 4, 4], n_out=8))
+        with pytest.raises(FormatError, match=why):
+            ns.load_nir(tmp_path / "g.nir", **TIMES)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from hypothesis import given
 
 import neurosim as ns
 from neurosim.chip import Chip
-from neurosim.errors import InputError
+from neurosim.errors import FormatError, InputError
 from neurosim.faults import StuckAtZero
 from neurosim.layers import Flatten, MaxPool2D
 from neurosim.network import Network
-from neurosim.transformations import smoothed
 
-KINKED = ["relu", "identity", "tanh"]
+smoothed = ns.smoothed
+
+KINKED = ["relu", "identity", "tanh", "relu6", "leaky_relu(0.2)"]
 
 
 def pooled():
@@ -78,10 +79,32 @@ def test_assumptions_no_longer_flag_kinks():
     assert verdicts == ["fails", "holds"]
 
 
-def test_what_has_no_smooth_counterpart_is_refused():
+@pytest.mark.parametrize("name", ["relu", "relu6", "leaky_relu(0.2)"])
+@pytest.mark.parametrize("sharpness", [0.5, 3, 40])
+def test_no_value_is_off_by_more_than_the_sharpness_says(name, sharpness):
+    z = np.linspace(-20, 20, 4001)[:, None]
+    network = Network.dense(weights=[[[1.0]], [[1.0]]], biases=[[0], [0]],
+                            activations=[name, "identity"])  # fmt: skip
+    smooth = smoothed(network, sharpness=sharpness)
+    change = smooth(z) - network(z)
+    assert np.abs(change).max() <= np.log(2) / sharpness * (1 + 1e-9)
+    assert np.abs(change).max() > 0.7 * np.log(2) / sharpness
+    assert smooth.layers[0].activation.smooth
+    assert smooth.depth == network.depth
+
+
+def test_what_is_smoothed_is_saved_as_npz_only(tmp_path):
     network = Network.dense(weights=[np.eye(2)], biases=[[0, 0]], activations=["relu6"])
-    with pytest.raises(InputError, match="got relu6 at node 1"):
-        smoothed(network)
+    smooth = smoothed(network, sharpness=2)
+    smooth.save(tmp_path / "smooth.npz")
+    again = Network.load(tmp_path / "smooth.npz")
+    x = np.array([[1.0, 7.0]])
+    np.testing.assert_array_equal(again(x), smooth(x))
+    with pytest.raises(FormatError, match=r"got soft_clip\(12\) of dense_1; save as .npz"):
+        smooth.save(tmp_path / "smooth.onnx")
+
+
+def test_wrong_sharpness_is_refused():
     for bad in (0, -1, np.inf, "sharp"):
         with pytest.raises(InputError, match="sharpness"):
             smoothed(pooled()[0], sharpness=bad)

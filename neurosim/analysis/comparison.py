@@ -271,7 +271,7 @@ def compare(
     campaign: Campaign = prediction.campaign
     if prediction.layer is not None:
         raise InputError("prediction: expected one of the outputs, got one of a hidden layer")
-    if prediction.method == "first-order" and prediction.variance_error.any():
+    if prediction.method != "second-order" and prediction.variance_error.any():
         raise InputError(
             "prediction: expected exact variances, got estimates by probes, whose own error the "
             "verdicts would not know; predict without probes"

@@ -19,6 +19,9 @@ REAL_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto
 # Shapes that exporters compute are short; a file that asks for more wants to fill memory.
 _MOST_CONSTANTS = 10**6
 
+# What applications put behind the units or their softmax.
+_BEHIND = ("LogSoftmax", "ArgMax", "TopK")
+
 # From here on softplus(z) is z to single precision.
 _SOFTPLUS_IS_LINEAR = 17
 
@@ -43,18 +46,23 @@ _RESHAPING = (
     "Unsqueeze",
     "Transpose",
 )
+_ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 _READ = (
     "MatMul",
     "Gemm",
     *_WINDOWS,
     "ReduceMean",
+    "ReduceMax",
     "BatchNormalization",
     *_JOINS,
     "Sub",
     "Mul",
     "Div",
     "Scaler",
+    "Neg",
     "LeakyRelu",
+    "PRelu",
+    "Max",
     "Clip",
     *_ACTIVATIONS,
     "Softmax",
@@ -87,17 +95,23 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
         return float(value.item()) if value is not None and value.size == 1 else None
 
     def of(kind: str, name: str, wanted: float) -> str | None:
-        """The computed one of two inputs, where the other one is a given number."""
+        """The computed one of two inputs, where the other one (a divisor) is a given number."""
         node = made_by(name, kind)
-        for a, b in ((0, 1), (1, 0)) if node is not None and len(node.input) == 2 else ():
+        orders = ((0, 1),) if kind == "Div" else ((0, 1), (1, 0))
+        for a, b in orders if node is not None and len(node.input) == 2 else ():
             value = number(node.input[b])
             if value is not None and abs(value - wanted) <= 1e-6 * abs(wanted):
                 return str(node.input[a])
         return None
 
     def argument_of_gelu(node: Any) -> str | None:
-        parts = [part for name in node.input for part in factors(name)]
-        half = [part for part in parts if number(part) == 0.5]
+        if node.op_type == "Div" and number(node.input[1]) == 2:
+            parts = [*factors(node.input[0]), node.input[1]]
+        elif node.op_type == "Mul":
+            parts = [part for name in node.input for part in factors(name)]
+        else:
+            return None
+        half = [part for part in parts if number(part) in (0.5, 2)][-1:]
         if len(parts) != 3 or len(half) != 1:
             return None
         x, one_more = (part for part in parts if part != half[0])
@@ -107,6 +121,32 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
                 inner = erf.input[0]
                 if z in (of("Div", inner, sqrt(2)), of("Mul", inner, 1 / sqrt(2))):
                     return z
+        return None
+
+    def sixth(name: str) -> str | None:
+        """What is divided by 6."""
+        return of("Div", name, 6.0) or of("Mul", name, 1 / 6)
+
+    def clipped(name: str | None, z: str) -> bool:
+        """Whether a value is z + 3 between 0 and 6."""
+        node = made_by(name or "", "Clip")
+        if node is None or of("Add", node.input[0], 3.0) != z:
+            return False
+        bounds = {item.name: item.f for item in node.attribute}
+        given = [number(name) if name else None for name in node.input[1:]]
+        return [*given, *[bounds.get(key) for key in ("min", "max")][len(given) :]] == [0, 6]
+
+    def argument_of_hard_swish(node: Any) -> str | None:
+        """Before opset 14, z clip(z + 3, 0, 6) / 6, divided before or after."""
+        product = made_by(sixth(node.output[0]) or "", "Mul")
+        if product is not None:
+            for z, other in (product.input, product.input[::-1]):
+                if clipped(other, z):
+                    return str(z)
+        elif node.op_type == "Mul" and len(node.input) == 2:
+            for z, other in (node.input, node.input[::-1]):
+                if clipped(sixth(other), z):
+                    return str(z)
         return None
 
     def argument_of_softplus(node: Any) -> str | None:
@@ -124,9 +164,12 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
         argument = argument_of_softplus(node)
         if argument is not None:
             return helper.make_node("Softplus", [argument], node.output, name=node.name)
-        if node.op_type != "Mul" or len(node.input) != 2:
+        argument = argument_of_hard_swish(node)
+        if argument is not None:
+            return helper.make_node("HardSwish", [argument], node.output, name=node.name)
+        if node.op_type not in ("Mul", "Div") or len(node.input) != 2:
             return node
-        for z, other in (node.input, node.input[::-1]):
+        for z, other in (node.input, node.input[::-1]) if node.op_type == "Mul" else ():
             gate = made_by(other, "Sigmoid")
             if gate is not None and gate.input[0] == z:
                 return helper.make_node("Swish", [z], node.output, name=node.name)
@@ -159,7 +202,12 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         raise UnreadableError(f"expected inputs that other nodes make, got {unknown[0]!r}")
     arguments: list[Any] = [values[name] for name in node.input]
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    kind = node.op_type if node.domain in ("", "ai.onnx", "ai.onnx.ml") else "unknown"
+    kind = node.op_type
+    if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
+        raise UnreadableError(
+            f"expected an operator of ONNX itself, got one of {node.domain}; export the network "
+            "without the optimisations of a runtime"
+        )
     if kind == "Constant":
         return _constant(attributes)
     if kind == "Shape" and isinstance(arguments[0], Tensor):
@@ -168,7 +216,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     if not tensors:
         return _folded(kind, arguments, attributes)
     if kind not in _READ:
-        raise UnreadableError(f"expected one of {', '.join(_READ)}")
+        hint = "; leave it out of what is exported" if kind in _BEHIND else ""
+        raise UnreadableError(f"expected one of {', '.join(_READ)}{hint}")
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
@@ -180,8 +229,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "GlobalAveragePool" | "GlobalMaxPool":
             pooled = x.averaged() if kind == "GlobalAveragePool" else x.largest()
             return pooled.reshaped([-1, pooled.size, 1, 1])
-        case "ReduceMean":
-            return _mean(arguments, attributes)
+        case "ReduceMean" | "ReduceMax":
+            return _reduced(kind, arguments, attributes)
         case "BatchNormalization":
             gamma, beta, mean, variance = (_real(a) for a in arguments[1:])
             if attributes.get("training_mode", 0):
@@ -198,6 +247,19 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Softmax":
             _check_axis(x, attributes.get("axis", 1 if opset < 13 else -1), opset)
             return x.read_out()
+        case "Neg":
+            return x.times(np.array(-1.0))
+        case "PRelu":
+            slopes = np.unique(_real(arguments[1]))
+            if len(slopes) != 1:
+                raise UnreadableError(
+                    f"expected one slope for all channels, a leaky relu, got {len(slopes)} slopes"
+                )
+            return x.activated("leaky_relu", float(slopes[0]))
+        case "Max":
+            if any(np.any(_real(a)) for a in arguments if a is not x):
+                raise UnreadableError("expected the maximum with 0, a relu, got another constant")
+            return x.activated("relu")
         case "LeakyRelu":
             return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
         case "Clip":
@@ -256,6 +318,10 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
                 cut[axis] = slice(start, end if by > 0 or end > -first.shape[axis] else None, by)
             return first[tuple(cut)]
         case "ConstantOfShape":
+            if np.min(first, initial=0) < 0:
+                raise UnreadableError(
+                    "expected a constant whose shape does not depend on the inputs"
+                )
             if np.prod(first) > _MOST_CONSTANTS:
                 raise UnreadableError(f"expected at most {_MOST_CONSTANTS} values, got {first}")
             value = attributes.get("value")
@@ -264,8 +330,16 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
                 0.0 if value is None else numpy_helper.to_array(value).item(),
                 np.float32 if value is None else numpy_helper.to_array(value).dtype,
             )
+        case _ if kind in _ARITHMETIC and len(arguments) == 2:
+            if kind == "Div" and np.asarray(first).dtype.kind != "f":
+                raise UnreadableError("expected a quotient of real numbers, got whole ones")
+            return np.asarray(_ARITHMETIC[kind](first, rest[0]))
         case _:
-            raise UnreadableError("expected an input that depends on the network's input")
+            raise UnreadableError(
+                "expected an operator whose constants can be computed while reading, or an input "
+                "that depends on the network's input; simplify the graph, or export it anew with "
+                "constants folded"
+            )
 
 
 def _slices(
@@ -371,16 +445,17 @@ def _padding(
     return (top, bottom), (left, right)
 
 
-def _mean(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
-    """The mean of each channel, in either order of axes."""
+def _reduced(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """The mean or the largest value of each channel, in either order of axes."""
     x = arguments[0]
     axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
     if x.shape is None or len(x.shape) != 3 or axes is None:
-        raise UnreadableError("expected a mean over height and width of a feature map")
+        raise UnreadableError(f"expected a {kind} over height and width of a feature map")
     over = sorted(int(axis) % 4 for axis in np.ravel(axes))
     if over not in ([2, 3], [1, 2]):
-        raise UnreadableError(f"expected a mean over height and width, got axes {over}")
-    y = (x if over == [2, 3] else x.transposed((0, 3, 1, 2))).averaged()
+        raise UnreadableError(f"expected a {kind} over height and width, got axes {over}")
+    y = x if over == [2, 3] else x.transposed((0, 3, 1, 2))
+    y = y.averaged() if kind == "ReduceMean" else y.largest()
     if not attributes.get("keepdims", 1):
         return y
     return y.reshaped([-1, y.size, 1, 1] if over == [2, 3] else [-1, 1, 1, y.size])
@@ -393,8 +468,12 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     mode = attributes.get("mode", b"constant")
     known = pads is not None and not isinstance(pads, Tensor)
     sizes = [int(n) for n in np.ravel(np.asarray(pads))] if known else []
-    if len(arguments) > 3 and arguments[3] is not None:
-        raise UnreadableError("expected pads of all axes, got some of them")
+    axes = arguments[3] if len(arguments) > 3 else None
+    if axes is not None and len(sizes) == 2 * np.size(axes):
+        whole = [0] * 8
+        for k, axis in enumerate(np.ravel(axes).tolist()):
+            whole[axis % 4], whole[axis % 4 + 4] = sizes[k], sizes[k + len(sizes) // 2]
+        sizes = whole
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
         raise UnreadableError("expected zeros around a map, for each of four axes")
     if sizes[:2] + sizes[4:6] == [0] * 4:

@@ -188,5 +188,10 @@ def _activated(writer: _Writer, label: str, name: str, activation: Activation) -
         case "silu":
             gate = writer.node("Sigmoid", [name], f"{label}.gate")
             return writer.node("Mul", [name, gate], output)
-        case kind:
+        case kind if kind in _ACTIVATIONS:
             return writer.node(_ACTIVATIONS[kind], [name], output)
+        case _:
+            raise FormatError(
+                f"{writer.path}: expected an activation that ONNX has, got {activation} of "
+                f"{label}; save as .npz"
+            )

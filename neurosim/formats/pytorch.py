@@ -61,6 +61,7 @@ _READ = (
     "softmax",
     *_ACTIVATIONS,
     "leaky_relu",
+    "prelu",
     "hardtanh",
     "clamp",
     "clamp_min",
@@ -313,6 +314,11 @@ def _layer(kind: str, given: dict[str, Any]) -> Tensor:
             if len(x.shape or ()) != 1 or _axis(x, int(given["dim"])) != 1:
                 raise UnreadableError(f"expected a softmax over the units, got of {x.shape}")
             return x.read_out()
+        case "prelu":
+            slopes = np.unique(_real(given["weight"]))
+            if len(slopes) != 1:
+                raise UnreadableError(f"expected one slope of all channels, got {len(slopes)}")
+            return x.activated("leaky_relu", float(slopes[0]))
         case "leaky_relu":
             return x.activated("leaky_relu", float(given["negative_slope"]))
         case "hardtanh" | "clamp" | "clamp_min":

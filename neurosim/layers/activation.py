@@ -20,6 +20,8 @@ _DEFAULT_PARAMETER: dict[str, float | None] = {
     "sigmoid": 1.0,
     "tanh": None,
     "softplus": None,
+    "soft_clip": 6.0,
+    "soft_leaky_relu": 0.01,
     "silu": None,
     "gelu": None,
 }
@@ -88,6 +90,14 @@ def _softplus_change(z: Array, d: Array) -> Array:
     )
 
 
+def _soft_clip_change(z: Array, d: Array, top: Array) -> Array:
+    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side."""
+    above = z > top / 2
+    low, step = np.where(above, top - z, z), np.where(above, -d, d)
+    change = _softplus_change(low, step) - _softplus_change(low - top, step)
+    return np.where(above, -change, change)
+
+
 def _part_of_six(z: Array) -> Array:
     """min(max(z + 3, 0), 6) / 6."""
     return np.clip(z / 6 + z.dtype.type(0.5), 0, 1)
@@ -107,10 +117,11 @@ class Activation:
     ----------
     kind : str
         "identity", "relu", "leaky_relu", "relu6", "hard_swish", "sigmoid", "tanh", "softplus",
-        "silu" (z sigma(z)) or "gelu" (z Phi(z)).
+        "soft_clip" (softplus(z) - softplus(z - top)), "soft_leaky_relu" (slope z + (1 - slope)
+        softplus(z)), "silu" (z sigma(z)) or "gelu" (z Phi(z)).
     parameter : float
-        The gain of a sigmoid, 1 / (1 + exp(-gain z)); the slope of a leaky relu below 0;
-        otherwise 0 and unused.
+        The gain of a sigmoid, 1 / (1 + exp(-gain z)); the top of a soft clip; the slope of a leaky
+        relu, soft or not, below 0; otherwise 0 and unused.
 
     Raises
     ------
@@ -134,8 +145,10 @@ class Activation:
             )
         if self.kind == "sigmoid" and not (np.isfinite(self.parameter) and self.parameter > 0):
             raise InputError(f"activation: expected sigmoid(gain > 0), got {self}")
-        if self.kind == "leaky_relu" and not (0 <= self.parameter <= 1):
-            raise InputError(f"activation: expected leaky_relu(slope in [0, 1]), got {self}")
+        if self.kind == "soft_clip" and not (np.isfinite(self.parameter) and self.parameter > 0):
+            raise InputError(f"activation: expected soft_clip(top > 0), got {self}")
+        if self.kind in ("leaky_relu", "soft_leaky_relu") and not (0 <= self.parameter <= 1):
+            raise InputError(f"activation: expected {self.kind}(slope in [0, 1]), got {self}")
 
     @staticmethod
     def parse(text: str) -> "Activation":
@@ -182,6 +195,8 @@ class Activation:
     @property
     def lipschitz(self) -> float:
         """The largest slope (the K of footnote 1 of the paper)."""
+        if self.kind == "soft_clip":
+            return float(np.tanh(self.parameter / 4))
         return self.parameter / 4 if self.kind == "sigmoid" else _LIPSCHITZ.get(self.kind, 1.0)
 
     @property
@@ -204,6 +219,11 @@ class Activation:
                 return np.tanh(z)
             case "softplus":
                 return _softplus(z)
+            case "soft_clip":
+                return -_softplus_change(z, np.full_like(z, -self.parameter))
+            case "soft_leaky_relu":
+                slope = z.dtype.type(self.parameter)
+                return slope * z + (1 - slope) * _softplus(z)
             case "relu6":
                 return np.clip(z, 0, 6)
             case "hard_swish":
@@ -248,6 +268,11 @@ class Activation:
                 return 2 * _logistic_change(_scaled(2, z), _scaled(2, dz))
             case "softplus":
                 return _softplus_change(z, dz)
+            case "soft_clip":
+                return _soft_clip_change(z, dz, z.dtype.type(self.parameter))
+            case "soft_leaky_relu":
+                slope = z.dtype.type(self.parameter)
+                return slope * dz + (1 - slope) * _softplus_change(z, dz)
             case "silu":
                 return dz * _logistic(z + dz) + z * _logistic_change(z, dz)
             case _:
@@ -269,6 +294,11 @@ class Activation:
                 return 4 * _logistic_slope(_scaled(2, z))
             case "softplus":
                 return _logistic(z)
+            case "soft_clip":
+                return -_logistic_change(z, np.full_like(z, -self.parameter))
+            case "soft_leaky_relu":
+                slope = z.dtype.type(self.parameter)
+                return slope + (1 - slope) * _logistic(z)
             case "relu6":
                 return ((z > 0) & (z <= 6)).astype(z.dtype)
             case "hard_swish":
@@ -289,6 +319,10 @@ class Activation:
                 return -2 * np.tanh(z) * self.derivative(z)
             case "softplus":
                 return _logistic_slope(z)
+            case "soft_clip":
+                return _logistic_slope(z) - _logistic_slope(z - z.dtype.type(self.parameter))
+            case "soft_leaky_relu":
+                return z.dtype.type(1 - self.parameter) * _logistic_slope(z)
             case "silu":
                 return _logistic_slope(z) * (2 - z * np.tanh(z / 2))
             case "gelu":

@@ -17,14 +17,14 @@ from neurosim.layers.convolution import correlate
 from neurosim.layers.windows import pad
 from neurosim.theory.setting import Block, Setting
 
-__all__ = ["GraphEffects", "GraphSingleEffects", "pass_of_powers"]
+__all__ = ["BySite", "GraphEffects", "GraphSingleEffects", "pass_of_powers", "sums_of"]
 
 # Values that all derivatives of a pass, or all changes of a batch of sites, may hold: 256 MB.
 _VALUES = 2**25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _BySite:
+class BySite:
     """Sums over the effects of each site, for one input after the other."""
 
     setting: Setting
@@ -92,7 +92,7 @@ class _BySite:
         return np.array([e @ e.T for e in each])
 
 
-def _sums(e: Array) -> tuple[Array, Array, Array]:
+def sums_of(e: Array) -> tuple[Array, Array, Array]:
     """Sum, sum of squares and share of the fourth powers of effects (n_outputs, n_sites)."""
     square = np.einsum("ks,ks->k", e, e)
     # In units of the standard deviation, whose fourth power may leave the range of a float.
@@ -102,7 +102,7 @@ def _sums(e: Array) -> tuple[Array, Array, Array]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class GraphEffects(_BySite):
+class GraphEffects(BySite):
     """First-order effects -g_s of every site (T1 of arXiv 1902.01686), for any graph of layers.
 
     Parameters
@@ -191,7 +191,7 @@ class GraphEffects(_BySite):
     ) -> tuple[Array, Array, Array]:
         """Sum, sum of squares and share of fourth powers over a block, each (n_outputs,)."""
         if not self.acts_at_one_place(block):
-            return _sums(self._of_sites(block, y, by))
+            return sums_of(self._of_sites(block, y, by))
         # Sums of powers are passes with powers of the weights.
         number = self.graph.weighted[block[1]]
         node = self._node(number)
@@ -248,7 +248,7 @@ def pass_of_powers(layer: Weighted, y: Array, power: int) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class GraphSingleEffects(_BySite):
+class GraphSingleEffects(BySite):
     """Exact effects d_s of every site alone (b4 of arXiv 1902.01686), for any graph of layers.
 
     Parameters
@@ -274,7 +274,7 @@ class GraphSingleEffects(_BySite):
     def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
         for x in range(self.setting.n_inputs):
             for block, e in self.of_input(x, slice(None)).items():
-                yield block, x, slice(None), _sums(e)
+                yield block, x, slice(None), sums_of(e)
 
     def site_effects(self, block: Block, x: int) -> Array:
         """Effects of every site of a block at one input: (n_outputs, n_sites)."""
@@ -282,13 +282,21 @@ class GraphSingleEffects(_BySite):
         return self._computed(block, x) if kept is None else kept[block]
 
     def _computed(self, block: Block, x: int) -> Array:
-        z, y = self.golden(x)
-        n = self.setting.n_sites(block)
+        return self.of_sites(block, np.arange(self.setting.n_sites(block)), x, self.golden(x))
+
+    def of_sites(
+        self, block: Block, sites: Array, x: int, golden: tuple[list[Array], list[Array]]
+    ) -> Array:
+        """Effects of some sites of a block at one input: (n_outputs, n_sites).
+
+        golden: what `golden(x)` gives.
+        """
+        z, y = golden
         step = max(1, _VALUES // (4 * max(values.size for values in y)))
         return np.concatenate(
             [
-                self._changes(block, np.arange(start, min(start + step, n)), x, z, y)
-                for start in range(0, n, step)
+                self._changes(block, sites[start : start + step], x, z, y)
+                for start in range(0, len(sites), step)
             ]
         ).T
 

@@ -29,13 +29,15 @@ class ProbedMoments:
     ----------
     mean : ndarray, shape (n_inputs, n_outputs)
         Exact.
-    variance, standard_error : ndarray, shape (n_inputs, n_outputs)
+    variance, variance_error : ndarray, shape (n_inputs, n_outputs)
         Unbiased estimates; the error of the variance by the spread of its probes.
+    mean_error : None
     """
 
     mean: Array
     variance: Array
-    standard_error: Array
+    variance_error: Array
+    mean_error: None = None
 
 
 def probed_moments(effects: GraphEffects, probes: int, seed: int) -> ProbedMoments:
@@ -67,7 +69,7 @@ def probed_moments(effects: GraphEffects, probes: int, seed: int) -> ProbedMomen
         ])  # fmt: skip
         variance[x] = squares.mean(axis=0)
         error[x] = squares.std(axis=0, ddof=1) / np.sqrt(probes)
-    return ProbedMoments(mean=mean, variance=variance, standard_error=error)
+    return ProbedMoments(mean=mean, variance=variance, variance_error=error)
 
 
 def _expected(effects: GraphEffects, y: list[Array]) -> tuple[dict[int, Array], dict[int, Array]]:

@@ -19,12 +19,14 @@ from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
+from neurosim.theory.graph_losses import GraphLossEffects
 from neurosim.theory.graph_model import GraphModel
-from neurosim.theory.graph_probes import probed_moments
+from neurosim.theory.graph_probes import ProbedMoments, probed_moments
 from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.mean_field import mean_field_change
 from neurosim.theory.onsets import OnsetEffects
 from neurosim.theory.presentations import InputMean, input_mean
+from neurosim.theory.sampled_sites import SampledMoments, sampled_moments
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
 from neurosim.theory.setting import KNOWN, Block, Setting
 from neurosim.theory.single_fault import SingleEffects
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from neurosim.campaign import Campaign, Loss
 
 __all__ = ["Method", "Prediction", "predict"]
+
+# Methods whose moments probes estimate.
+_PROBED = ("first-order", "single-fault")
 
 Method = Literal["first-order", "single-fault", "second-order", "mean-field", "enumeration"]
 
@@ -158,9 +163,10 @@ class Prediction:
     mean_paper, variance_paper : ndarray, shape (n_inputs, n_outputs), or None
         As printed in the paper: of a loss by its gradient alone (AP9); p in place of p (1 - p).
         None for "enumeration", the latter also for estimated variances.
-    variance_error : ndarray, shape (n_inputs, n_outputs)
-        Standard error of `variance` where it, or a part of it, is a randomised estimate
-        ("second-order" with many sites, "first-order" with probes), else 0.
+    mean_error, variance_error : ndarray, shape (n_inputs, n_outputs)
+        Standard errors of `mean` and `variance` where these, or a part of them, are randomised
+        estimates ("second-order" with many sites; with probes the variance of "first-order", both
+        moments of "single-fault"), else 0.
     mean_terms : mapping of str to ndarray (n_inputs, n_outputs)
         What the mean consists of, by kind: "linear" in the faults; "curvature", second order in
         one of them, or that of a loss; "pairs". "interaction": all that is not linear.
@@ -193,6 +199,7 @@ class Prediction:
     variance: Array
     mean_paper: Array | None = None
     variance_paper: Array | None = None
+    mean_error: Array
     variance_error: Array
     mean_terms: Mapping[str, Array]
     mean_contributions: Mapping[Block, Array]
@@ -379,11 +386,12 @@ def predict(
         "mean-field" add the curvature of the loss, without which they are far too low on inputs
         that the network fits well; AP9, without it, is `mean_paper`.
     probes : int, optional
-        Estimate the variances of "first-order" by so many random directions of faults (at least
-        2), each one pass for all outputs of an input, in place of a pass for each output: for
-        graphs of layers with many outputs. Unbiased; `variance_error` tells how far off, about
-        (2 / probes)^(1/2) relatively, itself unreliable below some 50 probes. The mean stays exact;
-        contributions of blocks are not known.
+        For graphs of layers: estimate moments by so many (at least 2) random directions of faults
+        ("first-order": variances, each one pass for all outputs of an input in place of a pass for
+        each output) or random sites ("single-fault": both moments, each the exact change that a
+        site makes alone, as a correction of "first-order"). Unbiased; `mean_error` and
+        `variance_error` tell how far off, of directions about (2 / probes)^(1/2) relatively,
+        unreliable below some 50 probes. Contributions of blocks are not known.
 
     Returns
     -------
@@ -439,6 +447,7 @@ def predict(
         variance_paper=(
             None if parts.variance_paper is None else frozen(parts.variance_paper, np.float64)
         ),
+        mean_error=frozen(zero if parts.mean_error is None else parts.mean_error, np.float64),
         variance_error=frozen(
             zero if parts.variance_error is None else parts.variance_error, np.float64
         ),
@@ -478,6 +487,8 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
                 "faults: expected dead neurons and synapses for a network beyond chains of dense "
                 f"layers with the activations {', '.join(KNOWN)}; got something stuck at a value"
             )
+        if method == "first-order" and setting.head.loss is not None:
+            return _by_corrected_loss(setting)
         effects = _graph_effects(setting, method)
         return replace(_by_effects(effects), model=GraphModel(effects=effects))
     parts = sorted({f"{kind}s" for kind, _ in setting.groups if kind in ("device", "bit")})
@@ -541,15 +552,20 @@ def _with_onsets(setting: Setting, method: str, probes: int | None) -> _Parts:
 
 
 def _by_probes(setting: Setting, method: str, probes: int, seed: int) -> _Parts:
-    """Variances by random directions; what is asked later is computed without them."""
-    if setting.graph is None or setting.groups or method != "first-order":
+    """Variances by random directions or sites; what is asked later is computed without them."""
+    loss = method == "first-order" and setting.head.loss is not None
+    if setting.graph is None or setting.groups or loss or method not in _PROBED:
         raise InputError(
-            'probes: expected none but for "first-order" and dead neurons and synapses in a graph '
-            f'of layers, got {probes} for "{method}"; leave it out'
+            'probes: expected none but for "first-order" of the outputs and "single-fault", and '
+            f'dead neurons and synapses in a graph of layers, got {probes} for "{method}"'
+            f"{' of a loss' if loss else ''}; leave it out"
         )
     effects = _graph_effects(setting, method)
-    assert isinstance(effects, GraphEffects)
-    found = probed_moments(effects, probes, seed)
+    found: ProbedMoments | SampledMoments
+    if isinstance(effects, GraphEffects):
+        found = probed_moments(effects, probes, seed)
+    else:
+        found = sampled_moments(setting, probes, seed)
     return _Parts(
         mean=found.mean,
         variance=found.variance,
@@ -559,7 +575,8 @@ def _by_probes(setting: Setting, method: str, probes: int, seed: int) -> _Parts:
         model=GraphModel(effects=effects),
         exact=False,
         mean_paper=found.mean,
-        variance_error=found.standard_error,
+        mean_error=found.mean_error,
+        variance_error=found.variance_error,
     )
 
 
@@ -584,12 +601,11 @@ def _graph_effects(setting: Setting, method: str) -> GraphEffects | GraphSingleE
     """Effects in a network that is no chain of dense layers with known activations."""
     if method == "single-fault":
         return GraphSingleEffects(setting=setting)
-    if method != "first-order" or setting.head.loss is not None:
-        what = f'method "{method}"' if setting.head.loss is None else f'a loss by "{method}"'
+    if method != "first-order":
         raise InputError(
-            f'method: expected "single-fault", or "first-order" of the outputs, for {what} knows '
-            "only chains of dense layers with the activations "
-            f"{', '.join(KNOWN)}; got a network beyond them"
+            f'method: expected "single-fault" or "first-order", for method "{method}" knows only '
+            f"chains of dense layers with the activations {', '.join(KNOWN)}; got a network beyond "
+            "them"
         )
     return GraphEffects(setting=setting)
 
@@ -611,6 +627,7 @@ class _Parts:
     exact: bool
     mean_paper: Array | None = None
     variance_paper: Array | None = None
+    mean_error: Array | None = None
     variance_error: Array | None = None
 
 
@@ -660,8 +677,13 @@ def _by_mean_field(setting: Setting) -> _Parts:
 
 def _by_corrected_loss(setting: Setting) -> _Parts:
     """AP9 with the curvature of the loss."""
-    effects = LossEffects.of(setting, at_mean=False)
-    plain = _by_effects(LinearEffects(setting=setting))
+    effects: LossEffects | GraphLossEffects
+    if setting.graph is None:
+        effects = LossEffects.of(setting, at_mean=False)
+        plain = _by_effects(LinearEffects(setting=setting))
+    else:
+        effects = GraphLossEffects(setting=setting)
+        plain = _by_effects(GraphEffects(setting=setting))
     parts = _with_pairs(_by_effects(effects), effects.pair_variances(), setting)
     terms = {"linear": plain.mean, "curvature": effects.curvature_mean}
     return replace(

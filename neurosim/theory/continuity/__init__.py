@@ -20,9 +20,11 @@ from neurosim.theory.continuity.redundancy import (
     width_needed,
 )
 from neurosim.theory.continuity.weights import (
+    KernelSmoothness,
     Smoothness,
     balance,
     balance_penalty,
+    kernel_smoothness,
     participation_q,
     smoothness,
     width_q,
@@ -30,6 +32,7 @@ from neurosim.theory.continuity.weights import (
 
 __all__ = [
     "DerivativeDecay",
+    "KernelSmoothness",
     "Smoothness",
     "balance",
     "balance_penalty",
@@ -41,6 +44,7 @@ __all__ = [
     "derivatives",
     "discretise",
     "duplicate",
+    "kernel_smoothness",
     "participation_q",
     "sample",
     "smoothness",

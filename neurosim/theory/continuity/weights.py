@@ -18,9 +18,11 @@ from neurosim.layers import Array
 from neurosim.theory.arguments import numbers, weight_matrix
 
 __all__ = [
+    "KernelSmoothness",
     "Smoothness",
     "balance",
     "balance_penalty",
+    "kernel_smoothness",
     "participation_q",
     "smoothness",
     "width_q",
@@ -316,3 +318,79 @@ def smoothness(
         for k in gaussians
     ]
     return Smoothness(c1=float(np.mean(changes)), c2=0.0, c3=float(np.mean(distances)), n_out=n_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelSmoothness:
+    """How much neighbouring elements of the kernels of a convolution differ.
+
+    Parameters
+    ----------
+    size : (height, width)
+        Of the kernels.
+    c2 : (rows, columns)
+        C2 along either axis of the inputs, in units of W(s, t) = height width W, mean over pairs of
+        channels; tends to the integral of |dW/ds|, or |dW/dt|, with the jumps at the edges.
+    mass : float
+        Mean of |W(s, t)|, the size of the kernels.
+    """
+
+    size: tuple[int, int]
+    c2: tuple[float, float]
+    mass: float
+
+    @property
+    def step(self) -> float:
+        """Largest C2 / size beside the kernels' own size: what A3 needs far below 1.
+
+        A mean step from one element to the next; 2 / size for equal elements.
+        """
+        return max(c2 / n for c2, n in zip(self.c2, self.size, strict=True)) / self.mass
+
+
+def kernel_smoothness(weight: npt.ArrayLike) -> KernelSmoothness:
+    """Measure the continuity of the kernels of a convolution: C2 against kernel size (A3).
+
+    C1 of a convolution is small by itself, neighbouring neurons having similar receptive fields
+    ("Convolutional networks" in the supplement of the paper); C2 is large where kernels are small:
+    C2 = (n / channels) sum |W^{i} - W^{i+1}| with n elements along an axis and zeros around the
+    kernel, which does not see what lies beyond. Channels have no order and no part in it.
+
+    Parameters
+    ----------
+    weight : array_like, shape (channels_out, channels_in / groups, height, width)
+
+    Returns
+    -------
+    KernelSmoothness
+
+    Raises
+    ------
+    InputError
+        If the weights have another shape, are not finite, or all 0.
+
+    Examples
+    --------
+    >>> kernel_smoothness([[[[-1.0, 1.0]]]]).step
+    2.0
+    >>> kernel_smoothness(np.ones((1, 1, 20, 20))).step
+    0.1
+    """
+    kernels = numbers("weight", weight, "finite numbers", np.isfinite)
+    if kernels.ndim != 4 or kernels.size == 0:
+        raise InputError(
+            "weight: expected shape (channels_out, channels_in / groups, height, width), got "
+            f"{kernels.shape}"
+        )
+    if not kernels.any():
+        raise InputError("weight: expected at least one weight other than 0, got only zeros")
+    height, width = kernels.shape[2:]
+    pairs = kernels.shape[0] * kernels.shape[1]
+    rows, columns = (
+        float(np.abs(np.diff(kernels, axis=axis, prepend=0, append=0)).sum()) for axis in (2, 3)
+    )
+    return KernelSmoothness(
+        size=(height, width),
+        c2=(height * rows / pairs, width * columns / pairs),
+        mass=float(np.abs(kernels).sum()) / pairs,
+    )
