@@ -28,7 +28,7 @@ def rows_of(script, folder):
         [sys.executable, REPRODUCE / f"{script}.py", "--quick", "-o", folder],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    with open(folder / "data" / "reproduction" / f"{script}.csv", encoding="utf-8") as file:
+    with open(folder / "data" / "reproduction" / f"{script}-quick.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -45,8 +45,8 @@ def test_the_experiments_without_training_reproduce(script, tmp_path):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "script",
-    ["algorithm", "bounds", "derivatives", "dropout", "error_on_training", "initialisation",
-     "superposition", "width"],
+    ["algorithm", "bounds", "convnet", "derivatives", "dropout", "error_on_training",
+     "first_layer", "initialisation", "regularisation", "superposition", "width"],
 )  # fmt: skip
 def test_the_other_experiments_run(script, tmp_path):
     pytest.importorskip("torch")
