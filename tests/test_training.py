@@ -334,8 +334,15 @@ def test_algorithm_1_certifies_a_network_whose_layers_all_fail(tmp_path):
     assert read_log(tmp_path / "log.h5")[0]["widths"].tolist() == [list(w) for w in widened]
     assert "+".join(map(str, widened[-1])) in str(found)
     # Both layers fail, layer 1 by either process.
-    rng, chips = np.random.default_rng(3), 3000
     first, second, last = found.network.layers
+    rates = ((first.weight, 1 - (1 - 0.02) * (1 - 0.01)), (second.weight, 0.01))
+    row = found.iterations[-1]
+    lost = [ns.theory.tails.weight_perturbation(w, p, np.exp(2.5) * p) for w, p in rates]
+    assert row.weight_failure == pytest.approx(sum(lost))
+    assert row.balance == pytest.approx(min(continuity.balance(w) for w, _ in rates))
+    rough = [continuity.smoothness(part.weight, part.bias).total for part in (first, second)]
+    assert row.smoothness == pytest.approx(max(rough))
+    rng, chips = np.random.default_rng(3), 3000
     h1 = np.tanh(x @ first.weight.T + first.bias)
     alive_1 = rng.random((chips, 1, len(first.weight))) >= 1 - (1 - 0.02) * (1 - 0.01)
     alive_2 = rng.random((chips, 1, len(second.weight))) >= 0.01

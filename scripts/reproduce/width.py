@@ -70,7 +70,7 @@ def main():
             why),
         row("Fig. 2", "slope of Var, last doubling of the width" if options.quick
             else "slope of Var, last two widths", "-", slope(widths[-2:], values[-2:, 0]),
-            says="not in the paper; steeper the wider"),
+            says="not in the paper"),
         row("Fig. 2", "test accuracy, least and most", "0.90",
             f"{min(accuracies):.3f} to {max(accuracies):.3f}",
             says="reproduced" if min(accuracies) > 0.85 else f"differs: {why}"),
