@@ -2,7 +2,7 @@
 
 D = mean |dL / dy_1| and H = mean |d2 L / dy_1 dy_1| of the mean squared error L, H averaged with
 sign over 10 samples first, as the authors did. With smoothing they should fall as 1 / N and 1 / N^2
-(P4).
+(P4); MNIST with smoothing is in width.py.
 """
 
 import time
