@@ -463,7 +463,15 @@ def harden(
 )
 @click.option("--activation", default="sigmoid(4)", show_default=True)
 @click.option("--probability", type=float, required=True, help="Of a dead neuron of --layer.")
-@click.option("--layer", type=int, default=1, show_default=True, help="The layer that fails.")
+@click.option(
+    "--layer",
+    "layers",
+    type=int,
+    multiple=True,
+    default=(1,),
+    show_default=True,
+    help="A hidden layer that fails; repeatable.",
+)
 @click.option("--epsilon", type=float, required=True, help="An error this large is a failure.")
 @click.option("--delta", type=float, required=True, help="Failure probability to keep below.")
 @click.option(
@@ -496,9 +504,7 @@ def achieve(**values: Any) -> None:
         training.Goal(epsilon=values["epsilon"], delta=values["delta"], error=values["error"]),
         hidden=values["hidden"],
         activation=values["activation"],
-        faults=ns.StuckAtZero(
-            "neuron", probability=values["probability"], layers=[values["layer"]]
-        ),
+        faults=ns.StuckAtZero("neuron", probability=values["probability"], layers=values["layers"]),
         fit=training.Fit(epochs=values["epochs"], batch_size=values["batch_size"]),
         seed=values["seed"],
         search=training.Search(

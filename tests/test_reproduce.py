@@ -28,7 +28,7 @@ def rows_of(script, folder):
         [sys.executable, REPRODUCE / f"{script}.py", "--quick", "-o", folder],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    with open(folder / "data" / "reproduction" / f"{script}.csv", encoding="utf-8") as file:
+    with open(folder / "data" / "reproduction" / f"{script}-quick.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -45,8 +45,8 @@ def test_the_experiments_without_training_reproduce(script, tmp_path):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "script",
-    ["algorithm", "bounds", "derivatives", "dropout", "error_on_training", "initialisation",
-     "superposition", "width"],
+    ["algorithm", "bounds", "convnet", "derivatives", "dropout", "error_on_training",
+     "first_layer", "initialisation", "regularisation", "superposition", "width"],
 )  # fmt: skip
 def test_the_other_experiments_run(script, tmp_path):
     pytest.importorskip("torch")
@@ -89,3 +89,32 @@ def test_idx_files_are_read(load, tmp_path):
     data = datasets.mnist(tmp_path)
     np.testing.assert_array_equal(data.inputs * 255, images.reshape(3, 4))
     assert data.targets.tolist() == [1, 2, 3]
+
+
+def test_the_page_holds_what_the_scripts_wrote(load):
+    """Every script was run, and nobody has edited the table by hand."""
+    document = load("document")
+    table = document.table()
+    assert table in document.PAGE.read_text(encoding="utf-8")
+    assert "not yet run" not in table
+    assert set(document.SCRIPTS) | {"document", "datasets", "results"} == {
+        path.stem for path in REPRODUCE.glob("*.py")
+    }
+
+
+def test_quick_and_full_stand_side_by_side(load, tmp_path, monkeypatch):
+    document = load("document")
+    folder = tmp_path / "docs" / document.DATA
+    folder.mkdir(parents=True)
+    head = "experiment,quantity,paper,here,ratio,verdict,size,setting,seconds\n"
+    (folder / "toys-quick.csv").write_text(
+        head + "T,a,1,2,2,differs: short,quick,few,1\nT,b,3,3,1,reproduced,quick,few,1\n"
+    )
+    (folder / "toys-full.csv").write_text(
+        head + "T,a,1,1.1,1.1,reproduced,full,many,9\nT,b,3,3.1,1,reproduced,full,many,9\n"
+    )
+    monkeypatch.setattr(document, "ROOT", tmp_path)
+    assert list(document.merged("toys")) == [
+        ["T", "a", "1", "2", "1.1", "quick: differs: short; full: reproduced"],
+        ["T", "b", "3", "3", "3.1", "reproduced"],
+    ]

@@ -11,7 +11,7 @@ from neurosim import training as tr  # noqa: E402
 from neurosim.errors import InputError, TraceError  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import fault_masks, fitting  # noqa: E402
+from neurosim.training import algorithm, fault_masks, fitting  # noqa: E402
 
 WIDTHS = (5, 40, 24, 3)
 KINDS = ("identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus")
@@ -306,9 +306,151 @@ def test_algorithm_1_ends_with_a_certificate_that_fresh_simulation_confirms(tmp_
     columns, attributes = read_log(tmp_path / "log.h5")
     assert attributes["method"] == "valid"
     assert list(columns["action"]) == [row.action for row in found.iterations]
-    assert columns["width"].tolist() == [row.width for row in found.iterations]
+    assert columns["widths"].tolist() == [list(row.widths) for row in found.iterations]
     assert "achieved" in str(found)
     assert "width" in str(found)
+
+
+BOTH = (
+    ns.StuckAtZero("neuron", probability=0.02, layers=[1]),
+    ns.StuckAtZero("neuron", probability=0.01, layers=[1, 2]),
+)
+
+
+def test_algorithm_1_certifies_a_network_whose_layers_all_fail(tmp_path):
+    """The guarantee is held against a simulation that shares no code with the package."""
+    x, y = problem()
+    goal = tr.Goal(epsilon=0.5, delta=1e-3)
+    found = tr.achieve(
+        x, y, goal, hidden=(20, 20), activation="tanh", faults=BOTH, seed=0, progress=False,
+        fit=tr.Fit(epochs=60, batch_size=12, learning_rate=0.01), log=tmp_path / "log.h5",
+        search=tr.Search(widen_by=30, trials=4000),
+    )  # fmt: skip
+    assert found.verdict == "achieved", found
+    assert found.confirmation.holds
+    assert {row.action.split(",")[0] for row in found.iterations} > {"done"}
+    widened = [row.widths for row in found.iterations]
+    assert all(len(widths) == 2 for widths in widened)
+    assert read_log(tmp_path / "log.h5")[0]["widths"].tolist() == [list(w) for w in widened]
+    assert "+".join(map(str, widened[-1])) in str(found)
+    # Both layers fail, layer 1 by either process.
+    first, second, last = found.network.layers
+    rates = ((first.weight, 1 - (1 - 0.02) * (1 - 0.01)), (second.weight, 0.01))
+    row = found.iterations[-1]
+    lost = [ns.theory.tails.weight_perturbation(w, p, np.exp(2.5) * p) for w, p in rates]
+    assert row.weight_failure == pytest.approx(sum(lost))
+    assert row.balance == pytest.approx(min(continuity.balance(w) for w, _ in rates))
+    rough = [continuity.smoothness(part.weight, part.bias).total for part in (first, second)]
+    assert row.smoothness == pytest.approx(max(rough))
+    rng, chips = np.random.default_rng(3), 3000
+    h1 = np.tanh(x @ first.weight.T + first.bias)
+    alive_1 = rng.random((chips, 1, len(first.weight))) >= 1 - (1 - 0.02) * (1 - 0.01)
+    alive_2 = rng.random((chips, 1, len(second.weight))) >= 0.01
+    h2 = np.tanh((h1 * alive_1) @ second.weight.T + second.bias) * alive_2
+    errors = (h2 @ last.weight.T + last.bias)[..., 0] - found.network(x)[:, 0]
+    failures = (np.abs(errors) >= goal.epsilon).sum(axis=0)
+    # The limit holds for one chip too: 5 standard deviations above it would be a false promise.
+    limit = found.confirmation.chip_limit
+    assert failures.max() / chips <= limit + 5 * np.sqrt(limit / chips)
+    groups = chips // found.replicas * found.replicas
+    medians = np.median(errors[:groups].reshape(-1, found.replicas, len(x)), axis=1)
+    # At most 1e-3 of them on average; 48 inputs share a chip, so groups count, not medians.
+    bad = (np.abs(medians) >= goal.epsilon).any(axis=1).sum()
+    assert bad <= 48e-3 * len(medians) + 5 * np.sqrt(48e-3 * len(medians))
+
+
+@pytest.mark.parametrize("hidden", [(12, 200), (200, 12)])
+def test_the_layer_is_widened_that_the_variance_comes_from(hidden, monkeypatch):
+    x, y = problem()
+    monkeypatch.setattr(algorithm, "_LEAST_BALANCE", 0.0)
+    monkeypatch.setattr(algorithm, "_MOST_WEIGHT_FAILURE", 2.0)
+    found = tr.achieve(
+        x, y, tr.Goal(epsilon=0.8, delta=1e-90), hidden=hidden, activation="tanh",
+        faults=ns.StuckAtZero("neuron", probability=0.02, layers=(1, 2)), seed=0,
+        fit=tr.Fit(epochs=20, batch_size=12, learning_rate=0.01), progress=False,
+        search=tr.Search(widen_by=10, most_iterations=2, trials=100),
+    )  # fmt: skip
+    narrow = int(np.argmin(hidden))
+    assert found.iterations[0].action == f"widen layer {narrow + 1}, raise lambda"
+    wanted = list(hidden)
+    wanted[narrow] += 10
+    assert found.iterations[1].widths == tuple(wanted)
+
+
+def test_penalties_of_several_layers_add(inputs):
+    module, x = module_of(), torch.tensor(inputs)
+    y = torch.zeros(6, 3, dtype=torch.float64)
+    terms = tr.Regularisation(
+        variance=2.0, variance_layers={1: 0.5, 2: 1.0}, balance=3.0, balance_layers=(1, 2)
+    )
+    wanted = (
+        tr.variance_penalty(module, x, 1)
+        + 2 * tr.variance_penalty(module, x, 2)
+        + 3 * tr.balance_penalty(module, 1)
+        + 3 * tr.balance_penalty(module, 2)
+    )
+    assert number(terms.penalty(module, x, y, "squared_error")) == pytest.approx(number(wanted))
+    # R1 of layers that fail at rates p_l: what predict says of both, over the larger rate.
+    network = tr.to_network(module)
+    faults = [
+        ns.StuckAtZero("neuron", probability=p, layers=[k]) for k, p in ((1, 0.01), (2, 0.02))
+    ]
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")), faults=faults, inputs=inputs,
+        trials=1, seed=0,
+    )  # fmt: skip
+    both = tr.Regularisation(variance=1.0, variance_layers={1: 0.5, 2: 1.0})
+    found = ns.predict(campaign, "first-order").variance_paper.mean() / 0.02
+    assert number(both.penalty(module, x, y, "squared_error")) == pytest.approx(found, rel=1e-6)
+    with pytest.raises(InputError, match="variance_layers"):
+        tr.Regularisation(variance_layers={1: -1.0})
+
+
+def test_each_factor_weighs_its_own_term(inputs):
+    """Every term of Eq. 1 alone: two factors exchanged would be seen."""
+    module, x = module_of(), torch.tensor(inputs)
+    y = torch.zeros(6, 3, dtype=torch.float64)
+    alone = {
+        "variance": tr.variance_penalty(module, x, 1),
+        "balance": tr.balance_penalty(module),
+        "smoothness": tr.smoothness_penalty(module),
+        "paper_derivative": tr.paper_smoothness(module, 1.0, 0.0),
+        "paper_gaussian": tr.paper_smoothness(module, 0.0, 1.0),
+        "norm": tr.infinity_norm(module),
+        "curvature": tr.curvature_penalty(module),
+        "gaussian_process": tr.gaussian_process_penalty(module),
+    }
+    assert set(alone) == set(tr.Regularisation._factors())
+    for name, term in alone.items():
+        found = tr.Regularisation(**{name: 3.0}).penalty(module, x, y, "squared_error")
+        assert number(found) == pytest.approx(3 * number(term), rel=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("raised", "changes", "factor"),
+    [
+        ("mu", {"_LEAST_BALANCE": 1.0}, "balance_factor"),
+        ("psi", {"_LEAST_BALANCE": 0.0}, "smoothness_factor"),
+        ("lambda", {"_LEAST_BALANCE": 0.0, "_MOST_WEIGHT_FAILURE": 1.0}, "variance_factor"),
+    ],
+)
+def test_what_is_found_wanting_raises_its_own_factor(
+    tmp_path, monkeypatch, raised, changes, factor
+):
+    for name, value in changes.items():
+        monkeypatch.setattr(algorithm, name, value)
+    options = tr.Search(
+        most_iterations=2, widen_by=1, trials=100, smoothness_limit=0.0 if raised == "psi" else None
+    )
+    start = tr.Regularisation(variance=1e-10, balance=2e-10, smoothness=3e-10)
+    goal = tr.Goal(epsilon=0.8, delta=1e-90)
+    found = search(tmp_path, goal, hidden=(120,), search=options, start=start)
+    before, after = found.iterations
+    assert f"raise {raised}" in before.action
+    for name in ("variance_factor", "balance_factor", "smoothness_factor"):
+        times = 10 if name == factor else 1
+        assert getattr(after, name) == pytest.approx(times * getattr(before, name)), name
+    assert (after.widths != before.widths) == ("widen" in before.action)
 
 
 def test_infeasible_says_why(tmp_path):
@@ -359,7 +501,9 @@ def test_the_authors_version_promises_more_than_it_keeps(tmp_path):
     [
         ({"method": "both"}, "valid"),
         ({"method": "paper"}, "loss"),
-        ({"faults": ns.StuckAtZero("neuron", probability=0.1)}, "one hidden layer"),
+        ({"faults": ns.StuckAtZero("neuron", probability=0.1)}, "of hidden layers, 1 to 1"),
+        ({"faults": ns.StuckAtZero("neuron", probability=0.0, layers=[1])}, "above 0"),
+        ({"faults": ()}, "dead neurons"),
         ({"faults": ns.StuckAtZero("synapse", probability=0.1, layers=[1])}, "dead neurons"),
         ({"fit": tr.Fit(epochs=1, batch_size=1, loss="absolute_error")}, "squared_error"),
     ],
@@ -372,6 +516,15 @@ def test_wrong_questions_are_refused(change, message):
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         tr.achieve(x, y, tr.Goal(epsilon=0.1, delta=0.1), **good | change)
+
+
+def test_the_authors_version_knows_one_layer():
+    x, y = problem()
+    with pytest.raises(InputError, match="one hidden layer"):
+        tr.achieve(
+            x, y, tr.Goal(epsilon=0.1, delta=0.1, error="loss"), hidden=(5, 5), faults=BOTH,
+            activation="tanh", seed=0, fit=tr.Fit(epochs=1, batch_size=8), method="paper",
+        )  # fmt: skip
 
 
 def test_the_command_line_searches_too(tmp_path):

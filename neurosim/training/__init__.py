@@ -11,9 +11,10 @@ except ImportError as _error:
         "neurosim.training needs PyTorch: pip install 'neurosim-faults[train]'"
     ) from _error
 
-from neurosim.training.algorithm import Goal, Search, achieve
+from neurosim.training.algorithm import achieve
 from neurosim.training.confirmation import Confirmation
 from neurosim.training.fitting import Fit, TrainingRecord, train
+from neurosim.training.goals import Goal, Search
 from neurosim.training.iterations import Achievement, Iteration
 from neurosim.training.modules import DenseModule, random_module, to_module, to_network
 from neurosim.training.regularisers import (

@@ -18,18 +18,18 @@ class Iteration:
 
     Parameters
     ----------
-    width : int
-        Neurons of the layer that fails.
+    widths : tuple of int
+        Neurons of each layer that fails.
     variance_factor, balance_factor, smoothness_factor : float
         lambda, mu, psi while training.
     training_loss : float
         Of the last epoch.
     balance : float
-        q of the layer that fails.
+        q, the least over the layers that fail.
     weight_failure : float
-        delta_0 of P3.
+        delta_0 of P3, added over the layers that fail.
     smoothness : float
-        R3, or the authors' difference part of it.
+        R3, or the authors' difference part of it; the largest of the layers that fail.
     largest_mean : float
         Largest |E Delta| over inputs and outputs (of the loss: E Delta) as a share of epsilon.
     infeasible_share : float
@@ -37,7 +37,8 @@ class Iteration:
     delta : float
         Largest failure probability of one chip over inputs and outputs, delta_0 included.
     claimed_width : float
-        C p / (t^2 / 3), the paper's claim for the width, from T1's C of this network.
+        C p / (t^2 / 3), the paper's claim for the width, from C of this network; for several layers
+        the sum of their widths, in the proportions that they have.
     replicas : int
         R; 0 where none will do.
     seconds : float
@@ -48,7 +49,7 @@ class Iteration:
         What came of it.
     """
 
-    width: int
+    widths: tuple[int, ...]
     variance_factor: float
     balance_factor: float
     smoothness_factor: float
@@ -93,12 +94,13 @@ class Achievement:
     method: str
 
     def __str__(self) -> str:
+        wide = max(6, *(len(_joined(i.widths)) + 1 for i in self.iterations))
         head = (
-            f"{'width':>6}{'lambda':>9}{'mu':>9}{'psi':>9}{'loss':>10}{'q':>8}{'delta_0':>9}"
+            f"{'width':>{wide}}{'lambda':>9}{'mu':>9}{'psi':>9}{'loss':>10}{'q':>8}{'delta_0':>9}"
             f"{'R3':>10}{'|E|/eps':>9}{'delta':>9}{'R':>5}{'s':>7}{'MiB':>7}  action"
         )
         rows = [
-            f"{i.width:6}{i.variance_factor:9.1e}{i.balance_factor:9.1e}"
+            f"{_joined(i.widths):>{wide}}{i.variance_factor:9.1e}{i.balance_factor:9.1e}"
             f"{i.smoothness_factor:9.1e}{i.training_loss:10.3g}{i.balance:8.3f}"
             f"{i.weight_failure:9.1e}{i.smoothness:10.4g}{i.largest_mean:9.3f}{i.delta:9.2e}"
             f"{i.replicas:5}{i.seconds:7.1f}{i.peak_memory_bytes / 2**20:7.0f}  {i.action}"
@@ -110,12 +112,16 @@ class Achievement:
             head,
             *rows,
             f"width: the paper's C p / eps^2 asks for about {last.claimed_width:.3g} neurons, "
-            f"taken {last.width}; {len(self.iterations)} iterations",
+            f"taken {_joined(last.widths)}; {len(self.iterations)} iterations",
             "memory: the paper claims that of one training; peak of the process after the first "
             f"iteration {first.peak_memory_bytes / 2**20:.0f} MiB, after the last "
             f"{last.peak_memory_bytes / 2**20:.0f} MiB",
         ]
         return "\n".join([*lines, *([str(self.confirmation)] if self.confirmation else [])])
+
+
+def _joined(widths: tuple[int, ...]) -> str:
+    return "+".join(map(str, widths))
 
 
 def save_iterations(

@@ -5,7 +5,8 @@ loss + lambda R1 + mu R2 + psi R3 + nu ||W||_inf. The numbers are those of `pred
 """
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Literal
 
@@ -341,11 +342,14 @@ class Regularisation:
     ----------
     variance : float
         lambda of R1 = Var Delta / p. (The authors' lambda multiplies p R1.)
-    variance_layer : int
-        The layer whose crashes R1 is about.
+    variance_layers : mapping of int to float
+        The layers whose crashes R1 is about, each with its factor: p_l / p where they fail with
+        different probabilities. Layers add (AP7).
     variance_of : "outputs" or "loss"
     balance : float
-        mu of R2 of layer 1.
+        mu of R2.
+    balance_layers : sequence of int
+        The layers that R2 is about; their terms are added.
     smoothness : float
         psi of R3 = C1 + C2 + C3.
     paper_derivative, paper_gaussian : float
@@ -369,9 +373,10 @@ class Regularisation:
     """
 
     variance: float = 0.0
-    variance_layer: int = 1
+    variance_layers: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
     variance_of: Literal["outputs", "loss"] = "outputs"
     balance: float = 0.0
+    balance_layers: Sequence[int] = (1,)
     smoothness: float = 0.0
     paper_derivative: float = 0.0
     paper_gaussian: float = 0.0
@@ -385,28 +390,36 @@ class Regularisation:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise InputError(f"{name}: expected a finite number from 0 on, got {value!r}")
+        for layer, factor in self.variance_layers.items():
+            if not (isinstance(factor, int | float) and math.isfinite(factor) and factor >= 0):
+                raise InputError(
+                    f"variance_layers: expected finite factors from 0 on, got {factor!r} of layer "
+                    f"{layer}"
+                )
         if self.variance_of not in ("outputs", "loss"):
             raise InputError(f'variance_of: expected "outputs" or "loss", got {self.variance_of!r}')
 
     @classmethod
     def _factors(cls) -> list[str]:
-        skipped = ("variance_layer", "variance_of", "length_scale")
-        return [field.name for field in fields(cls) if field.name not in skipped]
+        skipped = ("variance_layers", "variance_of", "balance_layers", "length_scale")
+        return [part.name for part in fields(cls) if part.name not in skipped]
 
     def penalty(self, module: DenseModule, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """The sum of the terms, on one batch."""
         total = module.weights[0].new_zeros(())
         if self.variance:
             of_loss = self.variance_of == "loss"
-            total = total + self.variance * variance_penalty(
-                module,
-                inputs,
-                self.variance_layer,
-                loss=loss if of_loss else None,
-                targets=targets if of_loss else None,
-            )
+            for layer, factor in self.variance_layers.items():
+                total = total + self.variance * factor * variance_penalty(
+                    module,
+                    inputs,
+                    layer,
+                    loss=loss if of_loss else None,
+                    targets=targets if of_loss else None,
+                )
         if self.balance:
-            total = total + self.balance * balance_penalty(module)
+            for layer in self.balance_layers:
+                total = total + self.balance * balance_penalty(module, layer)
         if self.smoothness:
             total = total + self.smoothness * smoothness_penalty(module)
         if self.paper_derivative or self.paper_gaussian:

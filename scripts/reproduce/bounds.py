@@ -11,6 +11,7 @@ from datasets import boston
 from results import (
     crash_campaign,
     parser,
+    plain_ticks,
     random_network,
     rank_loss,
     row,
@@ -124,7 +125,8 @@ def main():
             axes.loglog(truth, found[method][0], ".", label=method)
         axes.loglog(np.sort(truth), np.sort(truth), "k:")
         axes.set(xlabel="|mean error|, simulated", ylabel="bound", title=name)
-        axes.legend()
+        plain_ticks(axes)
+        axes.legend(fontsize=8)
     save_figure(figure, "bounds", options)
     save("bounds", rows, options, "; ".join(points), began)
 

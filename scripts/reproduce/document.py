@@ -15,44 +15,54 @@ SCRIPTS = {
     "continuous": "Fig. 1, P4",
     "toys": "toy networks, quadratic counter-example",
     "dropout": "Table 2, Supp. Fig. 9",
+    "regularisation": "Supp. Fig. 10",
+    "convnet": "Section 7: small convnet on MNIST, its input pixels failing",
+    "convnet_table": "Supp. Table 2, failing pixels of a pretrained convnet",
     "width": "Fig. 2",
     "derivatives": "Supp. Figs. 2 to 4",
+    "first_layer": "Supp. Fig. 2, first-layer weights as images",
     "bounds": "Supp. Figs. 5, 6",
     "algorithm": "Algorithm 1, Supp. Figs. 7, 8",
     "superposition": "Supp. Fig. 11",
     "error_on_training": "Supp. Fig. 12",
     "initialisation": "AP6, NTK-like start",
 }
-# What no script does yet.
-MISSING = {
-    "Supp. Fig. 10: training with R1": "best crashing accuracy .9563",
-    "Section 7: small convnet on MNIST": "T1 beside simulation",
-    "Supp. Table 2: VGG16, VGG19, MobileNet": "-18.7, -18.4, -9.1 (printed), "
-    "ln of the norm of Var -4.68, -4.60, -2.27",
-    "Failing input pixels of convnets": "-",
-    "First-layer weights as images": "picture",
-}
+SIZES = ("quick", "full")
+
+
+def results_of(name, size):
+    """The rows that a script wrote at one size; none if it was not run."""
+    path = ROOT / "docs" / DATA / f"{name}-{size}.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def merged(name):
+    """Rows of the table: both sizes of one quantity side by side, the verdict of each."""
+    found = {size: results_of(name, size) for size in SIZES}
+    by = {size: {(r["experiment"], r["quantity"]): r for r in rows} for size, rows in found.items()}
+    for key in dict.fromkeys([*by["quick"], *by["full"]]):
+        both = {size: by[size][key] for size in SIZES if key in by[size]}
+        verdicts = {size: r["verdict"] for size, r in both.items()}
+        if len(set(verdicts.values())) == 1:
+            verdict = next(iter(verdicts.values()))
+        else:
+            verdict = "; ".join(f"{size}: {v}" for size, v in verdicts.items())
+        here = [both[size]["here"] if size in both else "" for size in SIZES]
+        yield [*key, next(iter(both.values()))["paper"], *here, verdict]
 
 
 def table():
-    lines = [["experiment", "quantity", "paper", "here", "verdict", "size"], ["---"] * 6]
+    lines = [["experiment", "quantity", "paper", "quick", "full", "verdict"], ["---"] * 6]
     settings = []
     for name, what in SCRIPTS.items():
-        path = ROOT / "docs" / DATA / f"{name}.csv"
-        if not path.exists():
-            lines.append([what, "", "", "", f"not yet run: scripts/reproduce/{name}.py", ""])
-            continue
-        with open(path, encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for r in rows:
-            lines.append(
-                [r[k] for k in ("experiment", "quantity", "paper", "here", "verdict", "size")]
-            )
-        settings.append(
-            f"- `{name}.py` ({rows[0]['size']}, {rows[0]['seconds']} s): {rows[0]['setting']}"
-        )
-    for what, paper in MISSING.items():
-        lines.append([what, "", paper, "", "not yet run", ""])
+        rows = list(merged(name))
+        lines += rows or [[what, "", "", "", "", f"not yet run: scripts/reproduce/{name}.py"]]
+        for size in SIZES:
+            for r in results_of(name, size)[:1]:
+                settings.append(f"- `{name}.py` ({size}, {r['seconds']} s): {r['setting']}")
     cells = [[c.replace("|", r"\|") for c in line] for line in lines]
     text = "\n".join("| " + " | ".join(line) + " |" for line in cells)
     return text + "\n\nWhat was run:\n\n" + "\n".join(settings)

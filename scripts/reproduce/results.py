@@ -55,13 +55,17 @@ def parser(text, mnist=False):
     return result
 
 
+def size_of(options):
+    return "quick" if options.quick else "full"
+
+
 def save(name, rows, options, setting, began):
     """Print the rows and write them, with what was run, to a CSV."""
-    size = "quick" if options.quick else "full"
+    size = size_of(options)
     seconds = f"{time.perf_counter() - began:.0f}"
     folder = options.output / DATA
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+    with open(folder / f"{name}-{size}.csv", "w", newline="", encoding="utf-8") as file:
         columns = [f.name for f in fields(Row)]
         writer = csv.DictWriter(file, [*columns, "size", "setting", "seconds"], lineterminator="\n")
         writer.writeheader()
@@ -78,7 +82,22 @@ def save_figure(figure, name, options):
     folder = options.output / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    figure.savefig(folder / f"reproduction-{name}.png", dpi=110)
+    suffix = "" if options.quick else "-full"
+    figure.savefig(folder / f"reproduction-{name}{suffix}.png", dpi=110)
+
+
+def plain_ticks(*every):
+    """Labels of logarithmic axes that do not overlap: 1, 2, 5 of few decades, or decades alone."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axes in every:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                low, high = axis.get_view_interval()
+                axis.set_minor_formatter(NullFormatter())
+                if high / low < 100:
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def crash_campaign(network, inputs, layers, p, trials, seed=1, **options):
