@@ -23,8 +23,9 @@ from neurosim.layers import Array
 
 __all__ = ["NeuronFaults", "Part"]
 
-# Pairs that go through a matrix product together: enough for BLAS, few enough for the cache.
-_BLOCK_PAIRS = 1024
+# Pairs that go through the kernels and a matrix product together: enough that the calls from Python
+# cost little, few enough for the cache.
+_BLOCK_PAIRS = 4096
 
 # Neurons whose rows of the table are made together: the shapes that BLAS sees must not depend on
 # who needs which neuron first.

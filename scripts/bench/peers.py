@@ -173,15 +173,16 @@ def main():
     about = [*known.items(), *limits.rows()]
     for name, value in about:
         print(f"{name:34}{value}")
+    write_rows("machine.csv", [{"name": n, "value": v} for n, v in about])
+    key = ("network", "site", "probability", "inputs")
     rows = []
     for case in chosen:
         start = time.perf_counter()
         rows += measure(case, limits, rounds, seconds)
+        # At once: an interrupted run keeps what it has.
+        write_rows("peers.csv", rows, keep=key if arguments.only else ())
         print(f"{words(case)}: {time.perf_counter() - start:.0f} s", flush=True)
     summary(rows)
-    write_rows("machine.csv", [{"name": n, "value": v} for n, v in about])
-    key = ("network", "site", "probability", "inputs")
-    write_rows("peers.csv", rows, keep=key if arguments.only else ())
 
 
 if __name__ == "__main__":
