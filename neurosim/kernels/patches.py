@@ -5,6 +5,7 @@ what the kernel sees of image i at output row r and column s; columns run over i
 first..stop - 1, then output columns.
 """
 
+import numpy as np
 from numba import njit
 
 __all__ = [
@@ -57,31 +58,53 @@ def scatter_patches(patches, image, stop_image, first, stop, width, size, stride
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def correlate_channels(x, weight, stride, dilation, first, stop, out):
+def correlate_channels(x, weight, stride, dilation, padding, first, stop, out):
     """Depthwise: out channel o sees channel o // multiplier alone; channels first..stop - 1 of out.
 
-    x (n, c, h, w) padded, weight (c_out, kh, kw), out (n, c_out, oh, ow).
+    x (c, h, w) without padding, weight (c_out, kh, kw), out (c_out, oh, ow).
+
+    A channel is laid out as planes of rows r, r + stride, ... and columns s, s + stride, ...: in
+    them every weight slides by one value a position, so that all rows are one long loop.
     """
-    n, c_out, height, width = out.shape
-    multiplier = c_out // x.shape[1]
+    rows, columns = out.shape[1:]
+    channels, height, width = x.shape
+    multiplier = out.shape[0] // channels
     kh, kw = weight.shape[1:]
     (sh, sw), (dh, dw) = stride, dilation
-    for image in range(n):
-        for o in range(first, stop):
-            c = o // multiplier
-            for r in range(height):
-                line = out[image, o, r]
-                line[:] = 0
-                for i in range(kh):
-                    row = x[image, c, r * sh + i * dh]
-                    for j in range(kw):
-                        w, at = weight[o, i, j], j * dw
-                        if sw == 1:
-                            for s in range(width):
-                                line[s] += w * row[at + s]
-                        else:
-                            for s in range(width):
-                                line[s] += w * row[at + s * sw]
+    top, left = padding[0][0], padding[1][0]
+    high = rows + dh * (kh - 1) // sh  # rows and columns of a plane that the window sees
+    wide = columns + dw * (kw - 1) // sw
+    planes = np.zeros((sh, sw, high, wide), x.dtype)
+    flat = planes.reshape(-1)
+    n = (rows - 1) * wide + columns
+    line = np.empty(n, x.dtype)
+    held = -1
+    for o in range(first, stop):
+        c = o // multiplier
+        if c != held:
+            for r in range(min(height, high * sh - top)):
+                p, q = (top + r) % sh, (top + r) // sh
+                for f in range(sw):
+                    # Column s of this plane is column s sw + f - left of the map.
+                    low = max(0, -((f - left) // sw))
+                    for s in range(min(wide, (width - 1 - f + left) // sw + 1) - low):
+                        planes[p, f, q, low + s] = x[c, r, (low + s) * sw + f - left]
+            held = c
+        line[:] = 0
+        for i in range(kh):
+            row = ((i * dh) % sh * sw * high + i * dh // sh) * wide
+            for j in range(kw):
+                at = row + (j * dw) % sw * high * wide + j * dw // sw
+                _add_scaled(weight[o, i, j], flat[at : at + n], line)
+        for r in range(rows):
+            for s in range(columns):
+                out[o, r, s] = line[r * wide + s]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_scaled(factor, values, total):
+    for k in range(len(total)):
+        total[k] += factor * values[k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
