@@ -261,7 +261,7 @@ class _Block:
                     found.pop(k, None)
 
     def _loses_weights(self, layer: int | None) -> bool:
-        return bool(layer) and len(self._synapses.of(layer, self._place)[0]) > 0
+        return layer is not None and layer > 0 and len(self._synapses.of(layer, self._place)[0]) > 0
 
     def _drive_change(
         self, node: Node, number: int, sources: list[_Change | None], activation: Activation | None

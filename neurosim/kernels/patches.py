@@ -74,37 +74,55 @@ def correlate_channels(x, weight, stride, dilation, padding, first, stop, out):
     top, left = padding[0][0], padding[1][0]
     high = rows + dh * (kh - 1) // sh  # rows and columns of a plane that the window sees
     wide = columns + dw * (kw - 1) // sw
-    planes = np.zeros((sh, sw, high, wide), x.dtype)
-    flat = planes.reshape(-1)
-    n = (rows - 1) * wide + columns
-    line = np.empty(n, x.dtype)
+    planes = np.zeros(sh * sw * high * wide, x.dtype)
+    line = np.empty((rows - 1) * wide + columns, x.dtype)
+    starts = np.empty((kh, kw), np.uint64)  # where in the planes each weight begins
+    for i in range(kh):
+        for j in range(kw):
+            plane = (i * dh) % sh * sw + (j * dw) % sw
+            starts[i, j] = (plane * high + i * dh // sh) * wide + j * dw // sw
+    seen, result = x.reshape(-1), out.reshape(-1)
     held = -1
     for o in range(first, stop):
         c = o // multiplier
         if c != held:
-            for r in range(min(height, high * sh - top)):
-                p, q = (top + r) % sh, (top + r) // sh
+            for p in range(sh):
                 for f in range(sw):
-                    # Column s of this plane is column s sw + f - left of the map.
-                    low = max(0, -((f - left) // sw))
-                    for s in range(min(wide, (width - 1 - f + left) // sw + 1) - low):
-                        planes[p, f, q, low + s] = x[c, r, (low + s) * sw + f - left]
+                    # Row q and column s of this plane: row q sh + p - top of the map, and so on.
+                    high_low, wide_low = max(0, -((p - top) // sh)), max(0, -((f - left) // sw))
+                    n = min(wide, (width - 1 - f + left) // sw + 1) - wide_low
+                    for q in range(high_low, min(high, (height - 1 - p + top) // sh + 1)):
+                        to = ((p * sw + f) * high + q) * wide + wide_low
+                        row = c * height + q * sh + p - top
+                        _take(seen, row * width + wide_low * sw + f - left, sw, n, planes, to)
             held = c
         line[:] = 0
         for i in range(kh):
-            row = ((i * dh) % sh * sw * high + i * dh // sh) * wide
             for j in range(kw):
-                at = row + (j * dw) % sw * high * wide + j * dw // sw
-                _add_scaled(weight[o, i, j], flat[at : at + n], line)
+                _add_scaled(weight[o, i, j], planes, starts[i, j], line)
         for r in range(rows):
-            for s in range(columns):
-                out[o, r, s] = line[r * wide + s]
+            _take(line, r * wide, 1, columns, result, (o * rows + r) * columns)
+
+
+# Indices without a sign: Numba would look for negative ones in the loops.
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_scaled(factor, values, total):
+def _take(values, start, step, n, into, at):
+    """Copy n values, every step-th one, to places from `at` on."""
+    start, at = np.uint64(start), np.uint64(at)
+    if step == 1:
+        for k in range(n):
+            into[at + np.uint64(k)] = values[start + np.uint64(k)]
+    else:
+        for k in range(n):
+            into[at + np.uint64(k)] = values[start + np.uint64(k * step)]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_scaled(factor, values, start, total):
     for k in range(len(total)):
-        total[k] += factor * values[k]
+        total[k] += factor * values[start + np.uint64(k)]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

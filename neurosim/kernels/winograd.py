@@ -25,6 +25,7 @@ def split_tiles(x, top, left, first, stop, columns, tiles):
     """
     channels, height, width = x.shape
     line = np.zeros((4, 2 * columns + 2), x.dtype)
+    even, odd = np.empty(columns + 1, x.dtype), np.empty(columns + 1, x.dtype)
     nothing = np.zeros((1, 1, width), x.dtype)
     for c in range(channels):
         for r in range(stop - first):
@@ -33,19 +34,29 @@ def split_tiles(x, top, left, first, stop, columns, tiles):
             b = x[c, row + 1] if 0 <= row + 1 < height else nothing[0, 0]
             d = x[c, row + 2] if 0 <= row + 2 < height else nothing[0, 0]
             e = x[c, row + 3] if 0 <= row + 3 < height else nothing[0, 0]
+            one, two, three, four = line[0, left:], line[1, left:], line[2, left:], line[3, left:]
             for s in range(width):
-                line[0, left + s] = a[s] - d[s]
-                line[1, left + s] = b[s] + d[s]
-                line[2, left + s] = d[s] - b[s]
-                line[3, left + s] = b[s] - e[s]
-            at = r * columns
+                one[s] = a[s] - d[s]
+            for s in range(width):
+                two[s] = b[s] + d[s]
+            for s in range(width):
+                three[s] = d[s] - b[s]
+            for s in range(width):
+                four[s] = b[s] - e[s]
             for i in range(4):
+                for k in range(columns + 1):
+                    even[k] = line[i, 2 * k]
+                for k in range(columns + 1):
+                    odd[k] = line[i, 2 * k + 1]
+                to = tiles[c, 4 * i : 4 * i + 4, r * columns : (r + 1) * columns]
                 for k in range(columns):
-                    one, two = line[i, 2 * k + 1], line[i, 2 * k + 2]
-                    tiles[c, 4 * i, at + k] = line[i, 2 * k] - two
-                    tiles[c, 4 * i + 1, at + k] = one + two
-                    tiles[c, 4 * i + 2, at + k] = two - one
-                    tiles[c, 4 * i + 3, at + k] = one - line[i, 2 * k + 3]
+                    to[0, k] = even[k] - even[k + 1]
+                for k in range(columns):
+                    to[1, k] = odd[k] + even[k + 1]
+                for k in range(columns):
+                    to[2, k] = even[k + 1] - odd[k]
+                for k in range(columns):
+                    to[3, k] = odd[k] - odd[k + 1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

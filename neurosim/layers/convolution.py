@@ -23,8 +23,8 @@ from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, pad
 
 __all__ = ["Conv2D", "folded_batch_norm"]
 
-# Channels from which on tiles are faster than patches.
-_LEAST_CHANNELS = 16
+# Channels and positions from which on tiles are faster than patches: BLAS likes no small products.
+_LEAST_CHANNELS, _LEAST_POSITIONS = 16, 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,6 +134,7 @@ class Conv2D(Weighted):
             and (window.size, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
             and self.groups == 1
             and min(self.weight.shape[:2]) >= _LEAST_CHANNELS
+            and np.prod(window.over(*y.shape[-2:])) >= _LEAST_POSITIONS
         )
 
     @property

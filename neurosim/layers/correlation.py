@@ -27,10 +27,10 @@ _PATCH_VALUES = 2**19
 # Multiplications that are worth a part of their own.
 _PART_WORK = 2**23
 
-# Values of the tiles of a part, before and after the product; at least so many tiles, for BLAS.
+# Values of the tiles of a part, before and after the product; so many tiles at least, for BLAS.
 _TILE_VALUES, _LEAST_TILES = 2**19, 128
 
-# Parts that a layer is cut into at least, if it is large enough.
+# Parts that a layer is cut into where the cache asks for fewer, if each is worth it.
 _LEAST_PARTS = 4
 
 # Elements of a tile: the transform of a kernel, G g G^T, is made with rows of G.
@@ -99,8 +99,13 @@ def _points(x: Array, weight: Array, groups: int, z: Array, finish: Finish) -> N
     flat = x.reshape(*x.shape[:2], -1)
     into = z.reshape(*z.shape[:2], -1)
     matrix = weight.reshape(len(weight), n_in)
-    columns = max(64, _PATCH_VALUES // n_in)
-    rows = max(64, _PART_WORK // (n_in * min(columns, flat.shape[2])))
+    n_positions = flat.shape[2]
+    n_parts = max(1, min(_LEAST_PARTS, n_out * n_in * n_positions // _PART_WORK))
+    rows, columns = n_out, max(64, _PATCH_VALUES // n_in)
+    if n_positions > n_out:
+        columns = min(columns, -(-n_positions // n_parts))
+    else:
+        rows = -(-n_out // n_parts)
 
     def compute(part: tuple[int, int, slice, slice]) -> None:
         image, g, channels, positions = part
@@ -114,7 +119,7 @@ def _points(x: Array, weight: Array, groups: int, z: Array, finish: Finish) -> N
             (i, g, slice(g * n_out + c.start, g * n_out + c.stop), p)
             for i in range(len(x))
             for g in range(groups)
-            for p in slices(flat.shape[2], columns)
+            for p in slices(n_positions, columns)
             for c in slices(n_out, rows)
         ],
         compute,

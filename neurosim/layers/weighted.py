@@ -13,7 +13,7 @@ from neurosim.layers.threads import for_each, slices
 __all__ = ["Dense", "Weighted"]
 
 # Weights and inputs of one product: large enough for BLAS, small enough to share out.
-_PART_WEIGHTS, _PART_INPUTS = 2**19, 512
+_PART_WEIGHTS, _PART_INPUTS = 2**20, 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
