@@ -144,6 +144,34 @@ def test_simulation_agrees_with_theory_where_theory_is_exact(tmp_path, persisten
     assert "cannot tell" in text
 
 
+def test_laws_are_tested_for_as_many_inputs_and_outputs_as_asked(tmp_path):
+    campaign = linear(trials=4000)
+    prediction = ns.predict(campaign, method="single-fault")
+    with ns.run(campaign, tmp_path / "t.h5", progress=False) as trace:
+        whole, some, none = (
+            ns.compare(trace, prediction, law_inputs=n, law_outputs=m)
+            for n, m in ((3, 10), (2, 2), (2, 0))
+        )
+        for m in (-1, 1.5):
+            with pytest.raises(InputError, match="law_outputs: expected a whole number from 0 on"):
+                ns.compare(trace, prediction, law_outputs=m)
+    assert whole.laws.outputs.tolist() == [0, 1, 2]
+    assert whole.laws.inputs.tolist() == [0, 1, 3]
+    assert (some.laws.inputs.tolist(), some.laws.outputs.tolist()) == ([0, 3], [0, 2])
+    for name in ("simulated_cdf", "predicted_cdf", "distance", "exceedance"):
+        picked = getattr(whole.laws, name)
+        picked = (
+            picked[:, [0, 2]][..., [0, 2]] if name == "exceedance" else picked[[0, 2]][:, [0, 2]]
+        )
+        np.testing.assert_array_equal(getattr(some.laws, name), picked)
+    np.testing.assert_array_equal(
+        some.laws.zero.simulated, whole.laws.zero.simulated[[0, 2]][:, [0, 2]]
+    )
+    assert some.levels["law"] == pytest.approx(whole.levels["law"] * 9 / 4)
+    assert none.laws.verdict.size == none.laws.zero.verdict.size == 0
+    assert none.agrees
+
+
 def test_no_false_alarm_over_many_seeds(tmp_path):
     wrong = 0
     for seed in range(60):

@@ -91,6 +91,21 @@ def test_the_page_holds_the_documented_numbers(load):
         document.fill(page.replace("<!-- table: machine -->", ""))
 
 
+def test_the_page_of_convolutions_holds_the_documented_numbers(load):
+    script = load("convolutions")
+    page = script.PAGE.read_text()
+    assert script.fill(page) == page
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenet"])
+def test_convolutional_networks_are_the_same_in_onnx_runtime(load, name):
+    script = load("convolutions")
+    network, x = script.network_of(name, 32)
+    found = network.graph.outputs(x)
+    peer = script.session_of(network, 1).run(None, {"x": x.reshape(1, 3, 32, 32)})[0]
+    np.testing.assert_allclose(found, peer, rtol=0, atol=1e-5 * np.abs(peer).max())
+
+
 def test_estimators_report_gains_and_tails_of_a_small_network(load):
     estimators = load("estimators")
     found = small_problem(load("networks"), n_inputs=2)

@@ -1,5 +1,9 @@
 """Convolutions, pools and joins against slow loops, against ONNX Runtime, and their derivatives."""
 
+import pickle
+from dataclasses import replace
+from unittest import mock
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -127,6 +131,55 @@ def test_large_maps_go_through_in_bands():
     y = rng.normal(size=(2, 40, 50, 41))
     np.testing.assert_allclose(layer(y), slow_convolution(layer, y), rtol=1e-10, atol=1e-10)
     check_jacobian(layer, y)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 2), st.integers(3, 9), st.integers(3, 9), st.integers(0, 2**32),
+    st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+)  # fmt: skip
+def test_tiles_are_the_convolution_to_the_rounding_of_floats(n, height, width, seed, padding):
+    rng = np.random.default_rng(seed)
+    layer = Conv2D(
+        weight=rng.normal(size=(17, 16, 3, 3)), bias=rng.normal(size=17), padding=padding,
+        activation=Activation("relu"),
+    )  # fmt: skip
+    y = rng.normal(size=(n, 16, height, width)).astype(np.float32)
+    with mock.patch("neurosim.layers.convolution._LEAST_POSITIONS", 1):
+        assert layer._takes_tiles(y)
+        by_tiles = layer(y), layer.preactivation(y)
+    # Errors are relative to sums of absolute values over all that a tile sees.
+    size = replace(layer, weight=np.abs(layer.weight), bias=0 * layer.bias)
+    scale = slow_convolution(size, np.abs(y.astype(np.float64))).max()
+    exact = slow_convolution(layer, y)
+    for found, right in zip(by_tiles, (np.maximum(exact, 0), exact), strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [((16, 16), {"stride": 2}), ((16, 16), {"dilation": 2}), ((8, 16), {}), ((16, 8), {}),
+     ((16, 32), {"groups": 2}), ((16, 16), {})],
+)  # fmt: skip
+def test_what_tiles_do_not_compute_goes_through_patches(channels, options):
+    c_out, c_in = channels
+    rng = np.random.default_rng(8)
+    weight = rng.normal(size=(c_out, c_in // options.get("groups", 1), 3, 3))
+    layer = Conv2D(weight=weight, bias=rng.normal(size=c_out), **options)
+    side = 17 if c_in == c_out and not options else 40  # the last case has too few positions
+    y = rng.normal(size=(1, c_in, side, side)).astype(np.float32)
+    assert not layer._takes_tiles(y)
+    np.testing.assert_allclose(layer(y), slow_convolution(layer, y), rtol=1e-4, atol=1e-4)
+
+
+def test_tiles_do_not_travel_with_their_layer():
+    layer = Conv2D(weight=np.ones((16, 16, 3, 3)), bias=np.zeros(16))
+    layer(np.ones((1, 16, 20, 20), np.float32))
+    assert "_tiles" in vars(layer)
+    copy = pickle.loads(pickle.dumps(layer))
+    assert set(vars(copy)) == {"weight", "bias", "activation", "stride", "padding", "dilation",
+                               "groups"}  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None)

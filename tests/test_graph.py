@@ -14,11 +14,12 @@ from neurosim.backends.reference import ReferenceBackend
 from neurosim.chip import Chip
 from neurosim.errors import DeploymentError, InputError
 from neurosim.faults import FaultBatch, FaultSet, Sites, StuckAtZero
-from neurosim.graph import Graph, Node
+from neurosim.graph import Graph, Node, chain_of
 from neurosim.layers import (
     Activation,
     Add,
     AveragePool2D,
+    Concatenate,
     Conv2D,
     Dense,
     Flatten,
@@ -86,6 +87,62 @@ def test_blocks_of_trials_give_what_one_block_gives(monkeypatch):
     assert backend._block < 8
     assert backend._most_kept == 1
     np.testing.assert_allclose(backend.errors(batch), whole, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("site", ["neuron", "synapse"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_windows_that_differ_along_rows_and_columns(monkeypatch, site, groups):
+    monkeypatch.setattr("neurosim.backends.graph._BLOCK_VALUES", 1)  # each trial in its own window
+    rng = np.random.default_rng(7)
+    layers = [
+        Conv2D(weight=rng.normal(size=(8, 4 // groups, 3, 2)), bias=rng.normal(size=8),
+               stride=(1, 2), padding=((1, 0), (0, 2)), dilation=(2, 1), groups=groups,
+               activation=Activation("tanh")),
+        MaxPool2D(size=(3, 2), stride=(2, 1), padding=((1, 1), (0, 1))),
+        AveragePool2D(size=(1, 3), stride=(1, 2), padding=((0, 0), (2, 1)), count_padding=False),
+        convolution(rng, 8, 3, 2, "tanh", stride=(3, 1), padding=((0, 1), (2, 0))),
+        Flatten(),
+    ]  # fmt: skip
+    shape = (4, 13, 15)
+    sizes = Graph(nodes=chain_of(layers), input_shape=shape).shapes
+    network = Network(layers=[*layers, dense(rng, sizes[-1][0], 2)], input_shape=shape)
+    x = rng.normal(size=(1, 4 * 13 * 15))
+    weights = [layer.weight.size for layer in network.layers]
+    probability = 2 / sum(network.widths if site == "neuron" else weights)
+    faults = [StuckAtZero(site, probability=probability)]
+    batch = draw(faults, PlainMonteCarlo(), sites_of(network), 1, 0, 0, 80)
+    errors, expected = (
+        kind(network, x, "float64").errors(batch) for kind in (GraphBackend, ReferenceBackend)
+    )
+    np.testing.assert_allclose(errors, expected, rtol=1e-9, atol=1e-12)
+    assert (np.abs(expected).max(axis=2) > 1e-3).sum() > 20
+
+
+@pytest.mark.parametrize("site", ["neuron", "synapse"])
+def test_joined_changes_have_windows_of_their_own(monkeypatch, site):
+    monkeypatch.setattr("neurosim.backends.graph._BLOCK_VALUES", 1)
+    rng = np.random.default_rng(8)
+    nodes = [
+        Node(convolution(rng, 2, 4, padding=1), (0,)),
+        Node(convolution(rng, 4, 4, 5, "tanh", padding=2), (1,)),
+        Node(Add(activation=Activation("relu")), (1, 2)),
+        Node(convolution(rng, 4, 2, 3, padding=1), (3,)),
+        Node(Concatenate(), (0, 4, 1)),
+        Node(AveragePool2D(size=2), (5,)),
+        Node(Flatten(), (6,)),
+        Node(dense(rng, 8 * 36, 2), (7,)),
+    ]
+    network = Network(nodes=nodes, input_shape=(2, 12, 12))
+    x = rng.normal(size=(1, 288))
+    weights = [layer.weight.size for layer in network.layers]
+    probability = 2 / sum(network.widths if site == "neuron" else weights)
+    faults = [StuckAtZero(site, probability=probability)]
+    batch = draw(faults, PlainMonteCarlo(), sites_of(network), 1, 0, 0, 60)
+    errors, expected = (
+        kind(network, x, "float64").errors(batch) for kind in (GraphBackend, ReferenceBackend)
+    )
+    np.testing.assert_allclose(errors, expected, rtol=1e-9, atol=1e-12)
+    assert (np.abs(expected).max(axis=2) > 1e-4).sum() > 20
 
 
 def test_small_changes_keep_their_relative_accuracy():

@@ -1,3 +1,5 @@
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 
 from neurosim.errors import InputError
-from neurosim.layers import Activation, Dense, softmax
+from neurosim.layers import Activation, Dense, softmax, softmax_change
 
 SPELLED = ["identity", "relu", "leaky_relu(0.01)", "sigmoid(1)", "sigmoid(4)", "tanh", "softplus"]
 CLOSED = {
@@ -138,6 +140,28 @@ def test_what_is_no_activation_is_refused(text):
 
 def test_softmax_does_not_overflow():
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-9, 1e-3, 1.0, 30.0, 3000.0])
+def test_changes_of_softmax_outputs_keep_their_relative_accuracy(scale):
+    rng = np.random.default_rng(4)
+    logits, rows = rng.normal(scale=4, size=(3, 5)), np.array([2, 0, 2, 1, 1, 0, 0])
+    dy = scale * rng.normal(size=(7, 5))
+    found = softmax_change(logits, rows, dy)
+    with localcontext() as context:
+        context.prec = 80
+        for row, change, result in zip(rows, dy, found, strict=True):
+            z = [Decimal(value) for value in logits[row].tolist()]
+            moved = [a + Decimal(b) for a, b in zip(z, change.tolist(), strict=True)]
+            before, after = ([value.exp() for value in values] for values in (z, moved))
+            pairs = zip(after, before, strict=True)
+            exact = [float(a / sum(after) - b / sum(before)) for a, b in pairs]
+            np.testing.assert_allclose(result, exact, rtol=1e-13, atol=1e-13 * np.abs(exact).max())
+
+
+def test_softmax_outputs_change_where_all_golden_mass_falls_out_of_range():
+    change = softmax_change(np.array([[800.0, 0.0]]), np.array([0]), np.array([[-2000.0, 0.0]]))
+    np.testing.assert_allclose(change, [[-1, 1]], rtol=1e-15)
 
 
 @pytest.mark.parametrize(

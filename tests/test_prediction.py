@@ -254,6 +254,26 @@ def test_laws_are_those_of_sums_of_independent_faults():
     assert law.variance == pytest.approx(0.16 * (effects**2).sum())
 
 
+@pytest.mark.parametrize("p", [1e-6, 1e-3, 0.1, 0.3])
+def test_laws_by_the_series_are_products_over_sites(monkeypatch, p):
+    """Characteristic functions of single sites multiplied out, for effects off the lattice."""
+    effects = np.random.default_rng(1).normal(size=300)
+    by_series = surrogate_law([(effects, p), (effects[:40], p / 2)])
+    monkeypatch.setattr("neurosim.theory.surrogate._SERIES_LIMIT", 0.0)
+    one_by_one = surrogate_law([(effects, p), (effects[:40], p / 2)])
+    np.testing.assert_array_equal(by_series.grid, one_by_one.grid)
+    np.testing.assert_allclose(by_series.mass, one_by_one.mass, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(by_series.sf(effects), one_by_one.sf(effects), rtol=0, atol=1e-12)
+
+
+def test_laws_of_many_sites_keep_the_largest_effects_whole(monkeypatch):
+    effects = np.random.default_rng(2).normal(size=3000)
+    law = surrogate_law([(effects, 0.01)])
+    monkeypatch.setattr("neurosim.theory.surrogate._WHOLE", len(effects))
+    whole = surrogate_law([(effects, 0.01)])
+    np.testing.assert_allclose(law.sf(law.grid), whole.sf(law.grid), rtol=0, atol=1e-6)
+
+
 def test_errors_at_hidden_layers_are_predicted_too():
     rng = np.random.default_rng(1)
     network = ns.Network.dense(

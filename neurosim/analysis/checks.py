@@ -149,29 +149,31 @@ def check_medians(statistics: Statistics, bounds: BoundChecks, level: float) -> 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LawChecks:
-    """The exact law of the linear surrogate against the simulated distribution, for some inputs.
+    """The exact law of the linear surrogate against the simulated distribution.
 
     Parameters
     ----------
-    inputs : ndarray of int, (n,)
-    laws : tuple of n tuples of n_outputs SurrogateLaw
+    inputs, outputs : ndarray of int, (n,) and (m,)
+        Those it was tested for.
+    laws : tuple of n tuples of m SurrogateLaw
     edges : ndarray, (n_edges,)
         Finite edges of the histogram.
-    simulated_cdf, predicted_cdf : ndarray, (n, n_outputs, n_edges)
+    simulated_cdf, predicted_cdf : ndarray, (n, m, n_edges)
         P(error < edge) at positive edges, P(error <= edge) at negative ones.
     band : float
         Half width of the simultaneous band about a simulated distribution (Dvoretzky, Kiefer,
         Wolfowitz).
-    distance : ndarray, (n, n_outputs)
+    distance : ndarray, (n, m)
         Largest difference of the two, after allowing for the lattice of the law.
-    verdict : ndarray of str, (n, n_outputs)
-    zero : Verdicts, (n, n_outputs)
+    verdict : ndarray of str, (n, m)
+    zero : Verdicts, (n, m)
         Probability that the error is exactly 0.
-    exceedance : ndarray, (n_epsilons, n, n_outputs)
+    exceedance : ndarray, (n_epsilons, n, m)
         P(|error| >= epsilon) by the law.
     """
 
     inputs: Array
+    outputs: Array
     laws: tuple[tuple[SurrogateLaw, ...], ...]
     edges: Array
     simulated_cdf: Array
@@ -188,18 +190,16 @@ def check_laws(
     campaign: Campaign,
     prediction: Prediction,
     inputs: Array,
+    outputs: Array,
     level: float,
     tolerance: float,
 ) -> LawChecks:
-    """Laws for all outputs of some inputs; level: false-alarm rate of one verdict."""
+    """Laws of some outputs for some inputs; level: false-alarm rate of one verdict."""
     n = statistics.errors.count
     edges = campaign.histogram_edges[1:-1]
     middle = len(campaign.histogram_edges) // 2 - 1  # the bin of exact zeros
-    laws = tuple(
-        tuple(prediction.distribution(int(i), k) for k in range(prediction.n_outputs))
-        for i in inputs
-    )
-    counts = statistics.histogram[inputs]
+    laws = tuple(tuple(prediction.distribution(int(i), int(k)) for k in outputs) for i in inputs)
+    counts = statistics.histogram[np.ix_(inputs, outputs)]
     simulated = np.cumsum(counts, axis=2)[..., :-1] / n
     predicted = np.array([[_cdf(law, edges) for law in row] for row in laws])
     predicted = predicted.reshape(simulated.shape)
@@ -234,6 +234,7 @@ def check_laws(
     ).reshape(len(statistics.epsilons), *at_zero.shape)
     return LawChecks(
         inputs=inputs,
+        outputs=outputs,
         laws=laws,
         edges=edges,
         simulated_cdf=simulated,

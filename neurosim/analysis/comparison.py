@@ -33,6 +33,7 @@ from neurosim.errors import CampaignMismatchError, InputError
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
 from neurosim.theory import Assumptions, Prediction, check_assumptions, predict
+from neurosim.theory.arguments import whole_number
 
 if TYPE_CHECKING:
     from neurosim.trace import Trace
@@ -231,6 +232,7 @@ def compare(
     variance_tolerance: float = 0.1,
     law_tolerance: float = 0.05,
     law_inputs: int = 3,
+    law_outputs: int = 10,
 ) -> Comparison:
     """Put a trace beside a prediction and judge every number.
 
@@ -249,8 +251,9 @@ def compare(
         Relative to the predicted variance.
     law_tolerance : float
         Distance of distribution functions.
-    law_inputs : int
-        For how many inputs, evenly spaced, the law of the error is tested.
+    law_inputs, law_outputs : int
+        For how many inputs, and of how many outputs, evenly spaced, the law of the error is
+        tested; 0 for none.
 
     Returns
     -------
@@ -261,7 +264,7 @@ def compare(
     CampaignMismatchError
         If the trace belongs to another campaign than the prediction.
     InputError
-        If a rate or tolerance is out of range, the prediction is of a hidden layer, or its
+        If a rate, tolerance or number is out of range, the prediction is of a hidden layer, or its
         variances are estimated by probes.
 
     Examples
@@ -297,18 +300,17 @@ def compare(
             raise InputError(f"{name}: expected 0 or more, got {value}")
     statistics = trace.statistics
     n_cells, n_outputs = prediction.mean.size, prediction.n_outputs
-    chosen = np.unique(
-        np.linspace(0, campaign.n_inputs - 1, min(law_inputs, campaign.n_inputs)).astype(np.int64)
-    )
+    chosen = _spaced("law_inputs", law_inputs, campaign.n_inputs)
+    outputs = _spaced("law_outputs", law_outputs, n_outputs)
     n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
-    if not prediction.has_laws:
+    if not prediction.has_laws or not len(outputs):
         chosen = chosen[:0]
     verdicts = {
         "mean": n_cells,
         "variance": n_cells,
         "loss": campaign.n_inputs,
         "chips": 2 * n_outputs,
-        "law": max(1, 2 * len(chosen) * n_outputs),
+        "law": max(1, 2 * len(chosen) * len(outputs)),
         "bounds": max(1, n_epsilons * (2 * n_cells + campaign.n_inputs)),
         # Two limits meet in a verdict on medians: that of one chip and that of the median.
         "medians": max(1, 2 * n_replicas * n_epsilons * n_cells),
@@ -362,11 +364,23 @@ def compare(
         ),
         bounds=bounds,
         laws=check_laws(
-            statistics, campaign, prediction, chosen, levels["law"], factor * law_tolerance
+            statistics,
+            campaign,
+            prediction,
+            chosen,
+            outputs,
+            levels["law"],
+            factor * law_tolerance,
         ),
         medians=check_medians(statistics, bounds, levels["medians"]),
         rates=check_rates(campaign, _totals(trace), statistics.errors.count, levels["rates"]),
     )
+
+
+def _spaced(name: str, asked: int, n: int) -> Array:
+    """So many of 0..n - 1, or all, evenly spaced."""
+    number = min(whole_number(name, asked, 0), n)
+    return np.unique(np.linspace(0, n - 1, number).astype(np.int64))
 
 
 def _judge_mean(

@@ -13,7 +13,7 @@ from neurosim.backends.stuck_values import StuckValues
 from neurosim.backends.synapse_faults import SynapseFaults
 from neurosim.faults import Events, FaultBatch
 from neurosim.kernels.changes import distinct_trials, take_events
-from neurosim.layers import Array
+from neurosim.layers import Array, softmax_change
 from neurosim.network import Network
 from neurosim.statistics import Changes, changed_rows
 
@@ -62,7 +62,7 @@ class CompiledBackend:
             parts.append(Part(*changed_rows(errors)))
         if self._prepared.network.readout == "softmax":
             for part in parts:
-                self._soften(part.inputs, part.values)
+                part.values[:] = softmax_change(self._prepared.logits, part.inputs, part.values)
         nothing = np.empty((0, n_outputs), self.golden.dtype)
         if len(parts) == 1:
             return Changes(
@@ -92,33 +92,10 @@ class CompiledBackend:
                 whole[trial] = one
         if self._prepared.network.readout == "softmax":
             offsets, inputs, values = changed_rows(errors)
-            self._soften(inputs, values)
+            values = softmax_change(self._prepared.logits, inputs, values)
             trials = np.repeat(np.arange(len(errors)), np.diff(offsets))
             errors[trials, inputs] = values
         return errors, hidden
-
-    def _soften(self, inputs: Array, errors: Array) -> None:
-        """Turn changes of logits, (n_pairs, n_outputs), into changes of softmax outputs, in place.
-
-        p_k (e_k - T) / T with e = exp(dy - max dy) and T = sum p_j e_j; where T is near 1 the same
-        by expm1, so that small changes keep their relative accuracy.
-        """
-        read_out, logits = self._prepared.network.read_out, self._prepared.logits
-        p = read_out(logits)[inputs]
-        dy = errors.astype(np.float64)
-        below = dy - dy.max(axis=1, keepdims=True)
-        e, minus = np.exp(below), np.expm1(below)
-        total = (p * e).sum(axis=1, keepdims=True)
-        difference = np.where(
-            total < 0.5, e - total, minus - (p * minus).sum(axis=1, keepdims=True)
-        )
-        # Where all golden mass sits on logits that fell out of range, T is 0: subtract outputs.
-        lost = total[:, 0] < np.finfo(np.float64).tiny
-        total[lost] = 1
-        result = p * difference / total
-        if lost.any():
-            result[lost] = read_out(logits[inputs[lost]] + dy[lost]) - p[lost]
-        errors[:] = result
 
 
 def _taken(events: Events, chosen: Array) -> Events:

@@ -17,6 +17,7 @@ from neurosim.faults import Events, FaultBatch, Sites
 from neurosim.graph import Node
 from neurosim.kernels.patches import lose_weights
 from neurosim.layers import (
+    Activation,
     Add,
     Affine,
     Array,
@@ -29,8 +30,9 @@ from neurosim.layers import (
     Shape,
     softmax_change,
 )
-from neurosim.layers.convolution import correlate
-from neurosim.layers.windows import Window, pad
+from neurosim.layers.correlation import Finish, correlate
+from neurosim.layers.threads import for_each, slices
+from neurosim.layers.windows import NO_PADDING, Window, pad
 from neurosim.network import Network
 from neurosim.statistics import Changes
 
@@ -38,6 +40,9 @@ __all__ = ["GraphBackend"]
 
 # Values of the largest layer that the trials of a block may have together.
 _BLOCK_VALUES = 2**21
+
+# Values of some channels that are pooled together, in the cache.
+_PART_VALUES = 2**17
 
 # Golden values that are kept, in bytes.
 _GOLDEN_BYTES = 2**28
@@ -191,7 +196,7 @@ class GraphBackend:
                     if number == len(self._graph.nodes):
                         dy = change.values.reshape(len(trials), -1)
                         if self._network.readout == "softmax":
-                            dy = softmax_change(np.repeat(golden[1][-1], len(dy), 0), dy)
+                            dy = softmax_change(golden[1][-1], np.zeros(len(dy), np.int64), dy)
                         errors[trials, x] = dy
         return errors
 
@@ -234,13 +239,18 @@ class _Block:
             if number:
                 node = graph.nodes[number - 1]
                 sources = [found.get(k) for k in node.sources]
+                activation = node.layer.activation
+                # A convolution that loses no weights applies it part by part, in the cache.
+                part_by_part = isinstance(node.layer, Conv2D) and not self._loses_weights(layer)
                 if any(source is not None for source in sources):
-                    change = self._drive_change(node, number, sources)
+                    change = self._drive_change(
+                        node, number, sources, activation if part_by_part else None
+                    )
                 if layer is not None:
                     change = self._without_weights(number, layer, sources[0], change)
-                if change is not None and node.layer.activation.kind != "identity":
+                if change is not None and activation.kind != "identity" and not part_by_part:
                     z = _part(self._z[number], change.box)
-                    change = _Change(node.layer.activation.change(z, change.values), change.box)
+                    change = _Change(activation.change(z, change.values), change.box)
             if layer is not None:
                 change = self._without_neurons(number, layer, change)
             if change is not None:
@@ -250,17 +260,20 @@ class _Block:
                 if graph.last_uses[k] == number:
                     found.pop(k, None)
 
+    def _loses_weights(self, layer: int | None) -> bool:
+        return layer is not None and layer > 0 and len(self._synapses.of(layer, self._place)[0]) > 0
+
     def _drive_change(
-        self, node: Node, number: int, sources: list[_Change | None]
+        self, node: Node, number: int, sources: list[_Change | None], activation: Activation | None
     ) -> _Change | None:
-        """Changes before the activation."""
+        """Changes before the activation; of a convolution, where one is given, after it."""
         layer, change = node.layer, sources[0]
         shapes = [self._graph.shapes[k] for k in node.sources]
         if isinstance(layer, Add | Concatenate):
             return self._joined(layer, shapes, sources, self._graph.shapes[number])
         assert change is not None
         if isinstance(layer, Conv2D | MaxPool2D | AveragePool2D):
-            return self._slid(layer, node.sources[0], number, change)
+            return self._slid(layer, node.sources[0], number, change, activation)
         if isinstance(layer, Affine):
             scale = layer.scale.astype(change.values.dtype)
             if scale.ndim:
@@ -293,7 +306,12 @@ class _Block:
         return _Change(layer.preactivation(*parts), box)
 
     def _slid(
-        self, layer: Conv2D | MaxPool2D | AveragePool2D, source: int, number: int, change: _Change
+        self,
+        layer: Conv2D | MaxPool2D | AveragePool2D,
+        source: int,
+        number: int,
+        change: _Change,
+        activation: Activation | None,
     ) -> _Change | None:
         """Changes of the positions of a window that see changed values."""
         window: Window = layer.window
@@ -314,24 +332,44 @@ class _Block:
                     return None
                 if 2 * len(changed) <= dy.shape[1]:
                     dy, weight = dy[:, changed], weight[:, changed]
-            return _Change(correlate(dy, weight, layer.stride, layer.dilation, layer.groups), box)
-        shape = (rows[1] - rows[0], columns[1] - columns[0])
-        parts = layer.parts(dy, shape)
+            finish = None
+            if activation is not None and activation.kind != "identity":
+                z = _part(self._z[number], box).reshape(len(weight), 1, -1)
+                finish = _activating(activation, z)
+            dz = correlate(
+                dy, weight, layer.stride, layer.dilation, layer.groups, NO_PADDING, finish
+            )
+            return _Change(dz, box)
         if isinstance(layer, AveragePool2D):
+            parts = layer.parts(dy, (rows[1] - rows[0], columns[1] - columns[0]))
             counts = layer.counts(*self._graph.shapes[source][1:]).astype(dy.dtype)
             total = parts[0].copy()
             for part in parts[1:]:
                 total += part
             return _Change(total / _part(counts, box), box)
-        # Relative to the golden maximum: small changes of it keep their accuracy.
+        return _Change(self._largest(layer, source, number, dy, seen, box), box)
+
+    def _largest(
+        self, layer: MaxPool2D, source: int, number: int, dy: Array, seen: Box, box: Box
+    ) -> Array:
+        """Changes of maxima, relative to the golden ones: small ones keep their accuracy."""
         largest = _part(self._z[number], box)
+        shape = largest.shape[2:]
         whole = _all_of(self._graph.shapes[source])
         assert whole is not None
-        golden = layer.parts(_cut(self._y[source], whole, seen, -np.inf), shape)
-        result = (golden[0] - largest) + parts[0]
-        for own, part in zip(golden[1:], parts[1:], strict=True):
-            np.maximum(result, (own - largest) + part, out=result)
-        return _Change(result, box)
+        result = np.empty((*dy.shape[:2], *shape), dy.dtype)
+
+        def compute(some: slice) -> None:
+            golden = _cut(self._y[source][:, some], whole, seen, -np.inf)
+            pairs = zip(layer.parts(golden, shape), layer.parts(dy[:, some], shape), strict=True)
+            for place, (own, part) in enumerate(pairs):
+                found = (own - largest[:, some]) + part
+                if place:
+                    np.maximum(result[:, some], found, out=found)
+                result[:, some] = found
+
+        for_each(slices(dy.shape[1], max(1, _PART_VALUES // dy[:, 0].size)), compute)
+        return result
 
     def _without_weights(
         self, number: int, layer: int, source: _Change | None, change: _Change | None
@@ -417,6 +455,15 @@ class _Block:
             values = _within(change, shape, box)
         values[trial, channel, row - box[0], column - box[2]] = -y
         return _Change(values, box)
+
+
+def _activating(activation: Activation, z: Array) -> Finish:
+    """Turns changes before an activation into those after it; z (channels, 1, positions)."""
+
+    def finish(maps: Array, channels: slice, positions: slice) -> None:
+        maps[...] = activation.change(z[channels, :, positions], maps)
+
+    return finish
 
 
 def _all_of(shape: Shape) -> Box | None:

@@ -5,6 +5,7 @@ what the kernel sees of image i at output row r and column s; columns run over i
 first..stop - 1, then output columns.
 """
 
+import numpy as np
 from numba import njit
 
 __all__ = [
@@ -57,31 +58,71 @@ def scatter_patches(patches, image, stop_image, first, stop, width, size, stride
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def correlate_channels(x, weight, stride, dilation, first, stop, out):
+def correlate_channels(x, weight, stride, dilation, padding, first, stop, out):
     """Depthwise: out channel o sees channel o // multiplier alone; channels first..stop - 1 of out.
 
-    x (n, c, h, w) padded, weight (c_out, kh, kw), out (n, c_out, oh, ow).
+    x (c, h, w) without padding, weight (c_out, kh, kw), out (c_out, oh, ow).
+
+    A channel is laid out as planes of rows r, r + stride, ... and columns s, s + stride, ...: in
+    them every weight slides by one value a position, so that all rows are one long loop.
     """
-    n, c_out, height, width = out.shape
-    multiplier = c_out // x.shape[1]
+    rows, columns = out.shape[1:]
+    channels, height, width = x.shape
+    multiplier = out.shape[0] // channels
     kh, kw = weight.shape[1:]
     (sh, sw), (dh, dw) = stride, dilation
-    for image in range(n):
-        for o in range(first, stop):
-            c = o // multiplier
-            for r in range(height):
-                line = out[image, o, r]
-                line[:] = 0
-                for i in range(kh):
-                    row = x[image, c, r * sh + i * dh]
-                    for j in range(kw):
-                        w, at = weight[o, i, j], j * dw
-                        if sw == 1:
-                            for s in range(width):
-                                line[s] += w * row[at + s]
-                        else:
-                            for s in range(width):
-                                line[s] += w * row[at + s * sw]
+    top, left = padding[0][0], padding[1][0]
+    high = rows + dh * (kh - 1) // sh  # rows and columns of a plane that the window sees
+    wide = columns + dw * (kw - 1) // sw
+    planes = np.zeros(sh * sw * high * wide, x.dtype)
+    line = np.empty((rows - 1) * wide + columns, x.dtype)
+    starts = np.empty((kh, kw), np.uint64)  # where in the planes each weight begins
+    for i in range(kh):
+        for j in range(kw):
+            plane = (i * dh) % sh * sw + (j * dw) % sw
+            starts[i, j] = (plane * high + i * dh // sh) * wide + j * dw // sw
+    seen, result = x.reshape(-1), out.reshape(-1)
+    held = -1
+    for o in range(first, stop):
+        c = o // multiplier
+        if c != held:
+            for p in range(sh):
+                for f in range(sw):
+                    # Row q and column s of this plane: row q sh + p - top of the map, and so on.
+                    high_low, wide_low = max(0, -((p - top) // sh)), max(0, -((f - left) // sw))
+                    n = min(wide, (width - 1 - f + left) // sw + 1) - wide_low
+                    for q in range(high_low, min(high, (height - 1 - p + top) // sh + 1)):
+                        to = ((p * sw + f) * high + q) * wide + wide_low
+                        row = c * height + q * sh + p - top
+                        _take(seen, row * width + wide_low * sw + f - left, sw, n, planes, to)
+            held = c
+        line[:] = 0
+        for i in range(kh):
+            for j in range(kw):
+                _add_scaled(weight[o, i, j], planes, starts[i, j], line)
+        for r in range(rows):
+            _take(line, r * wide, 1, columns, result, (o * rows + r) * columns)
+
+
+# Indices without a sign: Numba would look for negative ones in the loops.
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _take(values, start, step, n, into, at):
+    """Copy n values, every step-th one, to places from `at` on."""
+    start, at = np.uint64(start), np.uint64(at)
+    if step == 1:
+        for k in range(n):
+            into[at + np.uint64(k)] = values[start + np.uint64(k)]
+    else:
+        for k in range(n):
+            into[at + np.uint64(k)] = values[start + np.uint64(k * step)]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_scaled(factor, values, start, total):
+    for k in range(len(total)):
+        total[k] += factor * values[start + np.uint64(k)]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -345,14 +345,28 @@ def softmax(logits: Array) -> Array:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def softmax_change(logits: Array, dy: Array) -> Array:
-    """Changes of softmax outputs, (n, n_outputs), that changes dy of the logits make; float64.
+def softmax_change(logits: Array, rows: Array, dy: Array) -> Array:
+    """Changes of softmax outputs, (n, n_outputs), that changes of logits make; float64.
 
     p_k (e_k - T) / T with e = exp(dy - max dy) and T = sum p_j e_j; where T is near 1 the same by
     expm1, so that small changes keep their relative accuracy.
+
+    Parameters
+    ----------
+    logits : ndarray, (n_inputs, n_outputs)
+        Golden ones.
+    rows : ndarray of int, (n,)
+        Which of the inputs each change belongs to.
+    dy : ndarray, (n, n_outputs)
+        Changes of the logits.
+
+    Examples
+    --------
+    >>> softmax_change(np.zeros((1, 2)), np.array([0]), np.array([[0.0, np.log(3)]]))
+    array([[-0.25,  0.25]])
     """
-    logits, dy = logits.astype(np.float64), dy.astype(np.float64)
-    p = softmax(logits)
+    logits, dy = logits.astype(np.float64, copy=False), dy.astype(np.float64, copy=False)
+    p = softmax(logits)[rows]
     below = dy - dy.max(axis=1, keepdims=True)
     e, minus = np.exp(below), np.expm1(below)
     total = (p * e).sum(axis=1, keepdims=True)
@@ -361,5 +375,6 @@ def softmax_change(logits: Array, dy: Array) -> Array:
     lost = total[:, 0] < np.finfo(np.float64).tiny
     total[lost] = 1
     result = p * difference / total
-    result[lost] = softmax(logits[lost] + dy[lost]) - p[lost]
+    if lost.any():
+        result[lost] = softmax(logits[rows[lost]] + dy[lost]) - p[lost]
     return np.asarray(result)

@@ -7,20 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.errors import InputError
-from neurosim.kernels.patches import (
-    correlate_channels,
-    gather_patches,
-    scatter_channels,
-    scatter_patches,
+from neurosim.kernels.patches import gather_patches, scatter_channels, scatter_patches
+from neurosim.layers.activation import Activation
+from neurosim.layers.arrays import Array, Shape, frozen
+from neurosim.layers.correlation import (
+    Finish,
+    bands,
+    correlate,
+    correlate_by_tiles,
+    is_depthwise,
+    tile_kernels,
 )
-from neurosim.layers.arrays import Array, Shape
 from neurosim.layers.weighted import Dense, Weighted
 from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, padding_of, pair
 
-__all__ = ["Conv2D", "correlate", "folded_batch_norm"]
+__all__ = ["Conv2D", "folded_batch_norm"]
 
-# Values of a matrix of patches: what fits into the cache of a core while BLAS reads it.
-_PATCH_VALUES = 2**19
+# Channels and positions from which on tiles are faster than patches: BLAS likes no small products.
+_LEAST_CHANNELS, _LEAST_POSITIONS = 16, 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,17 +108,48 @@ class Conv2D(Weighted):
 
     def preactivation(self, y: Array) -> Array:
         """z_l, (n, channels_out, ...), for y_{l-1}, (n, channels_in, height, width)."""
-        z = self._correlate(y)
-        z += self.bias.astype(z.dtype)[:, None, None]
-        return z
+        return self._passed(y, Activation("identity"))
 
     def __call__(self, y: Array) -> Array:
         """y_l for y_{l-1}."""
-        return self.activation(self.preactivation(y))
+        return self._passed(y, self.activation)
 
-    def _correlate(self, y: Array) -> Array:
-        weight = self.weight_as(y.dtype)
-        return correlate(pad(y, self.padding), weight, self.stride, self.dilation, self.groups)
+    def _passed(self, y: Array, activation: Activation) -> Array:
+        bias = self.bias.astype(y.dtype)[:, None, None]
+
+        def finish(maps: Array, channels: slice, positions: slice) -> None:
+            maps += bias[channels]
+            if activation.kind != "identity":
+                maps[...] = activation(maps)
+
+        if self._takes_tiles(y):
+            return correlate_by_tiles(y, self._tile_kernels, self.padding, finish)
+        return self._correlate(y, finish)
+
+    def _takes_tiles(self, y: Array) -> bool:
+        """Whether tiles are as accurate as patches and faster: in single precision."""
+        window = self.window
+        return (
+            y.dtype == np.float32
+            and (window.size, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
+            and self.groups == 1
+            and min(self.weight.shape[:2]) >= _LEAST_CHANNELS
+            and np.prod(window.over(*y.shape[-2:])) >= _LEAST_POSITIONS
+        )
+
+    @property
+    def _tile_kernels(self) -> Array:
+        """The kernels for `correlate_by_tiles`, made once."""
+        if "_tiles" not in self.__dict__:
+            self.__dict__["_tiles"] = frozen(tile_kernels(self.weight), np.float32)
+        kernels: Array = self.__dict__["_tiles"]
+        return kernels
+
+    def _correlate(self, y: Array, finish: Finish | None = None) -> Array:
+        return correlate(
+            y, self.weight_as(y.dtype), self.stride, self.dilation, self.groups, self.padding,
+            finish,
+        )  # fmt: skip
 
     def push_forward(self, dy: Array, y: Array | None = None) -> Array:
         """Change of z_l that the change dy of y_{l-1} makes; any first axes."""
@@ -132,7 +167,7 @@ class Conv2D(Weighted):
         channels, height, width = y.shape[-3:]
         x = np.zeros((len(flat), channels, top + height + bottom, left + width + right), flat.dtype)
         weight = self.weight_as(flat.dtype)
-        if _is_depthwise(weight, self.groups):
+        if is_depthwise(weight, self.groups):
             scatter_channels(flat, weight[:, 0], self.stride, self.dilation, x)
         else:
             self._scatter(flat, weight, x)
@@ -145,7 +180,7 @@ class Conv2D(Weighted):
         for g in range(self.groups):
             matrix = weight[g * n_out : (g + 1) * n_out].reshape(n_out, -1).T
             part = x[:, g * n_in : (g + 1) * n_in]
-            for images, first, stop in _bands(len(flat), height, width, len(matrix)):
+            for images, first, stop in bands(len(flat), height, width, len(matrix)):
                 here = flat[images, g * n_out : (g + 1) * n_out, first:stop]
                 columns = matrix @ here.transpose(1, 0, 2, 3).reshape(n_out, -1)
                 scatter_patches(
@@ -182,68 +217,6 @@ class Conv2D(Weighted):
                     self.window.size, self.stride, self.dilation, result[image, g],
                 )  # fmt: skip
         return result
-
-
-def correlate(padded: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:
-    """Correlation of padded feature maps, (n, c, h, w), with weights, (c_out, c / groups, kh, kw).
-
-    Products of patches that fit into the cache; depthwise channels one by one.
-    """
-    n, channels = padded.shape[:2]
-    window = Window(
-        size=weight.shape[2:], stride=stride, dilation=dilation, padding=((0, 0), (0, 0))
-    )
-    height, width = window.over(*padded.shape[2:])
-    c_out = len(weight)
-    z = np.empty((n, c_out, height, width), padded.dtype)
-    if _is_depthwise(weight, groups):
-        correlate_channels(padded, weight[:, 0], stride, dilation, 0, c_out, z)
-        return z
-    n_out, n_in = c_out // groups, channels // groups
-    columns: Array | None = None
-    point = window.size == (1, 1) and stride == (1, 1)
-    for g in range(groups):
-        matrix = weight[g * n_out : (g + 1) * n_out].reshape(n_out, -1)
-        part = padded[:, g * n_in : (g + 1) * n_in]
-        into = z[:, g * n_out : (g + 1) * n_out]
-        if point and (n == 1 or height * width >= 64):
-            for image in range(n):
-                into[image] = (matrix @ part[image].reshape(n_in, -1)).reshape(into.shape[1:])
-            continue
-        for images, first, stop in _bands(n, height, width, matrix.shape[1]):
-            count = images.stop - images.start
-            size = count * (stop - first) * width
-            if columns is None or columns.shape[1] != size:
-                columns = np.empty((matrix.shape[1], size), padded.dtype)
-            gather_patches(
-                part, images.start, images.stop, first, stop, width,
-                window.size, stride, dilation, columns,
-            )  # fmt: skip
-            if count == 1:
-                rows = into[images.start].reshape(n_out, -1)[:, first * width : stop * width]
-                np.matmul(matrix, columns, out=rows)
-                continue
-            found = (matrix @ columns).reshape(n_out, count, stop - first, width)
-            into[images, :, first:stop] = found.transpose(1, 0, 2, 3)
-    return z
-
-
-def _is_depthwise(weight: Array, groups: int) -> bool:
-    return groups > 1 and weight.shape[1] == 1
-
-
-def _bands(n: int, height: int, width: int, rows: int) -> list[tuple[slice, int, int]]:
-    """Images and output rows whose patches go through one product: whole images, or part of one."""
-    columns = max(64, _PATCH_VALUES // rows)
-    if height * width <= columns:
-        step = max(1, columns // (height * width))
-        return [(slice(i, min(i + step, n)), 0, height) for i in range(0, n, step)]
-    step = max(1, columns // width)
-    return [
-        (slice(i, i + 1), r, min(r + step, height))
-        for i in range(n)
-        for r in range(0, height, step)
-    ]
 
 
 def folded_batch_norm(

@@ -7,9 +7,13 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers.activation import Activation
 from neurosim.layers.arrays import Array, Shape
+from neurosim.layers.threads import for_each, slices
 from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, padding_of, pair
 
 __all__ = ["AveragePool2D", "GlobalAveragePool", "MaxPool2D", "Pool"]
+
+# Values of the maps of one part of the work, which stay in the cache of a core.
+_PART_VALUES = 2**18
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +85,22 @@ class Pool:
             for j in range(kw)
         ]  # fmt: skip
 
+    def _combined(self, y: Array, outside: float, combine: np.ufunc) -> Array:
+        """The elements of each window combined, in order; some channels at a time."""
+        planes = y.reshape(-1, *y.shape[-2:])
+        positions = self.window.over(*y.shape[-2:])
+        z = np.empty((len(planes), *positions), y.dtype)
+
+        def compute(some: slice) -> None:
+            padded = pad(planes[None, some], self.padding, outside)[0]
+            first, *others = self.parts(padded, positions)
+            z[some] = first
+            for part in others:
+                combine(z[some], part, out=z[some])
+
+        for_each(slices(len(planes), max(1, _PART_VALUES // planes[0].size)), compute)
+        return z.reshape(*y.shape[:-2], *positions)
+
     def _padded(self, y: Array, value: float) -> Array:
         flat = pad(y.reshape(-1, *y.shape[-3:]), self.padding, value)
         return flat.reshape(*y.shape[:-2], *flat.shape[-2:])
@@ -102,12 +122,7 @@ class MaxPool2D(Pool):
 
     def preactivation(self, y: Array) -> Array:
         """The pooled maps, (n, channels, ...), of (n, channels, height, width)."""
-        positions = self.window.over(*y.shape[-2:])
-        first, *others = self.parts(self._padded(y, -np.inf), positions)
-        z = first.copy()
-        for part in others:
-            np.maximum(z, part, out=z)
-        return z
+        return self._combined(y, -np.inf, np.maximum)
 
     def __call__(self, y: Array) -> Array:
         """The pooled maps."""
@@ -166,12 +181,8 @@ class AveragePool2D(Pool):
 
     def preactivation(self, y: Array) -> Array:
         """The pooled maps, (..., channels, ...), of (..., channels, height, width)."""
-        counts = self.counts(*y.shape[-2:]).astype(y.dtype)
-        first, *others = self.parts(self._padded(y, 0.0), counts.shape)
-        z = first.copy()
-        for part in others:
-            z += part
-        z /= counts
+        z = self._combined(y, 0.0, np.add)
+        z /= self.counts(*y.shape[-2:]).astype(y.dtype)
         return z
 
     def __call__(self, y: Array) -> Array:

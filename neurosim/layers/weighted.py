@@ -8,8 +8,12 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers.activation import Activation
 from neurosim.layers.arrays import Array, Shape, frozen, one_product
+from neurosim.layers.threads import for_each, slices
 
 __all__ = ["Dense", "Weighted"]
+
+# Weights and inputs of one product: large enough for BLAS, small enough to share out.
+_PART_WEIGHTS, _PART_INPUTS = 2**20, 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,8 +57,8 @@ class Weighted:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the single-precision copy of the weights."""
-        return {key: value for key, value in self.__dict__.items() if key != "_single"}
+        """Without copies of the weights in other forms."""
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -123,7 +127,20 @@ class Dense(Weighted):
 
     def preactivation(self, y: Array) -> Array:
         """z_l = W_l y_{l-1} + b_l for y of shape (..., n_in), in the dtype of y."""
-        return y @ self.weight_as(y.dtype).T + self.bias.astype(y.dtype, copy=False)
+        weight, bias = self.weight_as(y.dtype), self.bias.astype(y.dtype, copy=False)
+        flat = y.reshape(-1, self.n_in)
+        z = np.empty((len(flat), self.n_out), y.dtype)
+
+        def compute(part: tuple[slice, slice]) -> None:
+            some, out = part
+            np.matmul(flat[some], weight[out].T, out=z[some, out])
+            z[some, out] += bias[out]
+
+        outputs = slices(self.n_out, max(16, _PART_WEIGHTS // self.n_in))
+        for_each(
+            [(some, out) for some in slices(len(flat), _PART_INPUTS) for out in outputs], compute
+        )
+        return z.reshape(*y.shape[:-1], self.n_out)
 
     def __call__(self, y: Array) -> Array:
         """y_l for y_{l-1} of shape (..., n_in)."""

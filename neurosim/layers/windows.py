@@ -8,12 +8,14 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers.arrays import Array, Shape
 
-__all__ = ["Padding", "Pair", "Window", "pad", "padding_of", "pair"]
+__all__ = ["NO_PADDING", "Padding", "Pair", "Window", "pad", "padding_of", "pair"]
 
 Pair: TypeAlias = tuple[int, int]
 
 # Rows above and below, columns left and right.
 Padding: TypeAlias = tuple[Pair, Pair]
+
+NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 def pair(name: str, value: Any, least: int = 1) -> Pair:

@@ -40,7 +40,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def histograms(comparison: Comparison) -> Figure | None:
-    """Simulated error of each output for one input, with the law of the linear surrogate."""
+    """Simulated error of some outputs for one input, with the law of the linear surrogate."""
     laws = comparison.laws
     if not len(laws.inputs):
         return None
@@ -53,17 +53,16 @@ def histograms(comparison: Comparison) -> Figure | None:
     reach = _reach(counts, ends)
     if reach is None:
         return None
-    outputs = range(min(len(counts), _MOST_OUTPUTS))
+    outputs = laws.outputs[:_MOST_OUTPUTS].tolist()
     columns = min(5, len(outputs))
     rows = -(-len(outputs) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.8, 2.5 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     middle = len(ends) // 2 - 1
-    for k, axes in zip(range(rows * columns), grid.ravel(), strict=True):
-        if k not in outputs:
-            axes.set_visible(False)
-            continue
-        law = laws.laws[0][k]
+    for axes in grid.ravel()[len(outputs) :]:
+        axes.set_visible(False)
+    for place, (k, axes) in enumerate(zip(outputs, grid.ravel(), strict=False)):
+        law = laws.laws[0][place]
         # Below its lattice the law knows nothing; trials there are drawn, but no line.
         floor = max(4 * law.step, reach * 1e-3)
         shares = np.append(counts[k], 0.0)[: len(ends) - 1] / n
@@ -98,7 +97,8 @@ def histograms(comparison: Comparison) -> Figure | None:
         axes.minorticks_off()
         zeros = comparison.laws.zero
         axes.set_title(
-            f"output {k}\nno error: {zeros.simulated[0, k]:.1%} (law {zeros.predicted[0, k]:.1%})",
+            f"output {k}\nno error: {zeros.simulated[0, place]:.1%} "
+            f"(law {zeros.predicted[0, place]:.1%})",
             fontsize=8,
         )
         plain_axes(axes)

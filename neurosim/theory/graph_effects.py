@@ -13,7 +13,7 @@ import numpy as np
 
 from neurosim.graph import Graph, Node, pull_back, push_forward
 from neurosim.layers import Array, Conv2D, MaxPool2D, Weighted
-from neurosim.layers.convolution import correlate
+from neurosim.layers.correlation import correlate
 from neurosim.layers.windows import pad
 from neurosim.theory.setting import Block, Setting
 

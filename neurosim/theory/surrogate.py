@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,9 @@ __all__ = ["SurrogateLaw", "exact_law", "surrogate_law"]
 
 # Mass that may fall outside the lattice: exp(-36.8) = 1e-16.
 _LOG_LOST = 36.8
-# Sites of a block whose effects enter one by one; the others by their counts on the lattice.
-_DIRECT = 1024
+# Sites of a block, those of the largest effects, that the splitting leaves one fault each; of the
+# others the two parts may fail apart.
+_WHOLE = 1024
 # Beyond this probability the series of log(1 + r e^it), r = p / (1 - p), converges too slowly.
 _SERIES_LIMIT = 0.3
 
@@ -204,8 +206,6 @@ def _lattice_masses(
     """Masses at low * step, ...; and the variance, in steps squared, of the splitting."""
     frequency = np.arange(points // 2 + 1)
     roots = np.exp(-2j * np.pi * np.arange(points) / points)
-    turn = roots[frequency]
-    product = np.ones(len(frequency), complex)
     log_product = np.zeros(len(frequency), complex)
     blur = 0.0
     for e, p in parts:
@@ -214,22 +214,49 @@ def _lattice_masses(
         share = np.clip(position - index, 0.0, 1.0)
         share[share < 1e-8] = 0.0
         blur += p * float((share * (1 - share)).sum())
-        order = np.argsort(-np.abs(e), kind="stable")
-        for s in order[:_DIRECT]:
-            wave = roots[(index[s] * frequency) % points]
-            product *= (1 - p) + p * wave * ((1 - share[s]) + share[s] * turn)
-        if len(e) > _DIRECT:
-            bulk = order[_DIRECT:]
-            counts = np.bincount(index[bulk] % points, weights=1 - share[bulk], minlength=points)
-            counts += np.bincount((index[bulk] + 1) % points, share[bulk], minlength=points)
+        whole = np.ones(len(e), bool)
+        if len(e) > _WHOLE:
+            whole[np.argpartition(np.abs(e), -_WHOLE)[:-_WHOLE]] = False
+        log_product += _log_of_whole(index[whole], share[whole], p, roots)
+        if len(e) > _WHOLE:
+            index, share = index[~whole], share[~whole]
+            counts = np.bincount(index % points, weights=1 - share, minlength=points)
+            counts += np.bincount((index + 1) % points, share, minlength=points)
             log_product += _log_characteristic(counts, p, roots, frequency)
-    mass = np.fft.irfft(product * np.exp(log_product), points)
+    mass = np.fft.irfft(np.exp(log_product), points)
     mass = np.roll(mass, -low)
     mass[mass < 1e-16] = 0.0  # rounding of the FFT
     at = -low
     if 0 <= at < points:
         mass[at] = max(mass[at], none_fails)
     return mass, blur
+
+
+def _log_of_whole(index: Array, share: Array, p: float, roots: Array) -> Array:
+    """Sum over sites of log(1 - p + p u), u = e^(-i index theta) (1 - share + share e^(-i theta)).
+
+    By the series in r = p / (1 - p): u^m lies on the lattice points m index + 0, ..., m with the
+    weights of the binomial law, so that a power takes one transform. For large p site by site.
+    """
+    points = len(roots)
+    frequency = np.arange(points // 2 + 1)
+    if p > _SERIES_LIMIT:
+        turn, product = roots[frequency], np.ones(len(frequency), complex)
+        for k, s in zip(index, share, strict=True):
+            product *= (1 - p) + p * roots[(k * frequency) % points] * ((1 - s) + s * turn)
+        with np.errstate(divide="ignore"):
+            return np.log(product)
+    r = p / (1 - p)
+    total = np.full(len(frequency), len(index) * np.log1p(-p), complex)
+    power, m = r, 1
+    while power * len(index) / m > 1e-17:
+        counts = np.zeros(points)
+        for j in range(m + 1):
+            weights = comb(m, j) * (1 - share) ** (m - j) * share**j
+            counts += np.bincount((m * index + j) % points, weights, minlength=points)
+        total += (power / m if m % 2 else -power / m) * np.fft.rfft(counts)
+        power, m = power * r, m + 1
+    return total
 
 
 def _log_characteristic(counts: Array, p: float, roots: Array, frequency: Array) -> Array:

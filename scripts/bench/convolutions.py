@@ -1,17 +1,25 @@
-"""Convolutional networks of ImageNet size: golden pass beside ONNX Runtime, deployment, a campaign.
+"""Convolutional networks of ImageNet size: golden pass beside ONNX Runtime, deployment, campaigns.
 
 VGG16 and a MobileNet of depthwise convolutions, 224 x 224, random weights: ratios within one run.
-The campaign has faults of probability p at every layer, and is resumed once.
+Campaigns have faults of probability p at every layer, are killed halfway and continued. `golden`
+and `campaign` write their results, `document` puts them into docs/convolutions.md.
 """
 
 import argparse
+import csv
+import json
+import re
 import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from machine import RESULTS, THREADS, interleaved, print_table, write_rows
 from onnx import TensorProto, helper, numpy_helper
 
 import neurosim as ns
@@ -24,6 +32,7 @@ from neurosim.layers import (
     MaxPool2D,
 )
 from neurosim.network import Network
+from neurosim.trace.writer import checkpointed
 
 
 def kernel(rng, c_in, c_out, size, activation, groups=1, stride=1):
@@ -116,71 +125,188 @@ def session_of(network, threads):
     )
 
 
-def best(function, repeats):
-    """The shortest of several times, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def network_of(name, size=224):
+    """A network with random weights, and one input of it."""
+    rng = np.random.default_rng(0)
+    network = {"vgg16": vgg16, "mobilenet": mobilenet}[name](rng, size)
+    return network, rng.standard_normal((1, 3 * size**2), dtype=np.float32)
 
 
 def memory_gb():
     """The largest resident set so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def main():
-    """Print one line a figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=["vgg16", "mobilenet"], default="vgg16")
-    parser.add_argument("--size", type=int, default=224, help="height and width of the input")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=0, help="of a campaign; none by default")
-    parser.add_argument("--probability", type=float, default=0.01, help="of neurons, each layer")
-    parser.add_argument("--skip-peer", action="store_true", help="no ONNX Runtime, less memory")
-    args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    network = {"vgg16": vgg16, "mobilenet": mobilenet}[args.network](rng, args.size)
-    print(f"{args.network} {args.size}: {network.multiplications / 1e9:.2f} G multiplications")
+def rounded(seconds):
+    """Milliseconds to three digits."""
+    return f"{1e3 * seconds:.3g}"
+
+
+def golden(arguments):
+    """The golden pass beside ONNX Runtime, in turns, and both beside float64."""
+    network, x = network_of(arguments.network, arguments.size)
     start = time.perf_counter()
     text = str(ns.deploy(network, ns.Chip.load("crossbar-256"))).splitlines()[0]
     print(f"deploy and print: {time.perf_counter() - start:.2f} s; {text}")
-    x = rng.standard_normal((1, 3 * args.size**2), dtype=np.float32)
-    network.graph.outputs(x)
-    ours = best(lambda: network.graph.outputs(x), args.repeats)
-    print(f"golden pass: {ours * 1e3:.1f} ms; memory {memory_gb():.2f} GB")
-    if not args.skip_peer:
-        session = session_of(network, args.threads)
-        image = {"x": x.reshape(1, *network.input_shape)}
-        peer = best(lambda: session.run(None, image), args.repeats)
-        logits = session.run(None, image)[0]
-        gap = np.abs(network.graph.outputs(x) - logits).max() / np.abs(logits).max()
-        print(
-            f"onnxruntime: {peer * 1e3:.1f} ms; ratio {ours / peer:.2f}; they differ by {gap:.1e}"
-        )
-        del session
-    if args.trials:
-        campaign(network, x, args.trials, args.probability)
+    exact = network.graph.outputs(x.astype(np.float64))
+    found = network.graph.outputs(x)
+    session = session_of(network, arguments.threads)
+    image = {"x": x.reshape(1, *network.input_shape)}
+    peer = session.run(None, image)[0]
+    timings = interleaved(
+        {
+            "neurosim": (lambda: network.graph.outputs(x), 1),
+            "onnxruntime": (lambda: session.run(None, image), 1),
+        },
+        arguments.rounds,
+    )
+    ours, theirs = timings["neurosim"], timings["onnxruntime"]
+
+    def error(outputs):
+        return f"{np.abs(outputs - exact).max() / np.abs(exact).max():.1e}"
+
+    row = {
+        "network": f"{arguments.network}, {arguments.size} x {arguments.size}",
+        "multiplications": f"{network.multiplications / 1e9:.3g}",
+        "neurosim_ms": rounded(ours.median),
+        "onnxruntime_ms": rounded(theirs.median),
+        "ratio": f"{ours.median / theirs.median:.2f}",
+        "neurosim_error": error(found),
+        "onnxruntime_error": error(peer),
+        "trusted": "yes" if ours.trusted and theirs.trusted else "no",
+    }
+    print_table(list(row), [list(row.values())])
+    write_rows("convolutions.csv", [row], keep=("network",))
 
 
-def campaign(network, x, trials, probability):
-    """Run half of the trials, then all of them: the second run continues."""
+def trials(arguments):
+    """Trials of a campaign into a trace, or the rest of them: time and memory of this process."""
+    network, x = network_of(arguments.network, arguments.size)
+    faults = [ns.StuckAtZero("neuron", probability=arguments.probability)]
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("crossbar-256")), inputs=x, faults=faults,
+        trials=arguments.trials, seed=1,
+    )  # fmt: skip
+    wall, cores = time.perf_counter(), time.process_time()
+    with ns.run(campaign, arguments.trace, checkpoint_seconds=0):
+        wall, cores = time.perf_counter() - wall, time.process_time() - cores
+    print(json.dumps({"wall": wall, "cores": cores, "memory_gb": memory_gb()}))
+
+
+def started(arguments, trace):
+    """A process of its own that computes the trials."""
+    asked = {"network": arguments.network, "size": arguments.size, "trials": arguments.trials,
+             "probability": arguments.probability, "trace": trace}  # fmt: skip
+    options = [text for name, value in asked.items() for text in (f"--{name}", str(value))]
+    return subprocess.Popen(
+        [sys.executable, __file__, "trials", *options], stdout=subprocess.PIPE, text=True
+    )
+
+
+def results(trace):
+    """Moments and histogram of the errors."""
+    return *vars(trace.statistics.errors).values(), trace.statistics.histogram
+
+
+def campaign(arguments):
+    """A campaign killed halfway and continued, and the same one in a piece: time, memory, bits."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.h5"
-        for part in (max(1, trials // 2), trials):
-            planned = ns.Campaign(
-                deployment=ns.deploy(network, ns.Chip.load("crossbar-256")), inputs=x,
-                faults=[ns.StuckAtZero("neuron", probability=probability)], trials=part, seed=1,
-            )  # fmt: skip
-            start = time.perf_counter()
-            with ns.run(planned, path):
-                print(
-                    f"campaign: {part} of {trials} trials, chunks of {planned.chunk}, "
-                    f"{time.perf_counter() - start:.1f} s; memory {memory_gb():.2f} GB"
-                )
+        broken, whole = Path(folder) / "broken.h5", Path(folder) / "whole.h5"
+        first = started(arguments, broken)
+        while (kept := checkpointed(broken) or 0) < arguments.trials // 2:
+            if first.poll() is not None:
+                raise SystemExit(f"the campaign ended before it was killed, with {first.poll()}")
+            time.sleep(0.02)
+        first.kill()
+        first.wait()
+        kept = checkpointed(broken)
+        print(f"killed after {kept} of {arguments.trials} trials")
+        said = []
+        for trace in (broken, whole):
+            output, _ = (process := started(arguments, trace)).communicate()
+            if process.returncode:
+                raise SystemExit("the campaign failed")
+            said.append(json.loads(output.splitlines()[-1]))
+        with ns.Trace(broken) as one, ns.Trace(whole) as other:
+            pairs = zip(results(one), results(other), strict=True)
+            same = all(np.array_equal(a, b) for a, b in pairs)
+    row = {
+        "network": f"{arguments.network}, {arguments.size} x {arguments.size}",
+        "trials": arguments.trials,
+        "probability": f"{arguments.probability:g}",
+        "core_seconds": f"{said[1]['cores']:.3g}",
+        "memory_gb": f"{max(one['memory_gb'] for one in said):.2f}",
+        "killed_after": kept,
+        "same_bits": "yes" if same else "no",
+    }
+    print_table(list(row), [list(row.values())])
+    print(f"in {said[1]['wall']:.3g} s")
+    write_rows("convolution-campaigns.csv", [row], keep=("network", "trials", "probability"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "convolutions.md"
+DATA = PAGE.parent / "data" / "performance"
+
+# Tables of the page: the file of each, and the names of its columns for readers.
+TABLES = {
+    "golden": ("convolutions.csv", (
+        "network", "G multiplications", "neurosim, ms", "ONNX Runtime, ms", "ratio",
+        "largest error, neurosim", "ONNX Runtime", "quiet",
+    )),
+    "campaigns": ("convolution-campaigns.csv", (
+        "network", "trials", "p", "ns.run, s of one core", "peak memory, GB", "killed after",
+        "same bits",
+    )),
+}  # fmt: skip
+
+
+def fill(text):
+    """The page with its tables written anew from the documented results."""
+    for name, (file, header) in TABLES.items():
+        with (DATA / file).open(newline="") as source:
+            rows = [list(row.values()) for row in csv.DictReader(source)]
+        lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(
+            pattern, lambda m, t=table: f"{m[1]}\n{t}\n\n{m[2]}", text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise SystemExit(f"{PAGE.name}: expected one place for table {name}")
+    return text
+
+
+def document(arguments):
+    """Put the results into docs/convolutions.md."""
+    for file, _ in TABLES.values():
+        if not (RESULTS / file).exists():
+            raise SystemExit(f"no results {file} in {RESULTS}; run the other commands first")
+        shutil.copy(RESULTS / file, DATA / file)
+    PAGE.write_text(fill(PAGE.read_text("utf-8")), "utf-8")
+    print(f"written: {PAGE}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    for command in (golden, campaign, trials, document):
+        told = command.__doc__.splitlines()[0]
+        one = commands.add_parser(command.__name__, help=told, description=told)
+        one.set_defaults(command=command)
+        if command is document:
+            continue
+        one.add_argument("--network", choices=["vgg16", "mobilenet"], default="vgg16")
+        one.add_argument("--size", type=int, default=224, help="height and width of the input")
+        if command is golden:
+            one.add_argument("--threads", type=int, default=THREADS)
+            one.add_argument("--rounds", type=int, default=15, help="quiet windows of each")
+            continue
+        one.add_argument("--trials", type=int, default=100)
+        one.add_argument("--probability", type=float, default=0.01, help="of neurons, each layer")
+        if command is trials:
+            one.add_argument("--trace", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.command(arguments)
 
 
 if __name__ == "__main__":
