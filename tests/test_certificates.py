@@ -347,7 +347,7 @@ def test_the_self_check_confirms_true_claims_and_refutes_false_ones(classifier):
 
 
 def test_the_self_check_says_what_it_could_not_have_seen(classifier):
-    campaign = replace(classifier, faults=[ns.StuckAtZero("neuron", probability=0.002)])
+    campaign = replace(classifier, faults=[ns.StuckAtZero("neuron", probability=0.001)])
     epsilon = 0.2
     statistics = simulate(plain(campaign, epsilon))
     frequencies = statistics.exceedances_any[0] / statistics.errors.count
@@ -357,7 +357,8 @@ def test_the_self_check_says_what_it_could_not_have_seen(classifier):
     assert certified.claimed.max() < certified.detectable
     assert f"from {certified.detectable:.2g} on would have been noticed" in done.sight
     assert "too rare for this check" in done.sight
-    assert done.sight in str(done)
+    assert done.words[0] == done.sight
+    assert done.sight in " ".join(str(done).split())
     # Noticed with probability 0.9 from there on: more failures than any claim this small explains.
     level = done.false_alarm_rate / (2 * campaign.n_inputs)
     needed = stats.binom.isf(level, certified.groups, certified.claimed.min()) + 1
@@ -366,7 +367,7 @@ def test_the_self_check_says_what_it_could_not_have_seen(classifier):
     assert stats.binom.sf(needed - 1, certified.groups, 0.8 * certified.detectable) < 0.9
     (three,) = done.unmeasured
     assert (three.replicas, three.too_rare) == (3, True)
-    assert f"probabilities from {three.detectable:.2g} on would have been noticed" in str(done)
+    assert f"probabilities from {three.detectable:.2g} on would have been noticed" in done.words[1]
     # A median that did fail so often would be refuted.
     often = self_check(campaign, epsilon, [replace(true, each=true.each * 0 + 1e-9,
                        any_output=true.any_output * 0 + 1e-9)], 3, frequencies)  # fmt: skip

@@ -372,7 +372,7 @@ def test_plans_that_are_made_again_are_unbiased(monkeypatch, epsilon):
     """Each stage is judged too bad, whatever it finds, until the last."""
     monkeypatch.setattr(importance, "_ENUMERATED", 1)
     monkeypatch.setattr(importance, "_JUDGED_BATCHES", 1)
-    monkeypatch.setattr(importance, "_MANY_MISSING", -np.inf)
+    monkeypatch.setattr(importance, "_is_poor", lambda estimate, rule: True)
     monkeypatch.setattr(
         importance, "_done", lambda estimate, rule: estimate.drawn >= 16 * search.BATCH
     )

@@ -124,7 +124,7 @@ def test_a_wrong_average_over_the_last_layer_is_caught(monkeypatch):
         moments._LastLayer, "spread", property(lambda s: 0.9 * s.alive * (1 - s.alive))
     )
     zs = z_values(ns.estimate_moments(work, 8000), work)
-    assert np.abs(zs[:, 0]).max() < stats.norm.isf(ALARM / 2 / zs.size)  # the means are right
+    assert np.abs(zs[::3]).max() < stats.norm.isf(ALARM / 2 / zs.size)  # the means are right
     assert np.abs(zs).max() > stats.norm.isf(ALARM / 2 / zs.size)
 
 

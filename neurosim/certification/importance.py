@@ -31,9 +31,10 @@ _LEAST_BATCHES, _MOST_BATCHES = 4, 8
 _LEAST_EFFECTIVE = 30.0
 _ROUNDING = 1e-13  # of weights and their sums, relative
 _HOPELESS_BATCHES = 32  # without a single failure, after which an input is given up
-# Stages of draws, batches of the first after which its plan is judged, and how many times as many
-# as drawn may be missing; else the next stage begins anew with a better plan, judged twice as late.
-_STAGES, _JUDGED_BATCHES, _MANY_MISSING = 4, 6, 3.0
+# Stages of draws, and batches of the first after which its plan is judged: poor where more than so
+# many times what was drawn is missing and a draw has so much relative variance. Then the next stage
+# begins anew with a better plan, judged twice as late.
+_STAGES, _JUDGED_BATCHES, _MANY_MISSING, _POOR = 4, 6, 3.0, 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,8 +280,19 @@ def _sample(
             return estimate, None
         if judged is not None and drawn >= judged and found:
             judged = None
-            if _missing(estimate, rule) > _MANY_MISSING * drawn:
+            if _is_poor(estimate, rule):
                 return estimate, Seen.joined(found)
+
+
+def _is_poor(estimate: InputEstimate, rule: StoppingRule) -> bool:
+    """Whether a better plan is worth what was drawn."""
+    noise = np.divide(
+        estimate.standard_error, estimate.probability,
+        out=np.zeros_like(estimate.mean), where=estimate.probability > 0,
+    )  # fmt: skip
+    wanted = noise[:-1] if rule.every_cell else noise[-1:]
+    missing = _missing(estimate, rule) > _MANY_MISSING * estimate.drawn
+    return bool(missing and wanted.max() ** 2 * estimate.drawn > _POOR)
 
 
 def _missing(estimate: InputEstimate, rule: StoppingRule) -> float:

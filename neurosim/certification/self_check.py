@@ -1,6 +1,7 @@
 """A certificate put to the test: medians of R chips simulated with faults it has not seen."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -134,19 +135,25 @@ class SelfCheck:
                 f"  {check.method:24}{check.replicas:10}{check.groups:9}{worst:11.3g}"
                 f"{check.claimed.max():11.3g}{check.detectable:14.3g}  {check.verdict}"
             )
-        if self.sight:
-            lines.append(f"  {self.sight}")
+        for sentence in self.words:
+            lines += textwrap.wrap(sentence, 100, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join(lines)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was and what could not be seen, in sentences."""
+        found = [self.sight] if self.sight else []
         rare = [median for median in self.unmeasured if median.too_rare]
         if rare:
             seen = ", ".join(f"{median.detectable:.2g}" for median in rare)
-            lines.append(
-                f"  medians of {_sizes(rare)}: not simulated, for they fail too seldom; failure "
-                f"probabilities from {seen} on would have been noticed"
+            found.append(
+                f"Medians of {_sizes(rare)} were not simulated, for they fail too seldom; failure "
+                f"probabilities from {seen} on would have been noticed."
             )
         others = [median for median in self.unmeasured if not median.too_rare]
         if others:
-            lines.append(f"  medians of {_sizes(others)}: not simulated, others were")
-        return "\n".join(lines)
+            found.append(f"Medians of {_sizes(others)} were not simulated, others were.")
+        return tuple(found)
 
     @property
     def sight(self) -> str:
@@ -170,7 +177,7 @@ class SelfCheck:
         if chips <= self.trials:
             return seen
         return (
-            f"{seen} The {claimed:.2g} claimed is too rare for this check: only {chips:.2g} chips "
+            f"{seen} The {claimed:.2g} claimed is too rare for this check: {chips:.2g} chips "
             f"would be expected to show {_ENOUGH_FAILURES} failures, and what is below "
             f"{best.detectable:.2g} rests on the guarantee alone."
         )
