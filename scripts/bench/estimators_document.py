@@ -81,7 +81,7 @@ def times():
     """Time to one standard error, beside torch."""
     return markdown(
         ("p", "estimate_moments, s", "torch, us a trial", "plain trials", "torch, s",
-         "times shorter"),
+         "times shorter", "quiet"),
         [
             (
                 r["p"],
@@ -90,6 +90,7 @@ def times():
                 f"{float(r['plain_trials_for_the_same_error']):.2g}",
                 f"{float(r['torch_seconds']):.2g}",
                 f"{float(r['times_shorter']):.2g}",
+                r["quiet"],
             )
             for r in rows_of(f"times-{NETWORK}")
         ],
