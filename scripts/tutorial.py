@@ -115,8 +115,7 @@ safe and often say nothing; moments give approximations; counting, with an upper
 for every input and output at once, gives the sharpest guarantee here.
 
 The last table is the certificate's own test: other chips are drawn, and no claim about them may
-be exceeded by more than chance explains. The sentences under it say what such a test cannot see:
-failures as rare as those certified.
+be exceeded by more than chance explains.
 
 ![Failure of the median against the number of chips](images/tutorial-replicas.png)
 

@@ -91,6 +91,12 @@ def test_the_page_holds_the_documented_numbers(load):
         document.fill(page.replace("<!-- table: machine -->", ""))
 
 
+def test_the_page_of_the_estimators_holds_the_documented_numbers(load):
+    document = load("estimators_document")
+    page = document.PAGE.read_text()
+    assert document.fill(page, document.TABLES, document.PAGE) == page
+
+
 def test_estimators_report_gains_and_tails_of_a_small_network(load):
     estimators = load("estimators")
     found = small_problem(load("networks"), n_inputs=2)

@@ -8,7 +8,7 @@ import csv
 import shutil
 
 import figures
-from document import fill, markdown, number
+from document import fill, markdown
 from machine import RESULTS
 
 PAGE = figures.ROOT / "docs" / "certification.md"
@@ -77,33 +77,13 @@ def moments():
     )
 
 
-def times():
-    """Time to one standard error, beside torch."""
-    return markdown(
-        ("p", "estimate_moments, s", "torch, us a trial", "plain trials", "torch, s",
-         "times shorter", "quiet"),
-        [
-            (
-                r["p"],
-                number(r["seconds"]),
-                number(r["torch_us_per_trial"]),
-                f"{float(r['plain_trials_for_the_same_error']):.2g}",
-                f"{float(r['torch_seconds']):.2g}",
-                f"{float(r['times_shorter']):.2g}",
-                r["quiet"],
-            )
-            for r in rows_of(f"times-{NETWORK}")
-        ],
-    )  # fmt: skip
-
-
-TABLES = (tails, demo, moments, times)
+TABLES = (tails, demo, moments)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
-    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails", "times")]
+    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails")]
     names.append("estimators-demo.csv")
     missing = [name for name in names if not (RESULTS / name).exists()]
     if missing:
