@@ -106,6 +106,12 @@ def test_convolutional_networks_are_the_same_in_onnx_runtime(load, name):
     np.testing.assert_allclose(found, peer, rtol=0, atol=1e-5 * np.abs(peer).max())
 
 
+def test_the_page_of_the_estimators_holds_the_documented_numbers(load):
+    document = load("estimators_document")
+    page = document.PAGE.read_text()
+    assert document.fill(page, document.TABLES, document.PAGE) == page
+
+
 def test_estimators_report_gains_and_tails_of_a_small_network(load):
     estimators = load("estimators")
     found = small_problem(load("networks"), n_inputs=2)

@@ -346,6 +346,35 @@ def test_the_self_check_confirms_true_claims_and_refutes_false_ones(classifier):
             assert check.detectable < frequencies.max() * 3
 
 
+def test_the_self_check_says_what_it_could_not_have_seen(classifier):
+    campaign = replace(classifier, faults=[ns.StuckAtZero("neuron", probability=0.001)])
+    epsilon = 0.2
+    statistics = simulate(plain(campaign, epsilon))
+    frequencies = statistics.exceedances_any[0] / statistics.errors.count
+    true = tails_by_simulation(statistics, 0.95)
+    done = self_check(campaign, epsilon, [true], 5, frequencies)
+    certified = next(check for check in done.checks if check.replicas == 5)  # however rare
+    assert certified.claimed.max() < certified.detectable
+    assert f"from {certified.detectable:.2g} on would have been noticed" in done.sight
+    assert "too rare for this check" in done.sight
+    assert done.words[0] == done.sight
+    assert done.sight in " ".join(str(done).split())
+    # Noticed with probability 0.9 from there on: more failures than any claim this small explains.
+    level = done.false_alarm_rate / (2 * campaign.n_inputs)
+    needed = stats.binom.isf(level, certified.groups, certified.claimed.min()) + 1
+    power = stats.binom.sf(needed - 1, certified.groups, certified.detectable)
+    assert power == pytest.approx(0.9, abs=1e-6)
+    assert stats.binom.sf(needed - 1, certified.groups, 0.8 * certified.detectable) < 0.9
+    (three,) = done.unmeasured
+    assert (three.replicas, three.too_rare) == (3, True)
+    assert f"probabilities from {three.detectable:.2g} on would have been noticed" in done.words[1]
+    # A median that did fail so often would be refuted.
+    often = self_check(campaign, epsilon, [replace(true, each=true.each * 0 + 1e-9,
+                       any_output=true.any_output * 0 + 1e-9)], 3, frequencies)  # fmt: skip
+    assert often.refuted
+    assert self_check(campaign, epsilon, [true], None, frequencies).sight == ""
+
+
 def test_bias_and_certain_failures_are_named_as_reasons():
     network = ns.Network.dense(weights=[[[1.0, 0.0]]], biases=[[0.0]], activations=["identity"])
     campaign = ns.Campaign(

@@ -3,6 +3,9 @@
 False-alarm rate of every random test: 1e-6.
 """
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from exact import PlainNetwork, enumerate_faults
@@ -12,8 +15,10 @@ import neurosim as ns
 from neurosim import data
 from neurosim.certification import families, importance, search
 from neurosim.errors import InputError
+from neurosim.physical_sites import site_groups
 from neurosim.sampling import Mixture
-from neurosim.theory.bounds import output_range
+from neurosim.theory.bounds import bernstein, output_range, variance_bound
+from neurosim.theory.site_bounds import site_bounds
 
 ALARM = 1e-6
 
@@ -338,6 +343,179 @@ def test_largest_choice_and_families_hold_what_they_say():
     sites = np.array([2, 0, 3, 1, 3, 0, 1, 3])
     assert family.holds(offsets, sites).tolist() == [True, True, True, False, False]
     assert family.sets(2)[1].tolist() == [0, 3]
+
+
+def test_cut_families_hold_what_they_compute():
+    """Every set of up to three of seven sites: held if and only if it is among those computed."""
+    rng = np.random.default_rng(2)
+    reach = rng.normal(size=(7, 3))
+    whole = families.Family(
+        order=rng.permutation(7), limits=(7, 7, 6, 5), reach=reach, cuts=(-np.inf,) * 4
+    )
+    cuts = (-np.inf, -np.inf, whole.farthest(2, 6), whole.farthest(3, 4))
+    cut = replace(whole, cuts=cuts)
+    assert not cut.is_cut(1)
+    assert cut.is_cut(2)
+    for size, n_sets in ((1, 7), (2, 6), (3, 4)):
+        _, sites = cut.sets(size)
+        computed = {tuple(s) for s in sites.reshape(-1, size)}
+        assert len(computed) == n_sets
+        every = families.sets_of_size(7, size)
+        held = cut.holds(np.arange(len(every) + 1) * size, every.ravel())
+        assert {tuple(s) for s in every[held]} == computed
+        reached = [max(sum(reach[i, d] for i in s) for d in range(3)) for s in computed]
+        assert min(reached) >= cuts[size] - 1e-12
+
+
+@pytest.mark.parametrize("epsilon", [1.5, 2.0])
+def test_plans_that_are_made_again_are_unbiased(monkeypatch, epsilon):
+    """Each stage is judged too bad, whatever it finds, until the last."""
+    monkeypatch.setattr(importance, "_ENUMERATED", 1)
+    monkeypatch.setattr(importance, "_JUDGED_BATCHES", 1)
+    monkeypatch.setattr(importance, "_is_poor", lambda estimate, rule: True)
+    monkeypatch.setattr(
+        importance, "_done", lambda estimate, rule: estimate.drawn >= 16 * search.BATCH
+    )
+    stages = []
+    draw = search.Search.draw
+
+    def counted(self, plan, repeats, first, stage):
+        stages.append((stage, len(plan.laws.laws)))
+        return draw(self, plan, repeats, first, stage)
+
+    monkeypatch.setattr(search.Search, "draw", counted)
+    net, zs = network((6, 6, 3)), []
+    laws = [exact_law(campaign(net, NEURONS, n_inputs=1), 0)]
+    for seed in range(12):
+        work = campaign(net, NEURONS, n_inputs=1, seed=seed)
+        found = ns.exceedance(work, epsilon, 0.1, executor=ns.SerialExecutor())
+        zs.append(z_values(found, laws, epsilon)[-1])
+    assert {stage for stage, _ in stages} == set(range(importance._STAGES))
+    assert max(n for _, n in stages) > min(n for _, n in stages)
+    assert np.square(zs).sum() < stats.chi2.isf(ALARM, len(zs))
+    assert abs(np.sum(zs)) < stats.norm.isf(ALARM / 2) * np.sqrt(len(zs))
+
+
+PHYSICAL = {
+    "rows": [ns.StuckAtZero("row", probability=0.05)],
+    "columns and cores": [
+        ns.StuckAtZero("column", probability=0.04, layers=[1]),
+        ns.StuckAtZero("core", probability=0.02, layers=[1]),
+    ],
+    "links and neurons": [
+        ns.StuckAtZero("link", probability=0.05),
+        ns.StuckAtZero("neuron", probability=0.03, layers=[0, 1]),
+    ],
+}
+
+
+def physical_campaign(faults, seed=3, **options):
+    net = network((4, 4, 2), "tanh")
+    inputs = np.random.default_rng(11).uniform(0.2, 1, size=(2, 4))
+    return ns.Campaign(
+        deployment=ns.deploy(net, ns.Chip(name="small", rows=2, columns=2)), faults=faults,
+        inputs=inputs, trials=1, seed=seed, dtype="float64", **options,
+    )  # fmt: skip
+
+
+def physical_law(work, x):
+    """Errors and probabilities of all sets of sites, by masked forward passes."""
+    net, layout = work.network, work.deployment.sites
+    sites = []
+    for process in work.faults:
+        if process.site == "neuron":
+            offsets = layout.neuron_offsets
+            for layer in process.layers:
+                numbers = range(offsets[layer], offsets[layer + 1])
+                sites += [([n], [], process.probability) for n in numbers]
+            continue
+        groups = site_groups(work.deployment, process.site, process.layers_in(net.widths))
+        for g in range(len(groups)):
+            sites.append((
+                groups.neurons[slice(*groups.neuron_offsets[g : g + 2])],
+                groups.synapses[slice(*groups.synapse_offsets[g : g + 2])],
+                process.probability,
+            ))  # fmt: skip
+    assert len(sites) <= 12
+    errors, chances = [], []
+    golden = net(work.inputs[x : x + 1])[0]
+    for dead in product((False, True), repeat=len(sites)):
+        neurons = np.ones(sum(net.widths))
+        synapses = np.ones(layout.synapse_offsets[-1])
+        for (n, s, _), gone in zip(sites, dead, strict=True):
+            if gone:
+                neurons[list(n)], synapses[list(s)] = 0, 0
+        alive = np.split(neurons, np.cumsum(net.widths)[:-1])
+        y = work.inputs[x] * alive[0]
+        for number, layer in enumerate(net.layers, start=1):
+            first, last = layout.synapse_offsets[number : number + 2]
+            weight = layer.weight * synapses[first:last].reshape(layer.weight.shape)
+            y = layer.activation(weight @ y + layer.bias) * alive[number]
+        errors.append(y - golden)
+        chances.append(
+            np.prod([p if gone else 1 - p for (_, _, p), gone in zip(sites, dead, strict=True)])
+        )
+    return np.array(errors), np.array(chances)
+
+
+@pytest.mark.parametrize("faults", PHYSICAL.values(), ids=PHYSICAL.keys())
+def test_rows_columns_cores_and_links_fail_as_all_sets_of_them_say(monkeypatch, faults):
+    work = physical_campaign(faults)
+    exact = [physical_law(work, x) for x in range(2)]
+    most = min(np.abs(errors).max() for errors, _ in exact)
+    for enumerated, epsilon in ((1, 0.5 * most), (1, 0.8 * most), (2**14, 0.8 * most)):
+        monkeypatch.setattr(importance, "_ENUMERATED", enumerated)
+        monkeypatch.setattr(search, "_EXTENSIONS", 0 if enumerated == 1 else 4)
+        found = ns.exceedance(work, epsilon, 0.05, max_evaluations=60_000)
+        for x, (errors, chances) in enumerate(exact):
+            truth = chances @ (np.abs(errors).max(axis=1) >= epsilon)
+            assert truth > 0
+            got, error = found.any_output[x], found.any_output_standard_error[x]
+            assert abs(got - truth) < max(6 * error, 1e-9 * truth)
+            assert error < 0.1 * truth
+            each = chances @ (np.abs(errors) >= epsilon)
+            assert not each[found.impossible[x]].any()
+
+
+@pytest.mark.parametrize("faults", PHYSICAL.values(), ids=PHYSICAL.keys())
+def test_moments_of_physical_sites_are_those_of_all_sets(faults):
+    work = physical_campaign(faults)
+    found = ns.estimate_moments(work, 8000)
+    assert not found.integrated
+    for x in range(2):
+        errors, chances = physical_law(work, x)
+        for name, truth in (("mean", chances @ errors), ("second_moment", chances @ errors**2)):
+            z = (getattr(found, name)[x] - truth) / getattr(found, name + "_standard_error")[x]
+            assert np.abs(z).max() < stats.norm.isf(ALARM / 16)
+
+
+@pytest.mark.parametrize("faults", PHYSICAL.values(), ids=PHYSICAL.keys())
+def test_bounds_of_physical_sites_hold(faults):
+    work = physical_campaign(faults)
+    bounds = site_bounds(work)
+    for x in range(2):
+        errors, chances = physical_law(work, x)
+        mean = chances @ errors
+        assert (chances @ np.abs(errors) <= bounds.absolute[x] + 1e-12).all()
+        assert (chances @ (errors - mean) ** 2 <= bounds.variance[x] + 1e-12).all()
+        for epsilon in (0.5, 1.0, 2.0, 4.0):
+            assert (chances @ (errors >= epsilon) <= bounds.tail(epsilon)[x] + 1e-12).all()
+            assert (chances @ (errors <= -epsilon) <= bounds.tail(epsilon)[x] + 1e-12).all()
+
+
+def test_bounds_of_sites_are_those_of_neurons_and_synapses():
+    work = campaign(network((5, 4, 3), "tanh"), MIXED)
+    found = site_bounds(work)
+    where = ([0, 1, 2], [0.02, 0.02, 0.05], ["neuron", "neuron", "synapse"])
+    np.testing.assert_allclose(
+        found.variance, variance_bound(work.network, work.inputs, *where), rtol=1e-12
+    )
+    for epsilon in (20.0, 40.0):
+        known = bernstein(
+            work.network, work.inputs, where[0], where[1], epsilon, site=where[2],
+            mean=found.absolute,
+        )  # fmt: skip
+        np.testing.assert_allclose(found.tail(epsilon), known, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

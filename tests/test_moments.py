@@ -14,8 +14,13 @@ import neurosim as ns
 from neurosim.errors import InputError
 
 HOW = [
-    dict(zip(("stratified", "control_variate"), flags, strict=True))
-    for flags in product((False, True), repeat=2)
+    dict(zip(("stratified", "control_variate", "integrated"), flags, strict=True))
+    for flags in product((False, True), repeat=3)
+]
+LAST = [
+    ns.StuckAtZero("neuron", probability=0.1, layers=[0, 1]),
+    ns.StuckAtZero("neuron", probability=0.05, layers=[2]),
+    ns.StuckAtZero("synapse", probability=0.08, layers=[2]),
 ]
 
 
@@ -38,7 +43,7 @@ def z_values(found, work):
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("faults", [NEURONS, MIXED])
+@pytest.mark.parametrize("faults", [NEURONS, MIXED, LAST])
 def test_every_way_is_unbiased(how, faults):
     work = campaign(network((4, 3, 3), "tanh"), faults)
     found = ns.estimate_moments(work, 8000, **how)
@@ -78,7 +83,7 @@ def test_less_noise_for_rarer_faults():
     gains = []
     for p in (1e-4, 1e-2):
         work = campaign(net, [ns.StuckAtZero("neuron", probability=p)])
-        plain, best = (ns.estimate_moments(work, 4000, **how) for how in (HOW[0], HOW[3]))
+        plain, best = (ns.estimate_moments(work, 4000, **how) for how in (HOW[0], HOW[-1]))
         exact = exact_spread(work)
         gains.append(np.median(exact / 4000 / best.mean_standard_error**2))
         some = plain.mean_standard_error > 0
@@ -98,14 +103,48 @@ def test_a_wrong_control_mean_is_caught(monkeypatch):
 
     right = moments._Trials.exact
 
-    def wrong(self, base, alone):
-        mean, second = right(self, base, alone)
+    def wrong(self, alone):
+        mean, second = right(self, alone)
         return mean * 1.02, second
 
     monkeypatch.setattr(moments._Trials, "exact", wrong)
     work = campaign(network((4, 3, 3), "tanh"), NEURONS)
     zs = z_values(ns.estimate_moments(work, 8000), work)
     assert np.abs(zs).max() > stats.norm.isf(ALARM / 2 / zs.size)
+
+
+def test_a_wrong_average_over_the_last_layer_is_caught(monkeypatch):
+    """The negative control: the variance of what is behind the last hidden outputs, a tenth off."""
+    from neurosim.certification import moments
+
+    work = campaign(network((4, 3, 3), "tanh"), LAST)
+    zs = z_values(ns.estimate_moments(work, 8000), work)
+    assert np.abs(zs).max() < stats.norm.isf(ALARM / 2 / zs.size)
+    monkeypatch.setattr(
+        moments._LastLayer, "spread", property(lambda s: 0.9 * s.alive * (1 - s.alive))
+    )
+    zs = z_values(ns.estimate_moments(work, 8000), work)
+    assert np.abs(zs[::3]).max() < stats.norm.isf(ALARM / 2 / zs.size)  # the means are right
+    assert np.abs(zs).max() > stats.norm.isf(ALARM / 2 / zs.size)
+
+
+def test_the_last_layer_is_averaged_exactly_where_it_is_linear():
+    work = campaign(network((6, 5, 2), "tanh"), [ns.StuckAtZero("neuron", probability=0.1)])
+    found = [ns.estimate_moments(work, 4000, integrated=flag) for flag in (False, True)]
+    assert [one.integrated for one in found] == [False, True]
+    gain = (found[0].mean_standard_error / found[1].mean_standard_error) ** 2
+    assert np.median(gain) > 1.3
+    softmax = campaign(network((4, 3, 3), last="softmax"), NEURONS)
+    assert not ns.estimate_moments(softmax, 100).integrated
+    # One failing hidden layer before a linear one: nothing is left to draw.
+    alone = campaign(
+        network((4, 5, 2), "tanh"), [ns.StuckAtZero("neuron", probability=0.2, layers=[1])]
+    )
+    exact = ns.predict(alone, method="enumeration")
+    known = ns.estimate_moments(alone, 2)
+    np.testing.assert_allclose(known.mean, exact.mean, rtol=1e-9)
+    np.testing.assert_allclose(known.variance, exact.variance, rtol=1e-9)
+    assert not known.mean_standard_error.any()
 
 
 def test_parts_of_the_inputs_and_executors_do_not_matter(monkeypatch):

@@ -53,26 +53,51 @@ def test_a_graph_takes_no_values_but_by_the_reference_backend():
     ).any()
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [ns.StuckAtZero("column", probability=0.1)],
-        [ns.StuckAt("neuron", value=0.5, probability=0.1, layers=[1])],
-    ],
-)
-def test_rare_failures_know_dead_neurons_and_synapses_and_certify_simulates_the_rest(faults):
-    beyond = campaign(faults)
+def names(certificate):
+    return {row.method for row in certificate.rows}
+
+
+def test_values_are_refused_with_the_reason_and_certify_simulates_them():
+    beyond = campaign([ns.StuckAt("neuron", value=0.5, probability=0.1, layers=[1])])
     for ask in (
         lambda: ns.exceedance(beyond, epsilon=0.5),
         lambda: ns.estimate_moments(beyond, evaluations=100),
-        lambda: ns.harden(beyond, budget=1),
+    ):
+        with pytest.raises(InputError, match="which sets values: such fault sets are computed"):
+            ask()
+    with pytest.raises(InputError, match="expected stuck-at-0 neurons and synapses of a chain"):
+        ns.harden(beyond, budget=1)
+    certificate = ns.certify(beyond, 0.5, 0.2, check=False, progress=False)
+    assert names(certificate) == {"cantelli-simulated", "simulation"}
+
+
+def test_graphs_are_refused_with_the_reason_and_certify_simulates_them():
+    beyond = campaign([ns.StuckAtZero("neuron", probability=0.1)], convolutional())
+    with pytest.raises(InputError, match="output ranges are not known"):
+        ns.exceedance(beyond, epsilon=0.5)
+    certificate = ns.certify(beyond, 0.5, 0.2, check=False, progress=False)
+    assert names(certificate) == {"cantelli-simulated", "simulation"}
+
+
+def test_hardening_knows_neurons_and_synapses_only():
+    columns = campaign([ns.StuckAtZero("column", probability=0.1)])
+    for ask in (
+        lambda: ns.harden(columns, budget=1),
+        lambda: ns.compare_networks(columns, columns.network),
     ):
         with pytest.raises(InputError, match="expected stuck-at-0 neurons and synapses of a chain"):
             ask()
-    certificate = ns.certify(beyond, 0.5, 0.2, check=False, progress=False)
-    assert {row.method for row in certificate.rows} == {"cantelli-simulated", "simulation"}
-    plain = ns.certify(
-        campaign([ns.StuckAtZero("neuron", probability=0.1)]), 0.5, 0.2, check=False,
-        progress=False,
-    )  # fmt: skip
-    assert {"bernstein", "exceedance"} <= {row.method for row in plain.rows}
+
+
+@pytest.mark.parametrize("site", ["neuron", "row", "column", "core", "link"])
+def test_certificates_of_dead_sites_have_every_row(site):
+    work = campaign([ns.StuckAtZero(site, probability=0.1)])
+    certificate = ns.certify(work, 0.5, 0.2, check=False, progress=False)
+    assert {"bernstein", "variance-bound", "enumeration", "exceedance"} <= names(certificate)
+    exact = certificate.row("enumeration").tails.any_output
+    for row in certificate.rows:
+        if row.guarantee:
+            assert (row.tails.any_output >= exact - 1e-12).all()
+    np.testing.assert_allclose(certificate.row("exceedance").tails.any_output, exact, rtol=1e-9)
+    found = ns.largest_probability(work, 0.5, 0.01, method="enumeration", precision=1e-4)
+    assert found.failure <= 0.01

@@ -19,7 +19,7 @@ from neurosim.certification.replicas import (
     median_replicas,
     vote_replicas,
 )
-from neurosim.certification.scope import beyond_formulas
+from neurosim.certification.scope import beyond_sites
 from neurosim.certification.self_check import SelfCheck, self_check
 from neurosim.certification.single_chip import (
     SIMULATION,
@@ -378,7 +378,7 @@ def certify(
         alpha = (1 - level) * _SHARES["classes"] / campaign.n_inputs
         changed = upper_limits(statistics.class_changes, statistics.errors.count, alpha)
     claims = [*answers(campaign, tolerance, statistics), counted]
-    if campaign.spiking is None and beyond_formulas(campaign) is None:
+    if campaign.spiking is None and beyond_sites(campaign) is None:
         share = _SHARES["exceedance"]
         claims += tails_by_exceedance(campaign, tolerance, level, share, max_evaluations, executor)
     rows = tuple(MethodRow.of(tails, target, over) for tails in claims)
@@ -413,7 +413,7 @@ def certify(
 def answers(campaign: Campaign, epsilon: float, statistics: Statistics) -> list[ChipTails]:
     """The answers of the theory, where it knows the campaign, and of simulated moments."""
     claims = []
-    if campaign.spiking is None and beyond_formulas(campaign) is None:
+    if campaign.spiking is None and beyond_sites(campaign) is None:
         methods = [m for m in THEORY if m != "enumeration" or enumerable(campaign)]
         claims = [tails_by_theory(campaign, epsilon, method) for method in methods]
     simulated = moments_tails(

@@ -8,9 +8,12 @@ import numpy as np
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
 from neurosim.layers import Array
+from neurosim.network import Network
 from neurosim.statistics import loss_values
 from neurosim.theory.arguments import numbers
 from neurosim.theory.bounds import output_range
+from neurosim.theory.setting import Setting
+from neurosim.theory.site_bounds import silenced_blocks
 
 __all__ = ["Failure", "FailureKind", "failure_of"]
 
@@ -170,18 +173,12 @@ def failures_at(
     )
 
 
-def impossible_cells(failure: Failure, campaign: Campaign, input: int) -> Array:
-    """Cells that no fault set of the campaign can fail at an input."""
-    layers: list[int] = []
-    kinds: list[Any] = []  # "neuron" or "synapse"
-    for process in campaign.faults:
-        for number in process.layers_in(campaign.network.widths):
-            if process.probability > 0 and (process.site, number) not in zip(
-                kinds, layers, strict=True
-            ):
-                layers.append(number)
-                kinds.append(process.site)
-    if not layers:
+def impossible_cells(failure: Failure, setting: Setting, network: Network, values: Array) -> Array:
+    """Cells that no fault set can fail at an input, its values (n_0,)."""
+    silenced = silenced_blocks(setting)
+    if not silenced:
         return np.ones(failure.n_cells, np.bool_)
-    low, high = output_range(campaign.network, campaign.inputs[input : input + 1], layers, kinds)
+    kinds: list[Any] = [kind for kind, _ in silenced]  # "neuron" or "synapse"
+    layers = [number for _, number in silenced]
+    low, high = output_range(network, values.reshape(1, *network.input_shape), layers, kinds)
     return failure.impossible(low[0], high[0])

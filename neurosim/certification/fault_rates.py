@@ -9,7 +9,7 @@ import numpy as np
 from neurosim.campaign import Campaign
 from neurosim.certification.planning import trials_to_bound
 from neurosim.certification.replicas import Over, joined, median_bound
-from neurosim.certification.scope import require_formulas
+from neurosim.certification.scope import require_sites
 from neurosim.certification.single_chip import (
     EXCEEDANCE,
     EXCEEDANCE_GUARANTEED,
@@ -193,7 +193,7 @@ def largest_probability(
         if p > 0
     )
     if method != SIMULATION:
-        require_formulas(campaign, f'method "{method}"')
+        require_sites(campaign, f'method "{method}"')
     else:
         _check_trials(campaign, target, count, level)
     tried: list[float] = []

@@ -189,8 +189,12 @@ class Hardening:
     def _choice(self, most: int = 10) -> list[str]:
         if self.action == "duplicate":
             return [
-                f"layer {layer}: {int(k.sum())} neurons for {len(k)}; most copies: "
-                + ", ".join(f"neuron {i} x {k[i]}" for i in np.argsort(-k, kind="stable")[:5])
+                f"layer {layer}: {int(k.sum())} neurons for {len(k)}"
+                + "".join(
+                    f"{', ' if n else '; most copies: '}neuron {i} x {k[i]}"
+                    for n, i in enumerate(np.argsort(-k, kind="stable")[:5])
+                    if k[i] > 1
+                )
                 for layer, k in enumerate(self.copies, start=1)
             ]
         if self.unit == "cores":

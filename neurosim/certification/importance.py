@@ -12,18 +12,29 @@ from neurosim.certification.failures import (
 )
 from neurosim.certification.families import Family, complete_sizes
 from neurosim.certification.presented import PresentedInputs
-from neurosim.certification.search import BATCH, PILOTS, DrawingPlan, Search, failed
+from neurosim.certification.search import (
+    BATCH,
+    PILOTS,
+    DrawingPlan,
+    Search,
+    Seen,
+    failed,
+)
 from neurosim.layers import Array
 from neurosim.sampling import count_law
+from neurosim.theory.setting import Setting
 
 __all__ = ["InputEstimate", "StoppingRule", "estimate_input"]
 
-_ENUMERATED = 2**14
 _ENUMERATED = 2**14
 _LEAST_BATCHES, _MOST_BATCHES = 4, 8
 _LEAST_EFFECTIVE = 30.0
 _ROUNDING = 1e-13  # of weights and their sums, relative
 _HOPELESS_BATCHES = 32  # without a single failure, after which an input is given up
+# Stages of draws, and batches of the first after which its plan is judged: poor where more than so
+# many times what was drawn is missing and a draw has so much relative variance. Then the next stage
+# begins anew with a better plan, judged twice as late.
+_STAGES, _JUDGED_BATCHES, _MANY_MISSING, _POOR = 4, 6, 3.0, 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +131,20 @@ class InputEstimate:
 
 
 def estimate_input(
-    campaign: Campaign, kind: FailureKind, epsilon: float, rule: StoppingRule, input: int
+    campaign: Campaign,
+    kind: FailureKind,
+    epsilon: float,
+    rule: StoppingRule,
+    input: int,
+    setting: Setting | None = None,
 ) -> InputEstimate:
-    """Estimate the failure probabilities at one input; a pure function of its arguments."""
-    shown = PresentedInputs(campaign=campaign, first=input, stop=input + 1)
+    """Estimate the failure probabilities at one input; a pure function of its arguments.
+
+    setting: that of the campaign, where it is known already.
+    """
+    shown = PresentedInputs(campaign=campaign, first=input, stop=input + 1, known=setting)
     failure = failures_at(campaign, kind, epsilon, shown.golden[0], input)
-    cells = impossible_cells(failure, campaign, input)
+    cells = impossible_cells(failure, shown.setting, campaign.network, campaign.inputs[input])
     impossible = np.append(cells, cells.all())
     nothing = np.zeros(len(impossible))
     if cells.all():
@@ -158,6 +177,7 @@ def estimate_input(
     )
     if _done(before, rule):
         return before
+    before = replace(before, evaluations=before.evaluations + PILOTS * BATCH)
     search = Search(
         shown=shown,
         failure=failure,
@@ -168,8 +188,25 @@ def estimate_input(
         every_cell=rule.every_cell,
     )
     plan = search.plan()
-    before = _extended(before, search, plan, law)
-    return before if _done(before, rule) else _sample(search, plan, before, rule)
+    known = _extended(before, search, plan, law)
+    for stage in range(_STAGES):
+        if _done(known, rule):
+            return known
+        last = stage == _STAGES - 1 or rule.batches is not None
+        judged = None if last else (_JUDGED_BATCHES << stage) * BATCH
+        estimate, seen = _sample(search, plan, known, rule, stage, judged)
+        if seen is None:
+            return estimate
+        better = search.again(plan, seen)
+        if better.family is not plan.family:
+            known = _extended(before, search, better, law)
+            estimate = replace(
+                estimate,
+                evaluations=estimate.evaluations + known.evaluations - before.evaluations,
+            )
+        known = replace(known, evaluations=estimate.evaluations, looks=estimate.looks)
+        plan = better
+    raise AssertionError("the last stage is not judged")
 
 
 def _extended(
@@ -177,7 +214,7 @@ def _extended(
 ) -> InputEstimate:
     """The estimate with what the plan's family holds of sets of more faults, all computed."""
     shown = search.shown
-    enumerated, evaluations = before.enumerated, before.evaluations + PILOTS * BATCH
+    enumerated, evaluations = before.enumerated, before.evaluations
     limits = plan.family.limits
     missing = law[search.least :].copy()
     for size in range(search.least, len(limits)):
@@ -185,7 +222,7 @@ def _extended(
             sets = plan.family.sets(size)
             p = shown.set_probabilities(*sets)
             enumerated = enumerated + p @ failed(search.failure, shown.errors(*sets)[:, 0])
-            whole = limits[size] == len(shown.probability)
+            whole = limits[size] == len(shown.probability) and not plan.family.is_cut(size)
             left = 0.0 if whole else max(missing[size - search.least] - p.sum(), 0.0)
             missing[size - search.least] = left
             evaluations += len(p)
@@ -203,16 +240,28 @@ def _done(estimate: InputEstimate, rule: StoppingRule) -> bool:
 
 
 def _sample(
-    search: Search, plan: DrawingPlan, before: InputEstimate, rule: StoppingRule
-) -> InputEstimate:
+    search: Search,
+    plan: DrawingPlan,
+    before: InputEstimate,
+    rule: StoppingRule,
+    stage: int,
+    judged: int | None,
+) -> tuple[InputEstimate, Seen | None]:
+    """The estimate after a stage of draws; with failures where a better plan is wanted.
+
+    judged: after how many draws the plan is judged, if at all.
+    """
     heaviest = plan.mixture.laws[0].mass * BATCH / plan.counts[0]
     estimate = replace(before, largest_weight=heaviest)
     total, squares = np.zeros_like(before.mean), np.zeros_like(before.mean)
+    found: list[Seen] = []
     while True:
-        batches = 1
-        if estimate.drawn >= _LEAST_BATCHES * BATCH:
-            batches = _batches_missing(estimate, rule)
-        part = search.draw(plan, batches, estimate.drawn)
+        batches = _batches_missing(estimate, rule)
+        if judged is not None:
+            batches = min(batches, max(1, (judged - estimate.drawn) // BATCH))
+        part, seen = search.draw(plan, batches, estimate.drawn, stage)
+        if seen is not None:
+            found.append(seen)
         total, squares = total + part.sum(axis=0), squares + (part**2).sum(axis=0)
         drawn = estimate.drawn + len(part)
         estimate = replace(
@@ -226,21 +275,42 @@ def _sample(
         hopeless = drawn >= _HOPELESS_BATCHES * BATCH and not estimate.probability[-1]
         if rule.batches is not None:
             if drawn >= rule.batches * BATCH:
-                return estimate
+                return estimate, None
         elif _done(estimate, rule) or estimate.evaluations >= rule.most or hopeless:
-            return estimate
+            return estimate, None
+        if judged is not None and drawn >= judged and found:
+            judged = None
+            if _is_poor(estimate, rule):
+                return estimate, Seen.joined(found)
+
+
+def _is_poor(estimate: InputEstimate, rule: StoppingRule) -> bool:
+    """Whether a better plan is worth what was drawn."""
+    noise = np.divide(
+        estimate.standard_error, estimate.probability,
+        out=np.zeros_like(estimate.mean), where=estimate.probability > 0,
+    )  # fmt: skip
+    wanted = noise[:-1] if rule.every_cell else noise[-1:]
+    missing = _missing(estimate, rule) > _MANY_MISSING * estimate.drawn
+    return bool(missing and wanted.max() ** 2 * estimate.drawn > _POOR)
+
+
+def _missing(estimate: InputEstimate, rule: StoppingRule) -> float:
+    """Draws that seem to be missing; infinite where nothing was seen."""
+    wanted = rule.relative_error * estimate.probability
+    error = rule.z * estimate.standard_error
+    if not rule.every_cell:
+        wanted, error = wanted[-1:], error[-1:]
+    ratio = np.divide(error, wanted, out=np.full_like(error, np.inf), where=wanted > 0)
+    ratio = np.where(error > 0, ratio, 0)
+    return float((ratio.max() ** 2 - 1) * estimate.drawn)
 
 
 def _batches_missing(estimate: InputEstimate, rule: StoppingRule) -> int:
     """Batches until the next look: about a half of what seems to be missing."""
     if rule.batches is not None:
         return min(_MOST_BATCHES, rule.batches - estimate.drawn // BATCH)
-    wanted = rule.relative_error * estimate.probability
-    error = rule.z * estimate.standard_error
-    if not rule.every_cell:
-        wanted, error = wanted[-1:], error[-1:]
-    if (error > _MOST_BATCHES * wanted).any():
-        return _MOST_BATCHES
-    ratio = np.divide(error, wanted, out=np.zeros_like(error), where=wanted > 0)
-    missing = (ratio.max() ** 2 - 1) * estimate.drawn / BATCH / 2
+    if not estimate.drawn:
+        return _LEAST_BATCHES
+    missing = _missing(estimate, rule) / BATCH / 2
     return int(np.clip(missing, 1, _MOST_BATCHES))

@@ -11,12 +11,18 @@ import numpy as np
 
 from neurosim.backends import Backend, make_backend
 from neurosim.campaign import Campaign
-from neurosim.faults import Events, FaultBatch
+from neurosim.faults import Events, FaultBatch, Sites
 from neurosim.layers import Array
-from neurosim.theory.setting import Setting
-from neurosim.theory.single_fault import SingleEffects
+from neurosim.network import Network
+from neurosim.physical_sites import SiteGroups, members_of
+from neurosim.statistics import Changes
+from neurosim.theory.group_effects import GroupEffects
+from neurosim.theory.setting import Block, Setting
 
 __all__ = ["PresentedInputs"]
+
+# Kinds of sites; a row, column, core or link is a group of neurons and synapses.
+_NEURON, _SYNAPSE, _GROUP = range(3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,38 +37,54 @@ class PresentedInputs:
     campaign : Campaign
     first, stop : int
         Which inputs: first .. stop - 1.
+    layer : int, optional
+        Look at the outputs of this layer (0: the input) in place of those of the network, and at
+        the sites before them only.
+    known : Setting, optional
+        That of the campaign, where it has been read already.
     """
 
     campaign: Campaign
     first: int
     stop: int
+    layer: int | None = None
+    known: Setting | None = None
 
     @property
     def _inputs(self) -> Array:
         return self.campaign.inputs[self.first : self.stop]
 
     @cached_property
-    def _setting(self) -> Setting:
-        return Setting.of(self.campaign)
+    def setting(self) -> Setting:
+        """What the campaign says about its faults."""
+        return self.known or Setting.of(self.campaign)
+
+    @cached_property
+    def _site_numbers(self) -> Sites:
+        """Numbers of neurons and synapses, of the first layers those of all layers."""
+        if self.layer is None:
+            return self.campaign.deployment.sites
+        return Sites(self.campaign.network.widths[: self.layer + 1])
 
     @cached_property
     def _sites(self) -> tuple[Array, Array, Array, Array]:
-        """Kind (0 neuron, 1 synapse), number, probability, and position among effects of blocks."""
-        layout = self.campaign.deployment.sites
+        """Kind, number, probability, and position among effects of blocks.
+
+        The number of a group is its place among all groups.
+        """
         kinds, numbers, probabilities, places = [], [], [], []
-        lit, before = (self._inputs != 0).any(axis=0), 0
-        for block, p in self._setting.probabilities.items():
-            kind, layer = block
-            n = self._setting.n_sites(block)
-            if kind == "neuron":
-                matters = lit if layer == 0 else np.ones(n, np.bool_)
-                first = layout.neuron_offsets[layer]
+        before, groups_before = 0, 0
+        for block, p in self.setting.probabilities.items():
+            n, groups = self.setting.n_sites(block), self.setting.groups.get(block)
+            if groups is not None:
+                kind, first, matters = _GROUP, groups_before, self._groups_matter(groups)
+                groups_before += len(groups)
+            elif self._is_behind(block):
+                continue
             else:
-                weight = self.campaign.network.layers[layer - 1].weight
-                matters = ((weight != 0) & (lit if layer == 1 else True)).ravel()
-                first = layout.synapse_offsets[layer]
+                kind, first, matters = self._block_matters(block)
             units = np.flatnonzero(matters)
-            kinds.append(np.full(len(units), kind == "synapse", np.int64))
+            kinds.append(np.full(len(units), kind))
             numbers.append(first + units)
             probabilities.append(np.full(len(units), p))
             places.append(before + units)
@@ -77,6 +99,53 @@ class PresentedInputs:
             np.concatenate(places),
         )
 
+    def _is_behind(self, block: Block) -> bool:
+        """Whether its sites come after what is looked at, or are its own neurons."""
+        kind, number = block
+        return self.layer is not None and number + (kind == "neuron") > self.layer
+
+    @cached_property
+    def _lit(self) -> Array:
+        return np.asarray((self._inputs != 0).any(axis=0))
+
+    def _synapses_matter(self, layer: int) -> Array:
+        weight = self.campaign.network.layers[layer - 1].weight
+        return np.asarray(((weight != 0) & (self._lit if layer == 1 else True)).ravel())
+
+    def _block_matters(self, block: Block) -> tuple[int, int, Array]:
+        """Kind and first number of the neurons or synapses of a block, and which matter."""
+        layout = self.campaign.deployment.sites
+        kind, layer = block
+        if kind == "neuron":
+            all_of_them = np.ones(self.setting.n_sites(block), np.bool_)
+            matters = self._lit if layer == 0 else all_of_them
+            return _NEURON, int(layout.neuron_offsets[layer]), matters
+        return _SYNAPSE, int(layout.synapse_offsets[layer]), self._synapses_matter(layer)
+
+    def _groups_matter(self, groups: SiteGroups) -> Array:
+        """Which groups hold a neuron or a synapse that matters."""
+        layout = self.campaign.deployment.sites
+        matters = np.diff(groups.neuron_offsets) > 0  # circuits of neurons lie behind the input
+        for layer in np.unique(groups.layer):
+            each = self._synapses_matter(int(layer))
+            here = np.flatnonzero(groups.layer == layer)
+            which, synapse = members_of(groups.synapse_offsets, groups.synapses, here)
+            found = each[synapse - layout.synapse_offsets[layer]]
+            matters[here] |= np.bincount(which, found, minlength=len(here)) > 0
+        return np.asarray(matters)
+
+    @cached_property
+    def _members(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Of all groups, one after the other: offsets and members, neurons then synapses."""
+        several = list(self.setting.groups.values())
+        found = []
+        for kind in ("neuron", "synapse"):
+            counts = [np.diff(getattr(g, kind + "_offsets")) for g in several]
+            members = [getattr(g, kind + "s") for g in several]
+            offsets = np.concatenate([[0], np.cumsum(np.concatenate([*counts, np.empty(0, int)]))])
+            found.append((offsets, np.concatenate([*members, np.empty(0, np.int64)])))
+        return found[0], found[1]
+
     @cached_property
     def _uncertain(self) -> Array:
         return np.flatnonzero(self._sites[2] < 1)
@@ -89,17 +158,27 @@ class PresentedInputs:
     @cached_property
     def backend(self) -> Backend:
         """The campaign's engine for these inputs alone."""
-        campaign = self.campaign
-        return make_backend(campaign.backend, campaign.network, self._inputs, campaign.dtype)
+        campaign, network = self.campaign, self.campaign.network
+        if self.layer is not None:
+            network = Network(layers=network.layers[: self.layer], input_shape=network.input_shape)
+        return make_backend(campaign.backend, network, self._inputs, campaign.dtype)
 
     @property
     def golden(self) -> Array:
         """Golden outputs in the engine's dtype: (n_inputs, n_outputs)."""
+        if self.layer == 0:
+            return np.asarray(self._inputs.astype(self.campaign.dtype))
         return self.backend.golden
 
     def errors(self, offsets: Array, sites: Array) -> Array:
         """Errors (n_sets, n_inputs, n_outputs) of sets of sites, counted as in `probability`."""
+        return self.changes(offsets, sites).dense()
+
+    def changes(self, offsets: Array, sites: Array) -> Changes:
+        """The same without its zeros."""
         n_sets = len(offsets) - 1
+        if self.layer == 0:  # nothing lies before the input
+            return Changes.of(np.zeros((n_sets, *self.golden.shape), self.golden.dtype))
         trial = np.repeat(np.arange(n_sets), np.diff(offsets))
         chosen = self._uncertain[sites]
         kinds, numbers, probabilities, _ = self._sites
@@ -110,25 +189,29 @@ class PresentedInputs:
             order = np.lexsort((chosen, trial))
             trial, chosen = trial[order], chosen[order]
         of_kind = kinds[chosen]
-        events = [
-            self._events(n_sets, trial[of_kind == kind], numbers[chosen[of_kind == kind]])
-            for kind in (0, 1)
-        ]
+        groups = of_kind == _GROUP
+        group_trial, group = trial[groups], numbers[chosen[groups]]
+        events = []
+        for kind, members in zip((_NEURON, _SYNAPSE), self._members, strict=True):
+            single = of_kind == kind
+            when, what = trial[single], numbers[chosen[single]]
+            if len(group):
+                when, what = _with_members(when, what, group_trial, group, *members)
+            events.append(self._events(n_sets, when, what))
         batch = FaultBatch(
-            sites=self.campaign.deployment.sites,
+            sites=self._site_numbers,
             n_presentations=len(self._inputs),
             neurons=events[0],
             synapses=events[1],
             counts=np.empty((n_sets, 0), np.int64),
         )
-        errors: Array = self.backend.changes(batch).dense()
-        return errors
+        return self.backend.changes(batch)
 
     def effects(self) -> Array:
         """Errors at the first input of each site failing alone, by theory: (n_sites, n_outputs)."""
         rows = slice(self.first, self.first + 1)
-        singles = SingleEffects(setting=self._setting)
-        every = [singles.effects(block, rows)[:, 0] for block in self._setting.probabilities]
+        singles = GroupEffects(setting=self.setting, by_derivatives=False)
+        every = [singles.effects(block, rows)[:, 0] for block in self.setting.probabilities]
         places = self._sites[3][self._uncertain]
         return np.concatenate(every, axis=1)[:, places].T
 
@@ -147,3 +230,16 @@ class PresentedInputs:
             start=np.zeros(len(site), np.int32),
             stop=np.full(len(site), len(self._inputs), np.int32),
         )
+
+
+def _with_members(
+    trial: Array, site: Array, group_trial: Array, group: Array, offsets: Array, members: Array
+) -> tuple[Array, Array]:
+    """Sites of each trial with the members of its groups, each once, in order."""
+    which, member = members_of(offsets, members, group)
+    trial = np.concatenate([trial, group_trial[which]])
+    site = np.concatenate([site, member])
+    order = np.lexsort((site, trial))
+    trial, site = trial[order], site[order]
+    first = np.append(True, (np.diff(trial) != 0) | (np.diff(site) != 0))[: len(trial)]
+    return trial[first], site[first]

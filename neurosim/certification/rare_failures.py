@@ -12,11 +12,12 @@ from scipy import stats
 from neurosim.campaign import SPIKING_BACKENDS, Campaign
 from neurosim.certification.failures import FailureKind, failure_of
 from neurosim.certification.importance import InputEstimate, StoppingRule, estimate_input
-from neurosim.certification.scope import require_formulas
+from neurosim.certification.scope import require_sites
 from neurosim.errors import InputError
 from neurosim.executors import Executor, ThreadExecutor
 from neurosim.layers import Array
 from neurosim.theory.arguments import check_campaign, fraction, whole_number
+from neurosim.theory.setting import Setting
 
 __all__ = ["Exceedance", "Target", "exceedance"]
 
@@ -240,7 +241,7 @@ def exceedance(
     array([1.e-12])
     """
     check_campaign(campaign)
-    require_formulas(campaign, "exceedance")
+    require_sites(campaign, "exceedance")
     if campaign.backend in SPIKING_BACKENDS:
         raise InputError(
             'campaign: expected backend "compiled" or "reference", for rare failures are not '
@@ -256,7 +257,7 @@ def exceedance(
         target,
         whole_number("max_evaluations", max_evaluations, 1),
     )
-    work = partial(_one, campaign, kind, tolerance)
+    work = partial(_one, campaign, kind, tolerance, Setting.of(campaign))
     pool = executor or ThreadExecutor()
     if target == "mean":
         estimates = _mean(campaign.n_inputs, rule, work, pool)
@@ -283,10 +284,14 @@ def _rule(relative_error: float, confidence: float, target: Target, most: int) -
 
 
 def _one(
-    campaign: Campaign, kind: FailureKind, epsilon: float, item: tuple[StoppingRule, int]
+    campaign: Campaign,
+    kind: FailureKind,
+    epsilon: float,
+    setting: Setting,
+    item: tuple[StoppingRule, int],
 ) -> InputEstimate:
     rule, x = item
-    return estimate_input(campaign, kind, epsilon, rule, x)
+    return estimate_input(campaign, kind, epsilon, rule, x, setting)
 
 
 def _mean(

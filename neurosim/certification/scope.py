@@ -1,25 +1,58 @@
-"""Which campaigns the formulas about dead neurons and synapses hold for."""
+"""Which campaigns the formulas hold for: dead neurons and synapses, dead parts of the chip."""
 
 from neurosim.backends.prepared import has_kernels
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
 from neurosim.faults import StuckAtZero, onset_window
 
-__all__ = ["beyond_formulas", "require_formulas"]
+__all__ = ["beyond_formulas", "beyond_sites", "require_formulas", "require_sites"]
+
+
+def beyond_sites(campaign: Campaign) -> str | None:
+    """What of a campaign is not independent dead sites in a chain of dense layers, with the reason.
+
+    Sites are neurons, synapses, rows, columns, cores and links.
+    """
+    if not has_kernels(campaign.network):
+        return (
+            "a network beyond chains of dense layers with the usual activations, whose output "
+            "ranges are not known"
+        )
+    for process in campaign.faults:
+        if not isinstance(process, StuckAtZero):
+            return (
+                f"{process}, which sets values: such fault sets are computed one by one, too "
+                "slowly to draw many, and their output ranges are not known"
+            )
+        if onset_window(process.persistence) is not None:
+            return f"an onset window ({process})"
+    if campaign.deployment.defects is not None:
+        return "known defects, which change what single faults do"
+    return None
 
 
 def beyond_formulas(campaign: Campaign) -> str | None:
     """What of a campaign is not dead neurons and synapses in a chain of dense layers, in words."""
-    if not has_kernels(campaign.network):
-        return "a network beyond chains of dense layers with the usual activations"
     for process in campaign.faults:
-        if not (isinstance(process, StuckAtZero) and process.site in ("neuron", "synapse")):
+        if isinstance(process, StuckAtZero) and process.site not in ("neuron", "synapse"):
             return str(process)
-        if onset_window(process.persistence) is not None:
-            return f"an onset window ({process})"
-    if campaign.deployment.defects is not None:
-        return "known defects"
-    return None
+    return beyond_sites(campaign)
+
+
+def require_sites(campaign: Campaign, what: str) -> None:
+    """Check that a campaign is of independent dead sites in a chain of dense layers.
+
+    Raises
+    ------
+    InputError
+        If it is not: what then remains is simulation.
+    """
+    found = beyond_sites(campaign)
+    if found is not None:
+        raise InputError(
+            "campaign: expected stuck-at-0 neurons, synapses, rows, columns, cores and links of a "
+            f"chain of dense layers for {what}, got {found}; certify simulates such campaigns"
+        )
 
 
 def require_formulas(campaign: Campaign, what: str) -> None:

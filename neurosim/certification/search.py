@@ -6,7 +6,9 @@ they found; how much is drawn from each is fitted to what the others saw. The tr
 share of every draw, which bounds the weights. What pilots draw is not used in any estimate.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from neurosim.kernels.tilted import solve_tilt
 from neurosim.layers import Array
 from neurosim.sampling import FaultLaw, Mixture
 
-__all__ = ["BATCH", "PILOTS", "DrawingPlan", "Search", "failed"]
+__all__ = ["BATCH", "PILOTS", "DrawingPlan", "Search", "Seen", "failed"]
 
 BATCH = 512
 PILOTS, _FINDING = 4, 2  # how many pilots, and how many of them add laws
@@ -29,10 +31,11 @@ _SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.4, "found": 0.4}
 _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
-# Sets of one size computed beside the draws, for how many sizes: those with this share of the
-# failures seen, if so many of them are held, and those up to two faults smaller; not where all sets
-# of a size are less than a part of what was seen, nor where that is little beside the known.
-_EXTENDED, _EXTENSIONS, _COMMON, _HELD, _BELOW = 2**12, 4, 0.02, 0.1, 2
+# Sets of one size computed beside the draws, of those looked at the ones that reach farthest by
+# single faults; for how many sizes: those with this share of the failures seen, if so many of them
+# are held, and those up to two faults smaller; not where all sets of a size are less than a part of
+# what was seen, nor where that is little beside the known.
+_EXTENDED, _LOOKED_AT, _EXTENSIONS, _COMMON, _HELD, _BELOW = 2**10, 2**14, 4, 0.02, 0.1, 2
 _NEGLIGIBLE, _LITTLE = 1e-3, 0.05
 _STEPS = 32  # classes of probabilities that a law has, for each probability of the faults
 _LARGEST_SHIFT = 30.0
@@ -59,6 +62,10 @@ class _Laws:
         self.kinds.append(kind)
         self.merits.append(merit)
 
+    def copy(self) -> "_Laws":
+        """The same laws, to append others."""
+        return _Laws(laws=[*self.laws], kinds=[*self.kinds], merits=[*self.merits])
+
     def counts(self, merits: Array) -> Array:
         """Draws of a batch from each law."""
         kinds = np.array(self.kinds)
@@ -77,14 +84,51 @@ class _Laws:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Seen:
-    """Failures that a pilot drew: shares (n,), sets, drives (n, n_drives), estimates."""
+class Seen:
+    """Failures that were drawn.
 
-    means: Array
-    value: Array
+    Parameters
+    ----------
+    draws : int
+        Sets drawn, failing or not.
+    values : ndarray, (n, n_cells + 1)
+        Weight times failure of the failing ones.
+    offsets, sites : ndarray
+        These sets.
+    drives : ndarray, (n, n_drives)
+    """
+
+    draws: int
+    values: Array
     offsets: Array
     sites: Array
     drives: Array
+
+    @staticmethod
+    def joined(parts: Sequence["Seen"]) -> "Seen":
+        """All of them."""
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        return Seen(
+            draws=sum(part.draws for part in parts),
+            values=np.concatenate([part.values for part in parts]),
+            offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            sites=np.concatenate([part.sites for part in parts]),
+            drives=np.concatenate([part.drives for part in parts]),
+        )
+
+    def every_second(self, first: int) -> "Seen":
+        """Half of them."""
+        chosen = np.arange(first, len(self.values), 2)
+        offsets, sites = _chosen(self.offsets, self.sites, chosen)
+        return Seen(
+            draws=self.draws // 2, values=self.values[chosen], offsets=offsets, sites=sites,
+            drives=self.drives[chosen],
+        )  # fmt: skip
+
+    @property
+    def means(self) -> Array:
+        """Estimates: (n_cells + 1,)."""
+        return np.asarray(self.values.sum(axis=0) / self.draws)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,12 +137,15 @@ class DrawingPlan:
 
     Parameters
     ----------
+    laws : _Laws
     mixture : Mixture
+        Of these laws.
     counts : ndarray of int
         Draws of a batch from each law.
     family : Family
     """
 
+    laws: _Laws
     mixture: Mixture
     counts: Array
     family: Family
@@ -133,13 +180,18 @@ class Search:
     errors: Array
     every_cell: bool
 
-    def draw(self, plan: DrawingPlan, repeats: int, first: int) -> Array:
-        """Weight times failure of batches of sets, 0 in the family: (n_sets, n_cells + 1)."""
-        return self._drawn(plan, repeats, _STREAM, first)[0]
+    def draw(
+        self, plan: DrawingPlan, repeats: int, first: int, stage: int
+    ) -> tuple[Array, Seen | None]:
+        """Weight times failure of batches of sets, 0 in the family; and the failures, if any.
+
+        Of the first, (n_sets, n_cells + 1). Every stage has random numbers of its own.
+        """
+        return self._drawn(plan, repeats, _STREAM + stage, first)
 
     def _drawn(
         self, plan: DrawingPlan, repeats: int, stream: int, first: int
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Seen | None]:
         number = self.shown.first * _TRIALS_AN_INPUT + first
         seed = self.shown.campaign.seed
         offsets, sites = plan.mixture.draw(plan.counts * repeats, seed, stream, number)
@@ -147,51 +199,74 @@ class Search:
         weights = plan.mixture.weights(plan.counts / plan.counts.sum(), ratios)
         weights[plan.family.holds(offsets, sites)] = 0
         errors = self.shown.errors(offsets, sites)[:, 0]
-        return weights[:, None] * failed(self.failure, errors), offsets, sites, errors
+        values = weights[:, None] * failed(self.failure, errors)
+        failing = np.flatnonzero(values[:, -1])
+        if not len(failing):
+            return values, None
+        starts, chosen = _chosen(offsets, sites, failing)
+        return values, Seen(
+            draws=len(values),
+            values=values[failing],
+            offsets=starts,
+            sites=chosen,
+            drives=self.failure.drives(errors[failing]) - self._effects[0],
+        )
+
+    @cached_property
+    def _complete(self) -> Family:
+        """The sets that are not looked for."""
+        n_sites = len(self.shown.probability)
+        return Family(order=np.arange(n_sites), limits=(n_sites,) * self.least)
 
     def plan(self) -> DrawingPlan:
         """What to draw from, and what to compute beside it, after all pilots."""
         laws = _Laws()
         laws.add("true", FaultLaw(probability=self.shown.probability, least=self.least))
         self._add_exploring(laws)
-        base, effects, thresholds = self._effects()
+        _, effects, thresholds = self._effects
         for effect, threshold in zip(effects.T, thresholds, strict=True):
             self._add_tilted(laws, effect, float(threshold))
-        n_sites = len(self.shown.probability)
-        family = Family(order=np.arange(n_sites), limits=(n_sites,) * self.least)
-        seen: list[_Seen] = []
+        seen: list[Seen] = []
         judged = 0
         for pilot in range(PILOTS):
-            plan = self._fitted(laws, [], family)
-            values, offsets, sites, errors = self._drawn(plan, 1, _PILOT_STREAM + pilot, 0)
-            value = self._importance(values)
-            failing = np.flatnonzero(value)
-            if len(failing):
-                starts, chosen = _chosen(offsets, sites, failing)
-                seen.append(
-                    _Seen(
-                        means=values.mean(axis=0),
-                        value=value[failing] / value[failing].sum(),
-                        offsets=starts,
-                        sites=chosen,
-                        drives=self.failure.drives(errors[failing]) - base,
-                    )
-                )
+            plan = self._fitted(laws, [], self._complete)
+            _, failures = self._drawn(plan, 1, _PILOT_STREAM + pilot, 0)
+            if failures is not None:
+                seen.append(failures)
                 if pilot < _FINDING:
-                    self._add_refitted(laws, seen[-1], effects, thresholds)
-                    self._add_found(laws, seen[-1])
+                    self._add_from(laws, failures)
                     judged = len(seen)
         # A law is not judged by the failures that it was made from.
-        fresh = seen[judged:] or seen
-        plan = self._fitted(laws, fresh, family)
+        return self._planned(laws, seen[judged:] or seen, seen)
+
+    def again(self, plan: DrawingPlan, seen: Seen) -> DrawingPlan:
+        """A better plan, after failures that were drawn by one: half make laws, half judge them.
+
+        What was computed beside the draws is kept: failures among it were not drawn.
+        """
+        if len(seen.values) < 2:
+            return plan
+        laws, fresh = plan.laws.copy(), [seen.every_second(1)]
+        self._add_from(laws, seen.every_second(0))
+        if plan.family is self._complete:
+            return self._planned(laws, fresh, [seen])
+        return self._fitted(laws, fresh, plan.family)
+
+    def _planned(self, laws: _Laws, fresh: list[Seen], seen: list[Seen]) -> DrawingPlan:
+        plan = self._fitted(laws, fresh, self._complete)
         if not any(self._matters(s.means) for s in seen):
             return plan
-        return self._fitted(laws, fresh, self._extended(family, plan, seen))
+        return self._fitted(laws, fresh, self._extended(plan, seen))
 
-    def _fitted(self, laws: _Laws, seen: list[_Seen], family: Family) -> DrawingPlan:
+    def _add_from(self, laws: _Laws, seen: Seen) -> None:
+        """Laws about failures that were drawn."""
+        self._add_refitted(laws, seen)
+        self._add_found(laws, seen)
+
+    def _fitted(self, laws: _Laws, seen: list[Seen], family: Family) -> DrawingPlan:
         """Draws in shares under which the failures seen outside the family are likeliest."""
         mixture = Mixture(laws=tuple(laws.laws))
-        values = [s.value * ~family.holds(s.offsets, s.sites) for s in seen]
+        values = [self._shares(s) * ~family.holds(s.offsets, s.sites) for s in seen]
         merits = np.array(laws.merits)
         if sum(v.sum() for v in values) > 0:
             value = np.concatenate(values) / np.concatenate(values).sum()
@@ -201,16 +276,16 @@ class Search:
             for _ in range(10):  # expectation maximisation
                 joint = likelihood * merits
                 merits = value @ (joint / joint.sum(axis=1, keepdims=True))
-        return DrawingPlan(mixture=mixture, counts=laws.counts(merits), family=family)
+        return DrawingPlan(laws=laws, mixture=mixture, counts=laws.counts(merits), family=family)
 
-    def _extended(self, family: Family, plan: DrawingPlan, seen: list[_Seen]) -> Family:
-        """The family with all sets, of the sizes of the failures seen, of the likeliest sites.
+    def _extended(self, plan: DrawingPlan, seen: list[Seen]) -> Family:
+        """The family with sets of the likeliest sites, of the sizes of the failures seen.
 
         Of slightly smaller sizes too: there a single failing set may outweigh all that pilots saw.
         """
-        offsets, sites = _joined([(s.offsets, s.sites) for s in seen])
-        value = np.concatenate([s.value for s in seen]) / len(seen)
-        sizes = np.diff(offsets)
+        every = Seen.joined(seen)
+        offsets, sites, sizes = every.offsets, every.sites, np.diff(every.offsets)
+        value = np.concatenate([self._shares(s) for s in seen]) / len(seen)
         by_size = np.bincount(sizes, value)
         common = np.flatnonzero(by_size > _COMMON)
         marginal = sum(
@@ -218,27 +293,33 @@ class Search:
         )
         order = np.argsort(-np.asarray(marginal), kind="stable")
         smallest = min(self._smallest(s.means) for s in seen)
-        limits = list(family.limits)
+        limits, cuts = list(self._complete.limits), [-np.inf] * self.least
         stop = min(int(common.max()) + 1, self.least + _EXTENSIONS, len(self.law))
         for size in range(self.least, stop):
-            limit = largest_choice(len(order), size, _EXTENDED)
-            if size in common:
-                only = Family(order=order, limits=(0,) * size + (limit,))
-                held = value @ only.holds(offsets, sites)
-                useful = held > _HELD * by_size[size]
-            else:
-                useful = common.min() - _BELOW <= size < common.min()
-            matters = self.law[size] > _NEGLIGIBLE * smallest
-            limits.append(limit if useful and matters else 0)
-        return Family(order=order, limits=tuple(limits))
+            limit, cut = 0, -np.inf
+            useful = size in common or common.min() - _BELOW <= size < common.min()
+            if useful and self.law[size] > _NEGLIGIBLE * smallest:
+                limit = largest_choice(len(order), size, _LOOKED_AT)
+                only = Family(
+                    order=order, limits=(0,) * size + (limit,), reach=self._reach,
+                    cuts=(-np.inf,) * (size + 1),
+                )  # fmt: skip
+                cut = only.farthest(size, _EXTENDED)
+                only = replace(only, cuts=(-np.inf,) * size + (cut,))
+                if size in common:
+                    held = value @ only.holds(offsets, sites)
+                    limit = limit if held > _HELD * by_size[size] else 0
+            limits.append(limit)
+            cuts.append(cut)
+        return Family(order=order, limits=tuple(limits), reach=self._reach, cuts=tuple(cuts))
 
-    def _importance(self, values: Array) -> Array:
-        """What each set adds to what is wanted: any failure, or all cells on one scale."""
-        if not self.every_cell:
-            return values[:, -1]
-        totals = values[:, :-1].sum(axis=0)
-        scaled = values[:, :-1] / np.where(totals > 0, totals, 1)
-        return np.asarray(scaled.sum(axis=1))
+    def _shares(self, seen: Seen) -> Array:
+        """What each failure adds to what is wanted: any failure, or all cells on one scale."""
+        share = seen.values[:, -1]
+        if self.every_cell:
+            totals = seen.values[:, :-1].sum(axis=0)
+            share = (seen.values[:, :-1] / np.where(totals > 0, totals, 1)).sum(axis=1)
+        return np.asarray(share / share.sum())
 
     def _matters(self, means: Array) -> bool:
         """Whether what pilots saw is much beside what is enumerated already, where it is wanted."""
@@ -250,6 +331,14 @@ class Search:
         wanted = means[:-1] if self.every_cell else means[-1:]
         return float(wanted[wanted > 0].min())
 
+    @cached_property
+    def _reach(self) -> Array:
+        """What each site adds to each drive, the threshold as the unit: (n_sites, n_drives)."""
+        _, effects, thresholds = self._effects
+        unit = np.where(thresholds > 0, thresholds, np.inf)
+        return np.ascontiguousarray(effects / unit)
+
+    @cached_property
     def _effects(self) -> tuple[Array, Array, Array]:
         """Drives without faults, what each site alone adds (n_sites, n_drives), and thresholds."""
         base = self.failure.drives(self.errors[:1])[0]
@@ -267,9 +356,10 @@ class Search:
         if theta > 0:
             laws.add("tilted", self._law(_logit(p) + theta * effect), float(np.exp(bound)))
 
-    def _add_refitted(self, laws: _Laws, seen: _Seen, effects: Array, thresholds: Array) -> None:
+    def _add_refitted(self, laws: _Laws, seen: Seen) -> None:
         """The two tilts that matter most, to where the failures seen lie along the effects."""
-        over = (seen.drives >= thresholds) * seen.value[:, None]
+        _, effects, thresholds = self._effects
+        over = (seen.drives >= thresholds) * self._shares(seen)[:, None]
         counts = np.diff(seen.offsets)
         for drive in np.argsort(-over.sum(axis=0), kind="stable")[:2]:
             if not over[:, drive].any():
@@ -285,12 +375,13 @@ class Search:
             if raised is not self.shown.probability:
                 laws.add("exploring", self._law(_logit(raised)))
 
-    def _add_found(self, laws: _Laws, seen: _Seen) -> None:
+    def _add_found(self, laws: _Laws, seen: Seen) -> None:
         """Laws about failures: with their frequencies of faults, and about the likeliest two."""
         # One more fault anywhere, or another in the place of one seen, is to be found too.
         near = self._raised(_NEIGHBOURS)
-        kappa = float((seen.value**2).sum())
-        frequency = np.bincount(seen.sites, np.repeat(seen.value, np.diff(seen.offsets)), len(near))
+        shares, sizes = self._shares(seen), np.diff(seen.offsets)
+        kappa = float((shares**2).sum())
+        frequency = np.bincount(seen.sites, np.repeat(shares, sizes), len(near))
         fitted = np.maximum((frequency + kappa * near) / (1 + kappa), near)
         laws.add("found", self._law(_logit(np.minimum(fitted, 0.95))))
         likelihood = self.shown.set_probabilities(seen.offsets, seen.sites)
@@ -338,10 +429,3 @@ def _chosen(offsets: Array, sites: Array, numbers: Array) -> tuple[Array, Array]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     index = np.repeat(offsets[numbers] - starts[:-1], sizes) + np.arange(starts[-1])
     return starts, sites[index]
-
-
-def _joined(sets: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Several lists of sets as one."""
-    sizes = np.concatenate([np.diff(offsets) for offsets, _ in sets])
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    return starts, np.concatenate([sites for _, sites in sets])

@@ -1,5 +1,7 @@
 """A certificate put to the test: medians of R chips simulated with faults it has not seen."""
 
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +15,14 @@ from neurosim.executors import Executor
 from neurosim.layers import Array
 from neurosim.theory.tails import median_failure
 
-__all__ = ["CLAIM_HOLDS", "CLAIM_REFUTED", "MedianCheck", "SelfCheck", "self_check"]
+__all__ = [
+    "CLAIM_HOLDS",
+    "CLAIM_REFUTED",
+    "MedianCheck",
+    "SelfCheck",
+    "UnmeasuredMedian",
+    "self_check",
+]
 
 CLAIM_HOLDS, CLAIM_REFUTED = "holds", "refuted"
 
@@ -58,6 +67,29 @@ class MedianCheck:
     verdict: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnmeasuredMedian:
+    """A size R whose medians were not simulated, and what simulating them could have shown.
+
+    Parameters
+    ----------
+    replicas, groups : int
+        R, and how many groups of R the chips of the check make.
+    claimed : float
+        The least that a guarantee claims of the worst input; of all methods, if there is none.
+    detectable : float
+        A true failure probability from here on would have been noticed with probability 0.9.
+    too_rare : bool
+        Whether too few failures were expected; if not, other sizes were measured in its place.
+    """
+
+    replicas: int
+    groups: int
+    claimed: float
+    detectable: float
+    too_rare: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SelfCheck:
     """All claims of a certificate that were put to the test.
@@ -71,7 +103,9 @@ class SelfCheck:
     false_alarm_rate : float
         Probability that any claim is refuted although all are true.
     checks : tuple of MedianCheck
-    unmeasured : tuple of int
+    certified : int or None
+        The size R that is certified: simulated however rare its failures are.
+    unmeasured : tuple of UnmeasuredMedian
         Sizes R that were not simulated: fewer than 10 groups were expected to fail at the worst
         input, or four other sizes were.
     """
@@ -80,7 +114,8 @@ class SelfCheck:
     seed: int
     false_alarm_rate: float
     checks: tuple[MedianCheck, ...]
-    unmeasured: tuple[int, ...]
+    certified: int | None
+    unmeasured: tuple[UnmeasuredMedian, ...]
 
     @property
     def refuted(self) -> tuple[MedianCheck, ...]:
@@ -100,10 +135,56 @@ class SelfCheck:
                 f"  {check.method:24}{check.replicas:10}{check.groups:9}{worst:11.3g}"
                 f"{check.claimed.max():11.3g}{check.detectable:14.3g}  {check.verdict}"
             )
-        if self.unmeasured:
-            sizes = ", ".join(map(str, self.unmeasured))
-            lines.append(f"  medians of {sizes}: not measured; they fail too seldom, or others do")
+        for sentence in self.words:
+            lines += textwrap.wrap(sentence, 100, initial_indent="  ", subsequent_indent="  ")
         return "\n".join(lines)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was and what could not be seen, in sentences."""
+        found = [self.sight] if self.sight else []
+        rare = [median for median in self.unmeasured if median.too_rare]
+        if rare:
+            seen = ", ".join(f"{median.detectable:.2g}" for median in rare)
+            found.append(
+                f"Medians of {_sizes(rare)} were not simulated, for they fail too seldom; failure "
+                f"probabilities from {seen} on would have been noticed."
+            )
+        others = [median for median in self.unmeasured if not median.too_rare]
+        if others:
+            found.append(f"Medians of {_sizes(others)} were not simulated, others were.")
+        return tuple(found)
+
+    @property
+    def sight(self) -> str:
+        """What the check could and could not have seen of the certified number of chips.
+
+        Empty where nothing is certified.
+        """
+        sure = [c for c in self.checks if c.guarantee and c.replicas == self.certified]
+        if not sure:
+            return ""
+        best = min(sure, key=lambda c: float(c.claimed.max()))
+        claimed, worst = float(best.claimed.max()), int(best.failures.max())
+        what = "one chip" if best.replicas == 1 else f"the median of {best.replicas}"
+        seen = (
+            f"Of {what} certified, {worst} of {best.groups} failed at the worst input; a failure "
+            f"probability from {best.detectable:.2g} on would have been noticed."
+        )
+        if claimed <= 0:
+            return f"{seen} That none ever fails is not for a simulation to see."
+        chips = math.ceil(_ENOUGH_FAILURES / claimed) * best.replicas
+        if chips <= self.trials:
+            return seen
+        return (
+            f"{seen} The {claimed:.2g} claimed is too rare for this check: {chips:.2g} chips "
+            f"would be expected to show {_ENOUGH_FAILURES} failures, and what is below "
+            f"{best.detectable:.2g} rests on the guarantee alone."
+        )
+
+
+def _sizes(medians: Sequence[UnmeasuredMedian]) -> str:
+    return ", ".join(str(median.replicas) for median in medians)
 
 
 def self_check(
@@ -120,8 +201,9 @@ def self_check(
     """Simulate single chips and medians of R chips, and test every claim about them.
 
     A claim is refuted at an input where more groups fail than a binomial of the claimed
-    probability explains. Sizes whose failures are too rare to be seen in the campaign's number of
-    trials are named as such and not judged.
+    probability explains. The certified size is always simulated. Other sizes whose failures are too
+    rare to be seen in the campaign's number of trials are not; from which probability on they would
+    have been seen is said.
 
     Parameters
     ----------
@@ -130,7 +212,7 @@ def self_check(
     epsilon : float
     claims : sequence of ChipTails
     replicas : int or None
-        The size the certificate names; sizes up to it are simulated.
+        The size the certificate names; sizes up to it are simulated. None: nothing is certified.
     frequencies : ndarray, shape (n_inputs,)
         Simulated failure frequency of one chip: tells which sizes can be measured.
     false_alarm_rate : float
@@ -142,7 +224,8 @@ def self_check(
     }
     measurable = [r for r, failures in expected.items() if failures >= _ENOUGH_FAILURES]
     # The largest ones tell most; the smallest is the surest.
-    sizes = sorted({*measurable[:1], *measurable[1 - _MOST_SIZES :]})
+    sizes = sorted({*measurable[:1], *measurable[1 - _MOST_SIZES :], *[replicas or 1]} - {1})
+    sizes = [r for r in sizes if r <= campaign.trials]
     fresh = replace(
         plain(campaign, epsilon),
         replicas=tuple(sizes),
@@ -164,7 +247,26 @@ def self_check(
         seed=fresh.seed,
         false_alarm_rate=false_alarm_rate,
         checks=tuple(checks),
-        unmeasured=tuple(r for r in expected if r not in counted),
+        certified=replicas,
+        unmeasured=tuple(
+            _unmeasured(claims, r, fresh.trials // r, level, r not in measurable)
+            for r in expected
+            if r not in counted
+        ),
+    )
+
+
+def _unmeasured(
+    claims: Sequence[ChipTails], replicas: int, groups: int, level: float, too_rare: bool
+) -> UnmeasuredMedian:
+    some = [claim for claim in claims if claim.guarantee] or claims
+    claimed = min(float(np.minimum(median_bound(c, replicas), 1.0).max()) for c in some)
+    return UnmeasuredMedian(
+        replicas=replicas,
+        groups=groups,
+        claimed=claimed,
+        detectable=_detectable(groups, claimed, level),
+        too_rare=too_rare,
     )
 
 

@@ -27,6 +27,7 @@ from neurosim.theory import predict
 from neurosim.theory.bounds import absolute_bound, bernstein, variance_bound
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.setting import Setting
+from neurosim.theory.site_bounds import site_bounds
 from neurosim.theory.tails import binomial_interval, cantelli, chebyshev
 
 __all__ = [
@@ -160,11 +161,7 @@ def moments_tails(
 
 
 def _by_bounds(campaign: Campaign, epsilon: float, method: str) -> ChipTails:
-    probabilities = Setting.of(campaign).probabilities
-    network, inputs = campaign.network, campaign.inputs
-    where = [layer for _, layer in probabilities], list(probabilities.values())
-    sites: list[Any] = [site for site, _ in probabilities]  # "neuron" or "synapse"
-    mean = absolute_bound(network, inputs, *where, sites)
+    mean, variance, tail = _bounds(campaign, epsilon, method)
     if method == "variance-bound":
         # Two-sided Chebyshev grows with |E| and Var: upper bounds of both may stand for them.
         return moments_tails(
@@ -172,11 +169,10 @@ def _by_bounds(campaign: Campaign, epsilon: float, method: str) -> ChipTails:
             title="Chebyshev (P5), rigorous moments",
             bound=partial(chebyshev, epsilon=epsilon, two_sided=True),
             mean=mean,
-            variance=variance_bound(network, inputs, *where, sites),
+            variance=variance,
             guarantee=True,
             rests_on="rigorous bounds of mean and variance",
         )
-    tail = bernstein(network, inputs, *where, epsilon, site=sites, mean=mean)  # of one side
     each = np.minimum(2 * tail, 1.0)
     return ChipTails(
         method=method,
@@ -188,6 +184,24 @@ def _by_bounds(campaign: Campaign, epsilon: float, method: str) -> ChipTails:
         # R times as many sites, each with an R-th of its effect: the exponent is R times as large.
         mean_failure=lambda replicas: _union(np.minimum(2 * tail**replicas, 1.0)),
     )
+
+
+def _bounds(campaign: Campaign, epsilon: float, method: str) -> tuple[Array, Array, Array]:
+    """Bounds of |E Delta_k|, Var Delta_k and of P(Delta_k >= epsilon), the same for the low side.
+
+    The last two where the method wants them.
+    """
+    setting = Setting.of(campaign)
+    if setting.groups:
+        found = site_bounds(campaign)
+        return found.absolute, found.variance, found.tail(epsilon)
+    network, inputs, nothing = campaign.network, campaign.inputs, np.empty(0)
+    where = [layer for _, layer in setting.probabilities], list(setting.probabilities.values())
+    sites: list[Any] = [site for site, _ in setting.probabilities]  # "neuron" or "synapse"
+    mean = absolute_bound(network, inputs, *where, sites)
+    if method == "variance-bound":
+        return mean, variance_bound(network, inputs, *where, sites), nothing
+    return mean, nothing, bernstein(network, inputs, *where, epsilon, site=sites, mean=mean)
 
 
 def _by_enumeration(campaign: Campaign, epsilon: float) -> ChipTails:

@@ -18,6 +18,7 @@ __all__ = [
     "draw_independent",
     "effect_sums",
     "log_ratios",
+    "mixture_weights",
     "solve_tilt",
 ]
 
@@ -159,6 +160,23 @@ def log_ratios(offsets, sites, shifts, constants):
             shift = shifts[sites[i]]
             for c in range(len(row)):
                 row[c] += shift[c]
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def mixture_weights(ratios, shares):
+    """1 / sum_c shares_c exp(ratios_tc) of each set, (n_trials,); laws of share 0 are left out."""
+    result = np.empty(len(ratios))
+    logs = np.log(shares)
+    for t in range(len(ratios)):
+        top = -np.inf
+        for c in range(len(shares)):
+            top = max(top, ratios[t, c] + logs[c])
+        total = 0.0
+        for c in range(len(shares)):
+            if shares[c] > 0.0:
+                total += math.exp(ratios[t, c] + logs[c] - top)
+        result[t] = math.exp(-top) / total
     return result
 
 

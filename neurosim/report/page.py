@@ -9,6 +9,7 @@ import numpy as np
 from neurosim.analysis import Comparison, Sweep
 from neurosim.campaign import Campaign
 from neurosim.certification import Certificate, Hardening
+from neurosim.certification.self_check import SelfCheck
 from neurosim.theory import Assumptions
 
 __all__ = ["certificate_page", "comparison_page", "hardening_page", "spiking_page", "sweep_page"]
@@ -28,7 +29,8 @@ pre { background: var(--panel); padding: .8rem 1rem; overflow-x: auto; border-ra
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-.words td:last-child, .words th:last-child { text-align: left; white-space: normal; }
+.words td:last-child, .words th:last-child { text-align: left; white-space: normal;
+  min-width: 13rem; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }
 """
 
@@ -286,7 +288,6 @@ def certificate_page(certificate: Certificate, pictures: dict[str, bytes | None]
         ]
         for row in certificate.rows
     ]
-    check = certificate.self_check
     return _page(
         f"Certificate on {campaign.deployment.chip.name}",
         [
@@ -315,13 +316,41 @@ def certificate_page(certificate: Certificate, pictures: dict[str, bytes | None]
                 "",
             ),
             "<h2>The certificate put to the test</h2>",
-            f"<pre>{escape('No self-check was asked for.' if check is None else str(check))}</pre>",
+            *_put_to_the_test(certificate.self_check),
             "<h2>The certificate in words</h2>",
             f"<pre>{escape(str(certificate))}</pre>",
             "<h2>What was certified</h2>",
             f"<pre>{escape(_about(campaign))}</pre>",
         ],
     )
+
+
+def _put_to_the_test(check: SelfCheck | None) -> list[str]:
+    if check is None:
+        return ["<p>No self-check was asked for.</p>"]
+    rows = [
+        [
+            found.method,
+            str(found.replicas),
+            str(found.groups),
+            f"{found.failures.max() / found.groups:.3g}",
+            f"{found.claimed.max():.3g}",
+            f"{found.detectable:.3g}",
+            found.verdict,
+        ]
+        for found in check.checks
+    ]
+    return [
+        f'<p class="soft">{check.trials} further chips, seed {check.seed}; false-alarm rate of the '
+        f"whole {check.false_alarm_rate:g}; worst input. A false claim would have been noticed "
+        "from the true probability of the last but one column on.</p>",
+        _table(
+            ["", "median of", "groups", "failed", "claimed", "noticed from", "the claim"],
+            rows,
+            "wide",
+        ),
+        *(f"<p>{escape(sentence)}</p>" for sentence in check.words),
+    ]
 
 
 def _about(campaign: Campaign) -> str:

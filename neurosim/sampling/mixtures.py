@@ -12,6 +12,7 @@ from neurosim.kernels.tilted import (
     draw_given_count,
     draw_independent,
     log_ratios,
+    mixture_weights,
 )
 from neurosim.layers import Array
 
@@ -25,7 +26,9 @@ _LOG_LOST = 160.0
 
 def _classes(probability: Array) -> tuple[Array, Array, Array]:
     """Sites class after class, where each class begins, the probability of each."""
-    values, index = np.unique(probability, return_inverse=True)
+    # The likeliest first: draws end with the class that holds their last fault.
+    negative, index = np.unique(-probability, return_inverse=True)
+    values = -negative
     members = np.argsort(index, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(values)))])
     return members, starts, values
@@ -179,8 +182,5 @@ class Mixture:
         The mean of weight times f over sets drawn is an unbiased estimate of E f of the true
         faults, for every f that is 0 on sets that the first law does not draw.
         """
-        some = shares > 0
-        terms = ratios[:, some] + np.log(shares[some])
-        top = terms.max(axis=1, keepdims=True)
-        result: Array = np.exp(-top[:, 0]) / np.exp(terms - top).sum(axis=1)
+        result: Array = mixture_weights(ratios, np.asarray(shares, np.float64))
         return result

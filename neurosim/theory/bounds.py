@@ -326,7 +326,7 @@ def absolute_bound(
     return mean
 
 
-def _ranges(
+def value_ranges(
     network: Network, inputs: npt.ArrayLike, neurons: list[float], synapses: list[float]
 ) -> list[tuple[Array, Array]]:
     """Bound y_l over all fault sets, before its own crash: (low, high), each (n_inputs, n_l).
@@ -351,7 +351,7 @@ def _largest_values(
     network: Network, inputs: npt.ArrayLike, neurons: list[float], synapses: list[float]
 ) -> list[Array]:
     """Bound |y_l| over all fault sets, before its own crash: a (n_inputs, n_l) for l = 0..L."""
-    ranges = _ranges(network, inputs, neurons, synapses)
+    ranges = value_ranges(network, inputs, neurons, synapses)
     return [np.maximum(np.abs(low), np.abs(high)) for low, high in ranges]
 
 
@@ -392,7 +392,7 @@ def output_range(
     """
     neurons, synapses = _crashes(network, layer, 1.0, site)
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = _ranges(network, inputs, neurons, synapses)[-1]
+        low, high = value_ranges(network, inputs, neurons, synapses)[-1]
     if neurons[-1]:
         low, high = np.minimum(low, 0), np.maximum(high, 0)
     check_range("the bounds", low, high)
@@ -410,7 +410,7 @@ def _softmax_range(low: Array, high: Array) -> tuple[Array, Array]:
     return least[:, range(n), range(n)], most[:, range(n), range(n)]
 
 
-def _gains(network: Network) -> tuple[list[Array], list[Array]]:
+def gains(network: Network) -> tuple[list[Array], list[Array]]:
     """Bound |dy_out / dy_l| (l = 0..L) and |dy_out / dz_l| (l = 1..L, after a None)."""
     n = network.widths[-1]
     by_output = [np.full((n, n), 0.25) if network.readout == "softmax" else np.eye(n)]
@@ -426,7 +426,7 @@ def _spread(
 ) -> tuple[Array, Array]:
     """Give V = sum_s p(1-p) c_s^2 and b = max_s c_s, c_s a bound on the effect of site s."""
     largest = _largest_values(network, inputs, neurons, synapses)
-    by_output, by_preactivation = _gains(network)
+    by_output, by_preactivation = gains(network)
     shape = (len(largest[0]), network.widths[-1])
     variance, effect = np.zeros(shape), np.zeros(shape)
     for number in range(network.depth + 1):
@@ -566,12 +566,17 @@ def bernstein(
                 f"{array.shape}"
             ) from error
     t = parts["epsilon"] - (np.abs(parts["mean"]) if two_sided else parts["mean"])
+    tail = freedman_tail(t, variance, effect)
+    return np.minimum(2 * tail, 1.0) if two_sided else tail
+
+
+def freedman_tail(t: Array, variance: Array, effect: Array) -> Array:
+    """Freedman's exp(-t^2 / (2 (V + b t / 3))) of one side; 1 where t is not positive."""
     below = np.maximum(t, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Divided by t before it is multiplied by it, for its square may leave the range.
         exponent = below / (2 * (variance / below + effect / 3))
-        tail = np.where(t > 0, np.exp(-exponent), 1.0)
-    return np.minimum(2 * tail, 1.0) if two_sided else tail
+        return np.where(t > 0, np.exp(-exponent), 1.0)
 
 
 @_in_range

@@ -187,15 +187,15 @@ TABLES = (
 )  # fmt: skip
 
 
-def fill(text):
+def fill(text, tables=TABLES, page=PAGE):
     """The page with its tables written anew."""
-    for table in TABLES:
+    for table in tables:
         pattern = rf"(<!-- table: {table.__name__} -->\n).*?(<!-- end -->)"
         new, count = re.subn(
             pattern, lambda m, t=table: f"{m[1]}\n{t()}\n\n{m[2]}", text, flags=re.DOTALL
         )
         if count != 1:
-            raise SystemExit(f"{PAGE.name}: expected one place for table {table.__name__}")
+            raise SystemExit(f"{page.name}: expected one place for table {table.__name__}")
         text = new
     return text
 

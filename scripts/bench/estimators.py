@@ -3,6 +3,8 @@
 For a network of networks.py. Moments: how many times smaller the variance of the estimates of
 E error and E error^2 is than that of as many plain trials (median over inputs and outputs), the
 spread between seeds over the standard error reported, and how many plain trials would do as well.
+Times: how long `estimate_moments` takes, and how long plain trials by batched forward passes in
+torch would take to the same standard error of E error: their number times the measured time of one.
 Tails: the relative standard error of P(any output beyond epsilon) at one input, down to 1e-8, from
 a given number of evaluations. Beside it `exceedance` on the demo network, with its time.
 """
@@ -11,7 +13,7 @@ import argparse
 import time
 
 import numpy as np
-from machine import write_rows
+from machine import interleaved, write_rows
 from networks import NETWORKS, problem
 
 import neurosim as ns
@@ -76,6 +78,36 @@ def moments(found, evaluations: int, seeds: int) -> list[dict[str, str]]:
         row["plain_trials_for_the_same_error"] = f"{needed:.3g}"
         rows.append(row)
         print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    return rows
+
+
+def times(found, evaluations: int, rounds: int = 3) -> list[dict[str, str]]:
+    """A row a probability: seconds to one standard error of E error, of both, in turns."""
+    from contenders import Faults, TorchBatched
+    from peers import timed
+
+    rows = []
+    for p in PROBABILITIES:
+        work = campaign(found, p, 1)
+        best = ns.estimate_moments(work, evaluations)
+        needed = np.median(best.variance / best.mean_standard_error**2)
+        runs = {
+            "torch": timed(TorchBatched(found, Faults(found, "neuron", p)), 0.5),
+            "neurosim": (lambda work=work: ns.estimate_moments(work, evaluations), 1),
+        }
+        timings = interleaved(runs, rounds)
+        plain, ours = timings["torch"], timings["neurosim"]
+        rows.append({
+            "p": f"{p:g}",
+            "evaluations": str(evaluations),
+            "seconds": f"{ours.median:.3g}",
+            "torch_us_per_trial": f"{1e6 * plain.median:.4g}",
+            "plain_trials_for_the_same_error": f"{needed:.3g}",
+            "torch_seconds": f"{needed * plain.median:.3g}",
+            "times_shorter": f"{needed * plain.median / ours.median:.3g}",
+            "quiet": "yes" if plain.trusted and ours.trusted else "no",
+        })  # fmt: skip
+        print(", ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
     return rows
 
 
@@ -171,20 +203,26 @@ def main():
     parser.add_argument("--evaluations", type=int, default=2000, help="of the moments")
     parser.add_argument("--tail-evaluations", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--only", choices=("moments", "tails", "demo"))
+    parser.add_argument("--only", choices=("demo", "moments", "times", "tails"))
     given = parser.parse_args()
-    if given.only in (None, "demo"):
-        write_rows("estimators-demo.csv", demo())
-    if given.only == "demo":
-        return
-    found = problem(given.network, given.inputs)
     name = given.network.replace(" ", "-")
-    if given.only != "tails":
-        rows = moments(found, given.evaluations, given.seeds)
-        write_rows(f"estimators-moments-{name}.csv", rows)
-    if given.only != "moments":
-        rows = tails(found, given.tail_evaluations, given.tail_inputs, LEVELS)
-        write_rows(f"estimators-tails-{name}.csv", rows)
+    parts = {
+        "demo": lambda: write_rows("estimators-demo.csv", demo()),
+        "moments": lambda: write_rows(
+            f"estimators-moments-{name}.csv", moments(found, given.evaluations, given.seeds)
+        ),
+        "times": lambda: write_rows(
+            f"estimators-times-{name}.csv", times(found, given.evaluations)
+        ),
+        "tails": lambda: write_rows(
+            f"estimators-tails-{name}.csv",
+            tails(found, given.tail_evaluations, given.tail_inputs, LEVELS),
+        ),
+    }
+    found = None if given.only == "demo" else problem(given.network, given.inputs)
+    for part, run in parts.items():
+        if given.only in (None, part):
+            run()
 
 
 if __name__ == "__main__":
