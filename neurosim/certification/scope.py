@@ -3,7 +3,7 @@
 from neurosim.backends.prepared import has_kernels
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
-from neurosim.faults import StuckAtZero, onset_window
+from neurosim.faults import Cluster, StuckAtZero, onset_window
 
 __all__ = ["beyond_formulas", "beyond_sites", "require_formulas", "require_sites"]
 
@@ -19,6 +19,8 @@ def beyond_sites(campaign: Campaign) -> str | None:
             "ranges are not known"
         )
     for process in campaign.faults:
+        if isinstance(process, Cluster):
+            return f"{process}, whose sites share members"
         if not isinstance(process, StuckAtZero):
             return (
                 f"{process}, which sets values: such fault sets are computed one by one, too "
