@@ -129,7 +129,7 @@ class Conv2D(Weighted):
     def _takes_tiles(self, y: Array) -> bool:
         """Whether tiles are as accurate as patches and faster: in single precision."""
         window = self.window
-        return (
+        return bool(
             y.dtype == np.float32
             and (window.size, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
             and self.groups == 1
