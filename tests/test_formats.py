@@ -476,7 +476,10 @@ def gemm(*more):
             gemm(helper.make_node("Conv", ["z", "w"], ["y"])),
             r"'y' \(Conv\): expected a window over height and width",
         ),
-        (gemm(helper.make_node("Relu", ["z"], ["y"], domain="mine")), r"\(Relu\): expected one of"),
+        (
+            gemm(helper.make_node("Relu", ["z"], ["y"], domain="mine")),
+            r"\(Relu\): .* of ONNX itself",
+        ),
         (
             gemm(helper.make_node("Relu", ["nowhere"], ["y"])),
             "that other nodes make, got 'nowhere'",

@@ -88,10 +88,11 @@ def test_single_fault_tends_to_the_exact_moments_as_faults_become_rare(case):
         gaps.append(
             [abs(prediction.mean[0] - law.mean), abs(prediction.variance[0] - law.variance)]
         )
-    # The gap is of second order in p: a tenth of p, a hundredth of the gap.
+    # The gap is of second order in p: a tenth of p, a hundredth of the gap, or more where the third
+    # order cancels some of it; were it of first order, a tenth.
     gaps = np.array(gaps)
     scale = 1 + abs(single_faults(plain, inputs[0], sites)).max() ** 2
-    assert (gaps[1] <= gaps[0] / 50 + 1e-12 * scale).all()
+    assert (gaps[1] <= gaps[0] / 20 + 1e-12 * scale).all()
 
 
 @given(case=cases(), p=st.sampled_from([1e-4, 0.05, 0.5]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import defs, helper, numpy_helper
 
 from neurosim.formats.tensor import BATCH, Padding, Tensor, UnreadableError, same_padding
 from neurosim.layers import Array
@@ -71,9 +71,18 @@ _READ = (
 )
 
 
+def _is_whole(node: Any) -> bool:
+    """Whether a node has as many inputs as its operator takes, and outputs."""
+    named = isinstance(node.op_type, str)  # bytes, where a damaged name is no text
+    if not (node.output and named and defs.has(node.op_type)):
+        return False
+    schema = defs.get_schema(node.op_type)
+    return bool(schema.min_input <= len(node.input) <= schema.max_input)
+
+
 def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
     """Nodes with one each for z sigma(z), z hard_sigmoid(z), z Phi(z), softplus spelled in more."""
-    makers = {name: node for node in nodes for name in node.output if name}
+    makers = {name: node for node in nodes if _is_whole(node) for name in node.output if name}
     uses = Counter(name for node in nodes for name in node.input)
 
     def made_by(name: str, kind: str) -> Any:
@@ -161,6 +170,8 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
         return str(z) if bound is not None and bound >= _SOFTPLUS_IS_LINEAR else None
 
     def replacement(node: Any) -> Any:
+        if not _is_whole(node):
+            return node
         argument = argument_of_softplus(node)
         if argument is not None:
             return helper.make_node("Softplus", [argument], node.output, name=node.name)

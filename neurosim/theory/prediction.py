@@ -255,7 +255,7 @@ class Prediction:
         kinds = dict.fromkeys(
             [*get_args(SiteKind), "stuck neuron", "stuck synapse", *(k for k, _ in setting.groups)]
         )
-        if site not in kinds:
+        if not isinstance(site, str) or site not in kinds:
             spelled = ", ".join(f'"{name}"' for name in kinds)
             raise InputError(f"site: expected one of {spelled}, got {site!r}")
         layer = whole_number("layer", layer, 0 if "neuron" in site else 1, setting.depth)
