@@ -11,8 +11,8 @@ import numpy as np
 
 from neurosim.backends import Backend, make_backend
 from neurosim.campaign import Campaign
-from neurosim.faults import Events, FaultBatch
 from neurosim.layers import Array
+from neurosim.sampling import FaultySites
 from neurosim.theory.setting import Setting
 from neurosim.theory.single_fault import SingleEffects
 
@@ -46,8 +46,8 @@ class PresentedInputs:
         return Setting.of(self.campaign)
 
     @cached_property
-    def _sites(self) -> tuple[Array, Array, Array, Array]:
-        """Kind (0 neuron, 1 synapse), number, probability, and position among effects of blocks."""
+    def _found(self) -> tuple[FaultySites, Array]:
+        """The sites, and their places among the effects of all blocks."""
         layout = self.campaign.deployment.sites
         kinds, numbers, probabilities, places = [], [], [], []
         lit, before = (self._inputs != 0).any(axis=0), 0
@@ -67,24 +67,23 @@ class PresentedInputs:
             probabilities.append(np.full(len(units), p))
             places.append(before + units)
             before += n
-        if not kinds:
-            nothing = np.empty(0, np.int64)
-            return nothing, nothing, np.empty(0), nothing
-        return (
-            np.concatenate(kinds),
-            np.concatenate(numbers),
-            np.concatenate(probabilities),
-            np.concatenate(places),
+        nothing = np.empty(0, np.int64)
+        sites = FaultySites(
+            kinds=np.concatenate([nothing, *kinds]),
+            numbers=np.concatenate([nothing, *numbers]),
+            probabilities=np.concatenate([np.empty(0), *probabilities]),
         )
+        return sites, np.concatenate([nothing, *places])
 
-    @cached_property
-    def _uncertain(self) -> Array:
-        return np.flatnonzero(self._sites[2] < 1)
+    @property
+    def sites(self) -> FaultySites:
+        """The sites."""
+        return self._found[0]
 
-    @cached_property
+    @property
     def probability(self) -> Array:
         """Probability of each site that matters and may also live: (n_sites,), in (0, 1)."""
-        return self._sites[2][self._uncertain]
+        return self.sites.probability
 
     @cached_property
     def backend(self) -> Backend:
@@ -99,28 +98,8 @@ class PresentedInputs:
 
     def errors(self, offsets: Array, sites: Array) -> Array:
         """Errors (n_sets, n_inputs, n_outputs) of sets of sites, counted as in `probability`."""
-        n_sets = len(offsets) - 1
-        trial = np.repeat(np.arange(n_sets), np.diff(offsets))
-        chosen = self._uncertain[sites]
-        kinds, numbers, probabilities, _ = self._sites
-        certain = np.flatnonzero(probabilities == 1)
-        if len(certain):
-            trial = np.concatenate([trial, np.repeat(np.arange(n_sets), len(certain))])
-            chosen = np.concatenate([chosen, np.tile(certain, n_sets)])
-            order = np.lexsort((chosen, trial))
-            trial, chosen = trial[order], chosen[order]
-        of_kind = kinds[chosen]
-        events = [
-            self._events(n_sets, trial[of_kind == kind], numbers[chosen[of_kind == kind]])
-            for kind in (0, 1)
-        ]
-        batch = FaultBatch(
-            sites=self.campaign.deployment.sites,
-            n_presentations=len(self._inputs),
-            neurons=events[0],
-            synapses=events[1],
-            counts=np.empty((n_sets, 0), np.int64),
-        )
+        layout = self.campaign.deployment.sites
+        batch = self.sites.batch(layout, len(self._inputs), offsets, sites)
         errors: Array = self.backend.changes(batch).dense()
         return errors
 
@@ -129,21 +108,9 @@ class PresentedInputs:
         rows = slice(self.first, self.first + 1)
         singles = SingleEffects(setting=self._setting)
         every = [singles.effects(block, rows)[:, 0] for block in self._setting.probabilities]
-        places = self._sites[3][self._uncertain]
+        places = self._found[1][self.sites.uncertain]
         return np.concatenate(every, axis=1)[:, places].T
 
     def set_probabilities(self, offsets: Array, sites: Array) -> Array:
         """Probability of each fault set: (n_sets,)."""
-        p = self.probability
-        odds = np.append((np.log(p) - np.log1p(-p))[sites], 0.0)
-        log_odds = np.add.reduceat(odds, offsets[:-1]) * (np.diff(offsets) > 0)
-        result: Array = np.exp(log_odds + np.log1p(-p).sum())
-        return result
-
-    def _events(self, n_sets: int, trial: Array, site: Array) -> Events:
-        return Events(
-            offsets=np.concatenate([[0], np.cumsum(np.bincount(trial, minlength=n_sets))]),
-            site=site,
-            start=np.zeros(len(site), np.int32),
-            stop=np.full(len(site), len(self._inputs), np.int32),
-        )
+        return self.sites.set_probabilities(offsets, sites)

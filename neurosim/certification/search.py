@@ -123,6 +123,8 @@ class Search:
         Errors without faults and, where known, of each site alone.
     every_cell : bool
         Whether every cell matters, or any.
+    extended : bool
+        Whether more sets may be computed beside the draws.
     """
 
     shown: PresentedInputs
@@ -132,6 +134,7 @@ class Search:
     enumerated: Array
     errors: Array
     every_cell: bool
+    extended: bool = True
 
     def draw(self, plan: DrawingPlan, repeats: int, first: int) -> Array:
         """Weight times failure of batches of sets, 0 in the family: (n_sets, n_cells + 1)."""
@@ -184,7 +187,7 @@ class Search:
         # A law is not judged by the failures that it was made from.
         fresh = seen[judged:] or seen
         plan = self._fitted(laws, fresh, family)
-        if not any(self._matters(s.means) for s in seen):
+        if not self.extended or not any(self._matters(s.means) for s in seen):
             return plan
         return self._fitted(laws, fresh, self._extended(family, plan, seen))
 

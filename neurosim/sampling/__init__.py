@@ -2,5 +2,28 @@
 
 from neurosim.sampling.mixtures import FaultLaw, Mixture, count_law
 from neurosim.sampling.plans import STREAM_VERSION, PlainMonteCarlo, draw
+from neurosim.sampling.weighted import (
+    PERIOD,
+    Draws,
+    FaultySites,
+    ImportanceTilted,
+    ResolvedDraws,
+    Stratified,
+    WeightedTrials,
+)
 
-__all__ = ["STREAM_VERSION", "FaultLaw", "Mixture", "PlainMonteCarlo", "count_law", "draw"]
+__all__ = [
+    "PERIOD",
+    "STREAM_VERSION",
+    "Draws",
+    "FaultLaw",
+    "FaultySites",
+    "ImportanceTilted",
+    "Mixture",
+    "PlainMonteCarlo",
+    "ResolvedDraws",
+    "Stratified",
+    "WeightedTrials",
+    "count_law",
+    "draw",
+]
