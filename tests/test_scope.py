@@ -35,24 +35,7 @@ def convolutional():
     )
 
 
-@pytest.mark.parametrize("kind", ["row", "column", "core", "link"])
-def test_physical_sites_of_convolutions_are_refused(kind):
-    with pytest.raises(InputError, match=f"expected a chain of dense layers for a fault of {kind}"):
-        campaign([ns.StuckAtZero(kind, probability=0.1)], convolutional())
-
-
-def test_a_graph_takes_no_values_but_by_the_reference_backend():
-    faults = [ns.StuckAt("neuron", value=0.5, probability=0.5, layers=[1])]
-    stuck = campaign(faults, convolutional())
-    with pytest.raises(InputError, match='use backend "reference"'):
-        ns.evaluate(stuck.deployment, stuck.fault_set(0), stuck.inputs)
-    with pytest.raises(InputError, match="got something stuck at a value"):
-        ns.predict(stuck)
-    assert ns.evaluate(
-        stuck.deployment, stuck.fault_set(0), stuck.inputs, backend="reference"
-    ).any()
-
-
+@pytest.mark.parametrize("network", [None, convolutional()])
 @pytest.mark.parametrize(
     "faults",
     [
@@ -60,8 +43,10 @@ def test_a_graph_takes_no_values_but_by_the_reference_backend():
         [ns.StuckAt("neuron", value=0.5, probability=0.1, layers=[1])],
     ],
 )
-def test_rare_failures_know_dead_neurons_and_synapses_and_certify_simulates_the_rest(faults):
-    beyond = campaign(faults)
+def test_rare_failures_know_dead_neurons_and_synapses_and_certify_simulates_the_rest(
+    faults, network
+):
+    beyond = campaign(faults, network)
     for ask in (
         lambda: ns.exceedance(beyond, epsilon=0.5),
         lambda: ns.estimate_moments(beyond, evaluations=100),

@@ -301,8 +301,6 @@ def compare(
         np.linspace(0, campaign.n_inputs - 1, min(law_inputs, campaign.n_inputs)).astype(np.int64)
     )
     n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
-    if not prediction.has_laws:
-        chosen = chosen[:0]
     verdicts = {
         "mean": n_cells,
         "variance": n_cells,

@@ -15,7 +15,7 @@ from neurosim.faults import Permanent, SiteKind
 from neurosim.layers import Array, frozen
 from neurosim.theory.arguments import check_campaign, check_range, whole_number
 from neurosim.theory.corrected_loss import LossEffects
-from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
+from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis, law_of_sites
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
@@ -27,7 +27,7 @@ from neurosim.theory.presentations import InputMean, input_mean
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
 from neurosim.theory.setting import KNOWN, Block, Setting
 from neurosim.theory.single_fault import SingleEffects
-from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
+from neurosim.theory.surrogate import SurrogateLaw
 
 if TYPE_CHECKING:
     from neurosim.campaign import Campaign, Loss
@@ -93,16 +93,11 @@ class _Surrogate:
         return kurtosis(self.effects, self.variance)
 
     def law(self, input: int, output: int) -> SurrogateLaw:
-        if self.setting.several_states:
-            raise InputError(
-                "faults: expected sites that fail or do not for tails, got devices with two states "
-                "that exclude each other; their moments are known, tails come from a simulation"
-            )
         rows = slice(input, input + 1)
-        return surrogate_law([
-            (self.effects.effects(block, rows)[output, 0], p)
-            for block, p in self.setting.probabilities.items()
-        ])  # fmt: skip
+        several = self.effects
+        effects = several.states if isinstance(several, GroupEffects) else several.effects
+        found = {block: effects(block, rows)[output, 0] for block in self.setting.probabilities}
+        return law_of_sites(self.setting, found)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -320,11 +315,6 @@ class Prediction:
             lines.append(f"  {share:.1%} of the variance from {kind}s of layer {layer}")
         return "\n".join([*lines, *(f"  overlap: {text}" for text in self.overlaps)])
 
-    @property
-    def has_laws(self) -> bool:
-        """Whether `distribution` is known: not where devices are stuck in one of two states."""
-        return not self.model.setting.several_states
-
     def distribution(self, input: int, output: int) -> SurrogateLaw:
         """The exact law of the linear surrogate of one output for one input.
 
@@ -335,8 +325,7 @@ class Prediction:
         Raises
         ------
         InputError
-            If there is no such input or output, or devices have states that exclude each other
-            (`has_laws`).
+            If there is no such input or output.
         """
         return self.model.law(
             whole_number("input", input, 0, self.n_inputs - 1),
@@ -466,26 +455,18 @@ def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Part
 
 
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
-    if setting.graph is not None:
-        if setting.groups:
-            raise InputError(
-                "faults: expected dead neurons and synapses for a network beyond chains of dense "
-                f"layers with the activations {', '.join(KNOWN)}; got something stuck at a value"
-            )
-        effects = _graph_effects(setting, method)
-        return replace(_by_effects(effects), model=GraphModel(effects=effects))
-    parts = sorted({f"{kind}s" for kind, _ in setting.groups if kind in ("device", "bit")})
-    if parts and method == "enumeration":
-        raise InputError(
-            f'method: expected "single-fault" or "first-order" for {parts[0]}, several of which '
-            'share one weight, got "enumeration"'
-        )
-    if any(p == 1 and len(setting.groups[b].shares) > 1
-           for b, p in setting.probabilities.items() if b in setting.groups):  # fmt: skip
+    certain = any(
+        len(groups.shares) > 1 and setting.probabilities[b] == 1
+        for b, groups in setting.groups.items()
+    )
+    if certain and method != "enumeration":
         raise InputError(
             "stuck_lrs, stuck_hrs: expected less than 1 together for a prediction, got 1; every "
             "device is stuck, which a simulation shows"
         )
+    if setting.graph is not None:
+        effects = _graph_effects(setting, method)
+        return replace(_by_effects(effects), model=GraphModel(effects=effects))
     if method == "enumeration":
         return _by_enumeration(setting)
     if setting.groups:
