@@ -8,6 +8,7 @@ stratum, each with its share of the trials.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -501,7 +502,8 @@ class _Pairs:
 
     def sums(self, factors: Array, values: Array) -> Array:
         """Sums of factor times value, (n_strata, n_inputs, ...)."""
-        columns = values.reshape(len(values), -1).astype(np.float64, copy=False)
+        columns = values.reshape(len(values), prod(values.shape[1:]))
+        columns = columns.astype(np.float64, copy=False)
         found = cell_sums(self.cells, factors, columns, self.n_strata * self.n_inputs)
         return np.asarray(found.reshape(self.n_strata, self.n_inputs, *values.shape[1:]))
 

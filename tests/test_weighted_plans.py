@@ -326,7 +326,8 @@ def test_tilted_sees_what_is_rare(simulated):
         assert 1e-9 < truth < 1e-5
         value, error = trace.exceedance_any[0, x], trace.exceedance_any_standard_error[0, x]
         assert abs(value - truth) < stats.norm.isf(ALARM / 4) * error
-        assert error < 0.1 * truth
+        # Plain trials, as many as there are about the input, would have these errors.
+        assert error < 0.01 * np.sqrt(truth / 10_000)
 
 
 def test_interrupted_continued_and_joined_runs_give_the_same_bits(tmp_path, monkeypatch):

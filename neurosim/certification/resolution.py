@@ -193,9 +193,10 @@ def _allocation(shown: PresentedInputs, laws: list[FaultLaw], effects: Array | N
         spreads.append(law.mass**2 * errors.var(axis=0))
     # All inputs and outputs count alike, whatever their scale.
     total = np.sum(spreads, axis=0)
-    spread = np.sqrt([np.mean(s[total > 0] / total[total > 0]) for s in spreads])
-    if not np.isfinite(spread).all() or not spread.sum():
-        spread = np.array([law.mass for law in laws])
+    seen = total > 0
+    spread = np.array([law.mass for law in laws])
+    if seen.any():  # else the pilot saw no spread at all
+        spread = np.sqrt([np.mean(s[seen] / total[seen]) for s in spreads])
     free = PERIOD - _LEAST * len(laws)
     wanted = free * spread / spread.sum()
     counts = np.floor(wanted).astype(np.int64)

@@ -66,7 +66,8 @@ class Draws:
     @cached_property
     def counts(self) -> Array:
         """Trials of each law in a period: (n_laws,)."""
-        return np.bincount(self.order, minlength=len(self.laws))
+        n = len(self.laws)
+        return np.bincount(self.order, minlength=n)[:n]
 
     @property
     def largest_weight(self) -> float:
@@ -352,7 +353,7 @@ class Stratified(_Weighted):
 
     def __str__(self) -> str:
         text = "stratified by the number of faults"
-        if self.resolved is not None:
+        if self.resolved is not None and self.resolved.groups[0].laws:
             draws = self.resolved.groups[0]
             shares = zip(draws.laws, draws.counts, strict=True)
             text += ": " + ", ".join(
