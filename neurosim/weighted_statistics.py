@@ -529,7 +529,7 @@ def _summed(
     inputs, n_inputs = pairs.inputs, pairs.n_inputs
     n_outputs, shape = errors.shape[1], (pairs.n_strata, n_inputs)
     each = [pairs.both(sizes >= e) for e in campaign.epsilons]
-    some = [pairs.both((sizes >= e).any(axis=1)) for e in campaign.epsilons]
+    some = [pairs.both(np.asarray((sizes >= e).any(axis=1))) for e in campaign.epsilons]
     won, best = winners(inputs, pairs.values, golden), golden.argmax(axis=1)
     accuracy, accuracy_square, loss = None, None, None
     if campaign.labels is not None:

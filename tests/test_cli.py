@@ -432,7 +432,7 @@ def test_plans_are_spelled_in_the_file_and_on_the_command_line(folder):
     assert "stratified by the number of faults" in said
     assert "effective sample size" in said
     assert "effective sample size" in call(
-        "compare", file, "--trace", folder / "a.h5", "--method", "single-fault"
+        "compare", file, "--trace", folder / "a.h5", "--method", "enumeration"
     )
     said = call("run", file, "-o", folder / "b.h5", "--quiet", "--plan", "tilted=0.1")
     assert "importance sampling of |error| >= 0.1" in said

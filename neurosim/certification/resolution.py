@@ -71,7 +71,7 @@ def resolve(campaign: Campaign, *, executor: Executor | None = None) -> Campaign
     >>> campaign = ns.Campaign(
     ...     deployment=ns.deploy(network, ns.Chip.load("ideal")), trials=1000, seed=1,
     ...     faults=[ns.StuckAtZero("neuron", probability=0.1)], inputs=[[3.0, 4.0, 5.0]],
-    ...     plan=ns.Stratified())
+    ...     plan=ns.Stratified(strata=(2,)))
     >>> print(resolve(campaign).plan)
     stratified by the number of faults: 2+ in 512 of 512 trials, with control variate
     """
