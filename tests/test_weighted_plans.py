@@ -410,6 +410,19 @@ def test_the_trace_holds_the_arrays_and_the_weights(simulated):
         simulated(campaign(ns.PlainMonteCarlo(), trials=10)).weights  # noqa: B018
 
 
+def test_the_error_of_the_variance_is_that_of_its_linearisation(simulated):
+    """From the recorded trials, stratum by stratum: weight x (error^2 - 2 mean error)."""
+    work = ns.resolve(campaign(PLANS["without control"], trials=1024, record=("error",)))
+    trace = simulated(work)
+    errors, trials = np.asarray(trace.errors), work.weighted_trials(0, 1024)
+    values = trials.weights[:, None, None] * (errors**2 - 2 * trace.mean * errors)
+    square = np.zeros(trace.mean.shape)
+    for law, share in enumerate(work.draws.shares):
+        own = values[trials.laws == law]
+        square += share**2 * own.var(axis=0, ddof=1) / len(own)
+    np.testing.assert_allclose(trace.variance_standard_error, np.sqrt(square), rtol=1e-9)
+
+
 def test_plain_traces_have_standard_errors_too(simulated):
     trace = simulated(campaign(ns.PlainMonteCarlo(), trials=4000))
     assert trace.weighted is None
