@@ -434,8 +434,7 @@ class Campaign:
         """At most the mean number of fault events that a trial's processes draw."""
         windows, events = self.n_inputs * self.ticks, 0.0
         if not isinstance(self.plan, PlainMonteCarlo):
-            sites = sum(p.probability * count_sites(self.deployment, p) for p in self.faults)
-            return max(sites, 32.0)
+            return self._weighted_events
         drawn_at = self.plan.probabilities(self.faults)
         for process, probability, group in zip(self.faults, drawn_at, self._groups, strict=True):
             each = 1.0  # a site that fails for good is one event
@@ -452,6 +451,18 @@ class Campaign:
             events += probability * n * each
         held = self.deployment
         return events + len(held.defective_synapses) + len(held.stuck_synapses)
+
+    @property
+    def _weighted_events(self) -> float:
+        """About the same of a weighted trial, which draws a few sites or as many as expected."""
+        expected, largest = 0.0, 1.0
+        for process, group in zip(self.faults, self._groups, strict=True):
+            n, each = count_sites(self.deployment, process), 1.0
+            if group is not None:
+                each = (len(group.neurons) + len(group.synapses)) / len(group)
+            expected += process.probability * n * each
+            largest = max(largest, each)
+        return max(expected, 32 * largest)
 
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).

@@ -11,11 +11,20 @@ from functools import cache
 
 import numpy as np
 import pytest
-from exact import fault_sets, loss_value, set_probabilities
+from exact import ExactLaw, fault_sets, loss_value, set_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from test_exceedance import ALARM, MIXED, NEURONS, exact_law, network
+from test_exceedance import (
+    ALARM,
+    MIXED,
+    NEURONS,
+    PHYSICAL,
+    exact_law,
+    network,
+    physical_campaign,
+    physical_law,
+)
 from test_runner import assert_same
 
 import neurosim as ns
@@ -67,11 +76,11 @@ def simulated(tmp_path):
         trace.close()
 
 
-def z_values(trace, work):
+def z_values(trace, work, law_of=exact_law):
     """(estimate - truth) / standard error of everything that is estimated."""
     weighted, golden, zs = trace.weighted, trace.golden, []
     for x in range(work.n_inputs):
-        law = exact_law(work, x)
+        law = law_of(work, x)
         outputs = law.values + golden[x]
         target = work.target_outputs[x]
         rise = loss_value("squared_error", outputs, target)
@@ -104,6 +113,16 @@ def test_every_estimate_is_that_of_all_fault_sets(simulated, plan, faults):
     widths = (4, 4, 3) if faults is NEURONS else (4, 3, 3)
     work = ns.resolve(campaign(PLANS[plan], faults, widths))
     assert not alarming(z_values(simulated(work), work))
+
+
+@pytest.mark.parametrize("faults", PHYSICAL.values(), ids=PHYSICAL.keys())
+@pytest.mark.parametrize("plan", [ns.Stratified(), ns.ImportanceTilted(epsilon=0.4)])
+def test_rows_columns_cores_and_links_are_sites_too(simulated, plan, faults):
+    options = {"targets": [0, 1], "loss": "squared_error", "epsilons": EPSILONS}
+    work = replace(physical_campaign(faults, plan=plan, **options), trials=4000)
+    trace = simulated(ns.resolve(work))
+    zs = z_values(trace, work, lambda *about: ExactLaw(*physical_law(*about)))
+    assert not alarming(zs)
 
 
 def test_certain_faults_are_part_of_every_set(simulated):

@@ -89,7 +89,7 @@ class PresentedInputs:
             kinds=np.concatenate([nothing, *kinds]),
             numbers=np.concatenate([nothing, *numbers]),
             probabilities=np.concatenate([np.empty(0), *probabilities]),
-            members=self._members,
+            members=self.setting.members,
         )
         return sites, np.concatenate([nothing, *places])
 
@@ -127,20 +127,6 @@ class PresentedInputs:
             found = each[synapse - layout.synapse_offsets[layer]]
             matters[here] |= np.bincount(which, found, minlength=len(here)) > 0
         return np.asarray(matters)
-
-    @cached_property
-    def _members(self) -> tuple[tuple[Array, Array], ...]:
-        """Of all groups, one after the other: offsets and members, neurons then synapses."""
-        if not self.setting.groups:
-            return ()
-        several = list(self.setting.groups.values())
-        found = []
-        for kind in ("neuron", "synapse"):
-            counts = [np.diff(getattr(g, kind + "_offsets")) for g in several]
-            members = [getattr(g, kind + "s") for g in several]
-            offsets = np.concatenate([[0], np.cumsum(np.concatenate([*counts, np.empty(0, int)]))])
-            found.append((offsets, np.concatenate([*members, np.empty(0, np.int64)])))
-        return tuple(found)
 
     @property
     def sites(self) -> FaultySites:

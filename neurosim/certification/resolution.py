@@ -8,7 +8,7 @@ import numpy as np
 from neurosim.campaign import Campaign
 from neurosim.certification.failures import failures_at
 from neurosim.certification.presented import PresentedInputs
-from neurosim.certification.scope import require_formulas
+from neurosim.certification.scope import require_sites
 from neurosim.certification.search import BATCH, Search, failed
 from neurosim.errors import InputError
 from neurosim.executors import Executor, ThreadExecutor
@@ -26,6 +26,7 @@ from neurosim.sampling import (
     count_law,
 )
 from neurosim.theory.arguments import check_campaign
+from neurosim.theory.setting import Setting
 
 __all__ = ["resolve"]
 
@@ -61,7 +62,7 @@ def resolve(campaign: Campaign, *, executor: Executor | None = None) -> Campaign
     Raises
     ------
     InputError
-        If the campaign is not one of dead neurons and synapses of a chain of dense layers, or the
+        If the campaign is not one of independent dead sites in a chain of dense layers, or the
         arrays do not fit into memory.
 
     Examples
@@ -81,7 +82,7 @@ def resolve(campaign: Campaign, *, executor: Executor | None = None) -> Campaign
         return campaign
     if plan.resolved is not None and campaign.draws is plan.resolved:
         return campaign
-    require_formulas(campaign, type(plan).__name__)
+    require_sites(campaign, type(plan).__name__)
     if isinstance(plan, Stratified):
         resolved = _stratified(campaign, plan)
     else:
@@ -205,19 +206,24 @@ def _allocation(shown: PresentedInputs, laws: list[FaultLaw], effects: Array | N
 
 
 def _tilted(campaign: Campaign, plan: ImportanceTilted, pool: Executor) -> ResolvedDraws:
+    setting = Setting.of(campaign)
     sites = [
-        len(PresentedInputs(campaign=campaign, first=x, stop=x + 1).probability)
+        len(PresentedInputs(campaign=campaign, first=x, stop=x + 1, known=setting).probability)
         for x in range(campaign.n_inputs)
     ]
     laws = 2 * campaign.n_outputs + 16
     _check_size(sum(sites) * laws, "take fewer inputs, or let fewer layers fail")
-    groups = pool.map(partial(_about, campaign, plan.epsilon), range(campaign.n_inputs))
-    return ResolvedDraws(campaign=campaign.recipe, groups=tuple(groups), strata=False)
+    found = pool.map(partial(_about, campaign, plan.epsilon, setting), range(campaign.n_inputs))
+    # What comes from other processes has its own copy of what the groups of sites hold.
+    groups = tuple(
+        replace(draws, sites=replace(draws.sites, members=setting.members)) for draws in found
+    )
+    return ResolvedDraws(campaign=campaign.recipe, groups=groups, strata=False)
 
 
-def _about(campaign: Campaign, epsilon: float, x: int) -> Draws:
+def _about(campaign: Campaign, epsilon: float, setting: Setting, x: int) -> Draws:
     """The draws about one input: the laws that the search for its failures ends with."""
-    shown = PresentedInputs(campaign=campaign, first=x, stop=x + 1)
+    shown = PresentedInputs(campaign=campaign, first=x, stop=x + 1, known=setting)
     n_sites = len(shown.probability)
     if n_sites < 2:
         return _draws(shown, [], np.empty(0, np.int64))

@@ -254,6 +254,8 @@ class ResolvedDraws:
             "law_probability": np.concatenate([np.empty(0), *(law.probability for law in laws)]),
             "order": np.stack([draws.order for draws in groups]),
         }
+        for kind, members in zip(("neuron", "synapse"), groups[0].sites.members, strict=False):
+            flat |= {f"group_{kind}_offsets": members[0], f"group_{kind}s": members[1]}
         for name in ("effects", "base"):
             value = getattr(self, name)
             if value is not None:
