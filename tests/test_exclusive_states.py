@@ -216,12 +216,12 @@ def test_many_sites_with_two_states_have_the_law_of_all_of_them_one_by_one(p, mo
     # Multiples of a sixtieth of the largest lie on the lattice.
     effects = rng.integers(-60, 61, size=(2, 300)) / 60.0
     effects[0, 0] = 1
-    monkeypatch.setattr(surrogate, "_DIRECT", 200)
+    monkeypatch.setattr(surrogate, "_WHOLE", 200)
     many = surrogate_law([(effects, p)], points=2**14)
-    monkeypatch.setattr(surrogate, "_DIRECT", 10**6)
+    monkeypatch.setattr(surrogate, "_WHOLE", 10**6)
     each = surrogate_law([(effects, p)], points=2**14)
     np.testing.assert_allclose(many.mass, each.mass, atol=1e-12)
-    monkeypatch.setattr(surrogate, "_DIRECT", 200)
+    monkeypatch.setattr(surrogate, "_WHOLE", 200)
     shares = np.array(p)
     for scattered in (effects, rng.normal(size=(2, 300))):
         law = surrogate_law([(scattered, p)], points=2**14)

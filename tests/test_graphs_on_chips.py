@@ -30,7 +30,7 @@ from neurosim.layers import (
     MaxPool2D,
     Reshape,
 )
-from neurosim.physical_sites import site_groups
+from neurosim.physical_sites import groups_of, site_groups
 from neurosim.theory import Site, predict_sites
 from neurosim.theory.graph_effects import GraphEffects
 from neurosim.theory.setting import Setting
@@ -604,3 +604,84 @@ def test_sites_are_counted_without_being_made():
         digital = ns.deploy(network, replace(chip, device=DIGITAL))
         flips = ns.BitFlip(probability=0.1, bits=[1, 3])
         assert count_sites(digital, flips) == len(weight_sites(digital, flips))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("site", "along"), [("row", None), ("column", None), ("synapse", "row"), ("synapse", "column")]
+)
+def test_clusters_on_kernels_are_runs_of_the_crossbar(site, along, kernels):
+    network, inputs = convnet()
+    chip = ns.Chip(name="c", rows=16, columns=8, kernels=kernels)
+    deployment = ns.deploy(network, chip)
+    process = ns.Cluster(site, length=2, along=along, probability=0.1, layers=[2])
+    found = groups_of(deployment, process)
+    assert len(found) == count_sites(deployment, process)
+    simulated, golden = CoreByCore(deployment), [CoreByCore(deployment).outputs(inputs[0])]
+    held, matter = set(simulated.crossbars), 0
+    runs_over_rows = site == "row" or along == "column"
+    for s in range(0, len(found), max(1, len(found) // 12)):
+        core, *numbers = (int(n) for n in re.findall(r"\d+", found.names[s]))
+        line = numbers.pop(0) if along else None
+        run = range(numbers[0], numbers[-1] + 1)
+        defects = [
+            ns.Defect(core, "synapse", row, column)
+            for c, row, column in held
+            if c == core
+            and (row if runs_over_rows else column) in run
+            and line in (None, column if runs_over_rows else row)
+        ]
+        expected = np.subtract([simulated.outputs(inputs[0], (), defects)], golden)
+        errors = ns.evaluate(deployment, lowered(deployment, [(found, s)], 1), inputs[:1])
+        np.testing.assert_allclose(errors, expected, atol=1e-12)
+        matter += bool(np.any(expected))
+    assert matter > 3
+    campaign = ns.Campaign(deployment=deployment, faults=[process], inputs=inputs, trials=1, seed=0)
+    d = alone(campaign, found)
+    predicted = ns.predict(campaign, "single-fault")
+    np.testing.assert_allclose(predicted.mean, 0.1 * d.sum(axis=0), atol=1e-12)
+    np.testing.assert_allclose(predicted.variance, 0.09 * (d**2).sum(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("around", [False, True])
+def test_devices_known_to_be_stuck_set_the_weights_of_the_crosspoints_they_hold(kernels, around):
+    network, inputs = convnet()
+    chip = ns.Chip(name="c", rows=16, columns=8, cores=100, kernels=kernels, device=ANALOG)
+    rng = np.random.default_rng(0)
+    used = sorted(CoreByCore(ns.deploy(network, chip)).crossbars)
+    known = ns.DefectMap([
+        ns.Defect(core, str(rng.choice(["stuck_lrs", "stuck_hrs"])), row, column,
+                  half=str(rng.choice(["plus", "minus"])), slice_number=int(rng.integers(2)))
+        for core, row, column in (used[k] for k in rng.choice(len(used), 12, replace=False))
+    ])  # fmt: skip
+    deployment = ns.deploy(network, chip, known, around=around)
+    simulated, changed = CoreByCore(deployment), 0
+    by_hand = dict(simulated.crossbars)
+    for number, layer in enumerate(deployment.trained.layers, start=1):
+        scale = scale_of(layer.weight)
+        core, row, column = simulated.places[number]
+        matrix = layer.weight.reshape(layer.matrix_shape)
+        for o, i in product(*map(range, core.shape)):
+            at = (int(core[o, i]), int(row[o, i]), int(column[o, i]))
+            for one in known:
+                if (one.core, one.row, one.column) == at:
+                    w = matrix[o % len(matrix), i]
+                    stuck = ANALOG.stuck_weight(w, scale, half=one.half, state=one.kind,
+                                                slice_number=one.slice_number)  # fmt: skip
+                    by_hand[at] += stuck - ANALOG.programmed_weights(w, scale)
+                    changed += 1
+    assert changed > 5 or around
+    golden = [simulated.outputs(x) for x in inputs]
+    simulated.crossbars = by_hand
+    expected = np.subtract([simulated.outputs(x) for x in inputs], golden)
+    assert np.abs(expected).max() > 1e-3 or around
+    campaign = ns.Campaign(deployment=deployment, faults=[ns.StuckAtZero("row", probability=0.0)],
+                           inputs=inputs, trials=1, seed=0)  # fmt: skip
+    errors = ns.evaluate(deployment, campaign.fault_set(0), inputs)
+    np.testing.assert_allclose(errors, expected, atol=1e-10)
+    if kernels == "shared_in_time":
+        np.testing.assert_allclose(
+            deployment.defective_network(inputs) - network(inputs), expected, atol=1e-10
+        )
+        np.testing.assert_allclose(ns.predict(campaign).mean, expected, atol=1e-10)
