@@ -164,11 +164,8 @@ def exceedance_curve(comparison: Comparison) -> Figure | None:
         axes.fill_between(at, low, high, step="post", color=BLUE, alpha=0.25, linewidth=0)
         label = "simulated (95 % interval)"
     axes.step(epsilons[keep], tails[keep] / n, where="post", color=BLUE, label=label)
-    if prediction.has_laws:
-        law = prediction.distribution(i, k)
-        axes.plot(
-            grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate"
-        )
+    law = prediction.distribution(i, k)
+    axes.plot(grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate")
     axes.plot(
         grid,
         cantelli(mean, variance, grid, two_sided=True),
