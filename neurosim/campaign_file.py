@@ -16,7 +16,7 @@ from neurosim.campaign import Campaign, Plan
 from neurosim.chip import Chip
 from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, named_entry
 from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
@@ -125,7 +125,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     try:
         checked = msgspec.convert(entries, CampaignEntries)
     except msgspec.ValidationError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{source}: {named_entry(str(error))}") from error
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     defects = None if checked.defects is None else DefectMap.read(checked.defects)
