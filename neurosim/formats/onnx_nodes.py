@@ -355,7 +355,8 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
             return np.asarray(_ARITHMETIC[kind](first, rest[0]))
         case "ReduceL2":
             over = None if axes is None else tuple(np.ravel(axes).tolist())
-            return np.sqrt(np.sum(first**2, axis=over, keepdims=bool(attributes.get("keepdims", 1))))
+            kept = bool(attributes.get("keepdims", 1))
+            return np.sqrt(np.sum(first**2, axis=over, keepdims=kept))
         case _:
             raise UnreadableError(
                 "expected an operator whose constants can be computed while reading, or an input "

@@ -188,8 +188,8 @@ def _read(label: str, program: Any, shape: Shape) -> Parts:
             values[name] = program.constants[item.target]
     if len(inputs) != 1:
         raise FormatError(
-            f"{label}: expected a module of one input, got {len(inputs)}; wrap it in one that makes "
-            "the others itself"
+            f"{label}: expected a module of one input, got {len(inputs)}; wrap it in one that "
+            "makes the others itself"
         )
     values[inputs[0]] = Tensor.start(tuple(shape), batch=_BATCH)
     result: Any = None

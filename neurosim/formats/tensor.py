@@ -61,8 +61,8 @@ BATCH = -(2**30)
 
 # Of a log-softmax, an argmax and the like.
 BEHIND_THE_UNITS = (
-    "expected the units or their softmax as the last step, for other read-outs are not known; leave "
-    "this step out: the outputs are then those before it"
+    "expected the units or their softmax as the last step, for other read-outs are not known; "
+    "leave this step out: the outputs are then those before it"
 )
 
 _NO_PADDING: Padding = ((0, 0), (0, 0))
