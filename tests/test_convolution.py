@@ -33,7 +33,11 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 @st.composite
 def windows(draw):
-    size, stride, dilation = draw(pairs), draw(pairs), draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
+    size, stride, dilation = (
+        draw(pairs),
+        draw(pairs),
+        draw(st.sampled_from([(1, 1), (2, 1), (1, 2)])),
+    )
     extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
     padding = tuple(tuple(draw(st.integers(0, min(2, k - 1))) for _ in range(2)) for k in size)
     shape = tuple(draw(st.integers(e, e + 6)) for e in extent)
@@ -322,6 +326,7 @@ def test_derivatives_of_pools(case, seed):
     y = np.random.default_rng(seed).normal(size=(2, 3, *shape))
     for kind in (MaxPool2D, AveragePool2D):
         check_jacobian(kind(size=size, stride=stride, padding=padding, dilation=dilation), y)
+    check_jacobian(AveragePool2D(size=size, stride=stride, padding=padding, count_padding=False), y)
 
 
 def test_derivatives_of_the_other_layers():
@@ -338,6 +343,7 @@ def test_derivatives_of_the_other_layers():
         check_jacobian(layer, y)
     check_jacobian(Add(), y, 2 * y, y**2)
     check_jacobian(Concatenate(), y, other)
+    check_jacobian(Concatenate(), other, y, y[:, :1])
     check_jacobian(Concatenate(axis=2), y, 2 * y)
     check_jacobian(Dense(weight=rng.normal(size=(2, 3)), bias=[1, 2]), rng.normal(size=(2, 3)))
 
