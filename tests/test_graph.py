@@ -119,7 +119,8 @@ def test_windows_that_differ_along_rows_and_columns(monkeypatch, site, groups):
 
 
 @pytest.mark.parametrize("site", ["neuron", "synapse"])
-def test_joined_changes_have_windows_of_their_own(monkeypatch, site):
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_joined_changes_have_windows_of_their_own(monkeypatch, site, axis):
     monkeypatch.setattr("neurosim.backends.graph._BLOCK_VALUES", 1)
     rng = np.random.default_rng(8)
     nodes = [
@@ -127,10 +128,10 @@ def test_joined_changes_have_windows_of_their_own(monkeypatch, site):
         Node(convolution(rng, 4, 4, 5, "tanh", padding=2), (1,)),
         Node(Add(activation=Activation("relu")), (1, 2)),
         Node(convolution(rng, 4, 2, 3, padding=1), (3,)),
-        Node(Concatenate(), (0, 4, 1)),
+        Node(Concatenate(axis=axis), (0, 4, 1) if axis == 0 else (0, 4, 0)),
         Node(AveragePool2D(size=2), (5,)),
         Node(Flatten(), (6,)),
-        Node(dense(rng, 8 * 36, 2), (7,)),
+        Node(dense(rng, 8 * 36 if axis == 0 else 6 * 36, 2), (7,)),
     ]
     network = Network(nodes=nodes, input_shape=(2, 12, 12))
     x = rng.normal(size=(1, 288))

@@ -275,6 +275,24 @@ def test_laws_of_many_sites_keep_the_largest_effects_whole(monkeypatch):
     np.testing.assert_allclose(law.sf(law.grid), whole.sf(law.grid), rtol=0, atol=1e-6)
 
 
+def test_small_effects_do_not_drown_in_the_lattice_of_a_large_one():
+    # 2000 sites of standard deviation 0.045 together, and one that moves the sum by 150.
+    rng = np.random.default_rng(1)
+    small = rng.normal(scale=0.01, size=2000)
+    blocks = [(small, 0.01), ([150.0], 1e-9)]
+    coarse, law, alone = (
+        surrogate_law(blocks, points=2**14),
+        surrogate_law(blocks),
+        surrogate_law(blocks[:1]),
+    )
+    at = np.sqrt(alone.variance) * np.array([0.25, 0.5, 1.0, 2.0])
+    assert coarse.location_error > alone.variance**0.5 / 32 >= law.location_error
+    assert len(law.grid) > len(alone.grid) == len(coarse.grid)
+    np.testing.assert_allclose(law.sf(at), alone.sf(at), atol=2e-3)
+    assert abs(coarse.sf(at) - alone.sf(at)).max() > 0.01
+    assert law.sf(120.0) == pytest.approx(1e-9, rel=1e-4)
+
+
 def test_errors_at_hidden_layers_are_predicted_too():
     rng = np.random.default_rng(1)
     network = ns.Network.dense(

@@ -407,7 +407,12 @@ def _judge_plain(
         ),
         "loss": _judge_loss(statistics.loss, prediction, mean_tolerance, levels["loss"]),
         "between_chips": _judge_variance(
-            statistics.input_mean, between, 1.0, of_variance * between, chips
+            statistics.input_mean,
+            between,
+            # The mean over a single input is its error; of several the sample alone is known.
+            np.ravel(kurtosis) if len(spread) == 1 else 1.0,
+            of_variance * between,
+            chips,
         ),
         "within_chip": _judge_mean(
             statistics.input_variance, within, 0.0, 1.0, of_variance * within, chips

@@ -160,7 +160,7 @@ def _wanted(path: Path, graph: Any, constants: Mapping[str, Array]) -> tuple[str
         if len(numbers) != 1:
             raise FormatError(
                 f"{path}: expected one output of real numbers, got {len(numbers)} "
-                f"among {', '.join(names) or 'none'}"
+                f"among {', '.join(names) or 'none'}; export the model with the one to look at"
             )
         names = numbers
     wanted = names[0]

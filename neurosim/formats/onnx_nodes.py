@@ -9,7 +9,14 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
-from neurosim.formats.tensor import BATCH, Padding, Tensor, UnreadableError, same_padding
+from neurosim.formats.tensor import (
+    BATCH,
+    BEHIND_THE_UNITS,
+    Padding,
+    Tensor,
+    UnreadableError,
+    same_padding,
+)
 from neurosim.layers import Array
 
 __all__ = ["REAL_TYPES", "fused", "step"]
@@ -226,9 +233,10 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     if not tensors:
         return _folded(kind, arguments, attributes)
+    if kind in _BEHIND:
+        raise UnreadableError(BEHIND_THE_UNITS)
     if kind not in _READ:
-        hint = "; leave it out of what is exported" if kind in _BEHIND else ""
-        raise UnreadableError(f"expected one of {', '.join(_READ)}{hint}")
+        raise UnreadableError(f"expected one of {', '.join(_READ)}")
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
@@ -343,14 +351,25 @@ def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> A
             )
         case _ if kind in _ARITHMETIC and len(arguments) == 2:
             if kind == "Div" and np.asarray(first).dtype.kind != "f":
-                raise UnreadableError("expected a quotient of real numbers, got whole ones")
+                return _whole_quotient(first, rest[0])
             return np.asarray(_ARITHMETIC[kind](first, rest[0]))
+        case "ReduceL2":
+            over = None if axes is None else tuple(np.ravel(axes).tolist())
+            kept = bool(attributes.get("keepdims", 1))
+            return np.sqrt(np.sum(first**2, axis=over, keepdims=kept))
         case _:
             raise UnreadableError(
                 "expected an operator whose constants can be computed while reading, or an input "
                 "that depends on the network's input; simplify the graph, or export it anew with "
                 "constants folded"
             )
+
+
+def _whole_quotient(first: Array, other: Array) -> Array:
+    """A quotient of sizes, where it is a whole number."""
+    if not np.all(other) or np.any(np.remainder(first, other)):
+        raise UnreadableError(f"expected a whole quotient of sizes, got {first} / {other}")
+    return np.floor_divide(first, other)
 
 
 def _slices(

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats.tensor import Padding, Parts, Tensor, UnreadableError, same_padding
+from neurosim.formats.tensor import (
+    BEHIND_THE_UNITS,
+    Padding,
+    Parts,
+    Tensor,
+    UnreadableError,
+    same_padding,
+)
 from neurosim.layers import Array, Shape
 
 if TYPE_CHECKING:
@@ -180,7 +187,10 @@ def _read(label: str, program: Any, shape: Shape) -> Parts:
         else:
             values[name] = program.constants[item.target]
     if len(inputs) != 1:
-        raise FormatError(f"{label}: expected a module of one input, got {len(inputs)}")
+        raise FormatError(
+            f"{label}: expected a module of one input, got {len(inputs)}; wrap it in one that "
+            "makes the others itself"
+        )
     values[inputs[0]] = Tensor.start(tuple(shape), batch=_BATCH)
     result: Any = None
     for node in graph.nodes:
@@ -189,7 +199,10 @@ def _read(label: str, program: Any, shape: Shape) -> Parts:
         if node.op == "output":
             results = node.args[0]
             if len(results) != 1:
-                raise FormatError(f"{label}: expected a module of one output, got {len(results)}")
+                raise FormatError(
+                    f"{label}: expected a module of one output, got {len(results)}; wrap it in one "
+                    "that returns the output to look at"
+                )
             result = values.get(getattr(results[0], "name", None))
             continue
         where = f"{label}: node {node.name}{_inside(node)}"
@@ -314,6 +327,8 @@ def _layer(kind: str, given: dict[str, Any]) -> Tensor:
             if len(x.shape or ()) != 1 or _axis(x, int(given["dim"])) != 1:
                 raise UnreadableError(f"expected a softmax over the units, got of {x.shape}")
             return x.read_out()
+        case "log_softmax" | "argmax" | "topk":
+            raise UnreadableError(BEHIND_THE_UNITS)
         case "prelu":
             slopes = np.unique(_real(given["weight"]))
             if len(slopes) != 1:

@@ -35,7 +35,16 @@ from neurosim.layers import (
     Weighted,
 )
 
-__all__ = ["BATCH", "Layout", "Padding", "Parts", "Tensor", "UnreadableError", "same_padding"]
+__all__ = [
+    "BATCH",
+    "BEHIND_THE_UNITS",
+    "Layout",
+    "Padding",
+    "Parts",
+    "Tensor",
+    "UnreadableError",
+    "same_padding",
+]
 
 # Inputs are rows (n_inputs, ...) or columns (n_in, n_inputs); there may be a single one, a vector.
 # A tensor is open while rows and columns are both possible: (n_in, 1), say.
@@ -49,6 +58,12 @@ Parts: TypeAlias = tuple[tuple[Node, ...], str | None, Shape]
 
 # Stands for the number of inputs in a computed shape; no true size is negative.
 BATCH = -(2**30)
+
+# Of a log-softmax, an argmax and the like.
+BEHIND_THE_UNITS = (
+    "expected the units or their softmax as the last step, for other read-outs are not known; "
+    "leave this step out: the outputs are then those before it"
+)
 
 _NO_PADDING: Padding = ((0, 0), (0, 0))
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softplus")

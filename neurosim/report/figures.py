@@ -286,8 +286,10 @@ def contributions(comparison: Comparison) -> Figure | None:
         return None
     names = [f"{kind}s of layer {layer}" for kind, layer in parts]
     values = [float(np.mean(part)) for part in parts.values()]
-    figure = Figure(figsize=(7.2, 1.2 + 0.4 * len(names)), layout="constrained")
+    bar = 0.4 if len(names) <= 20 else 0.22  # inches; networks of feature maps have many layers
+    figure = Figure(figsize=(7.2, 1.2 + bar * len(names)), layout="constrained")
     axes = figure.subplots()
+    axes.margins(y=0.01)
     axes.barh(names, values, color=[SKY if "neuron" in name else ORANGE for name in names])
     whole = sum(values)
     for y, value in enumerate(values):

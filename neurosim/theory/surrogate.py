@@ -18,6 +18,8 @@ _LOG_LOST = 36.8
 # Sites of a block, those of the largest effects, that the splitting leaves one fault each; of the
 # others the two parts may fail apart.
 _WHOLE = 1024
+# Lattice points.
+_POINTS, _MOST_POINTS = 2**14, 2**18
 # Beyond this probability the series of log(1 + r e^it), r = p / (1 - p), converges too slowly.
 _SERIES_LIMIT = 0.3
 
@@ -93,7 +95,7 @@ _Part: TypeAlias = tuple[Array, Array]
 
 
 def surrogate_law(
-    blocks: Sequence[tuple[npt.ArrayLike, float | Sequence[float]]], points: int = 2**14
+    blocks: Sequence[tuple[npt.ArrayLike, float | Sequence[float]]], points: int | None = None
 ) -> SurrogateLaw:
     """The law of sum_s e_s xi_s over independent sites.
 
@@ -102,8 +104,10 @@ def surrogate_law(
     blocks : sequence of (effects (n_sites,), probability)
         Sites that share a probability. Of sites that fail in one of two states, which exclude each
         other, (effects (2, n_sites), probabilities (2,)).
-    points : int
-        Lattice points, a power of two, at least 64.
+    points : int, optional
+        Lattice points, a power of two, at least 64. By default 2^14, and up to 2^18 where few
+        sites have effects so large that the law of the others would drown in the lattice: until
+        `location_error` is at most 1/32 of the standard deviation.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def surrogate_law(
     >>> surrogate_law([([[1.0], [-2.0]], (0.5, 0.25))]).cdf(-2.0).item()
     0.25
     """
-    if points < 64 or points & (points - 1):
+    if points is not None and (points < 64 or points & (points - 1)):
         raise InputError(f"points: expected a power of two from 64 on, got {points!r}")
     parts: list[_Part] = []
     fixed, certain = 0.0, False
@@ -148,6 +152,8 @@ def surrogate_law(
     with np.errstate(divide="ignore"):  # of a site that always fails
         log_none = sum(float(np.log1p(-np.minimum(p @ (e != 0), 1.0)).sum()) for e, p in parts)
     none_fails = float(np.exp(log_none))
+    if points is None:
+        points = _enough_points(parts, mean - fixed, variance)
     low, _, step = _lattice(parts, mean - fixed, variance, points)
     mass, blur = _lattice_masses(parts, low, step, points, none_fails)
     return SurrogateLaw(
@@ -216,6 +222,32 @@ def _lattice(
     return int(np.floor(low / step)) - 2, int(np.ceil(high / step)) + 2, float(step)
 
 
+def _enough_points(parts: list[_Part], mean: float, variance: float) -> int:
+    """As many as the splitting needs; it moves the sum by a share of the step."""
+    points, fine = _POINTS, variance**0.5 / 32
+    step = _lattice(parts, mean, variance, points)[2]
+    if step <= fine:
+        return points
+    blur = sum(_blur(_split(e, step)[1], p) for e, p in parts)
+    while step * blur**0.5 > fine and points < _MOST_POINTS:
+        points, step = 2 * points, step / 2
+    return points
+
+
+def _split(e: Array, step: float) -> tuple[Array, Array]:
+    """The lattice point below each effect, and how far beyond it the effect lies, in steps."""
+    position = e / step
+    index = np.floor(position + 1e-9).astype(np.int64)
+    share = np.clip(position - index, 0.0, 1.0)
+    share[share < 1e-8] = 0.0
+    return index, share
+
+
+def _blur(share: Array, p: Array) -> float:
+    """Variance of the sum, in steps squared, that the splitting of its effects adds."""
+    return float((p @ (share * (1 - share))).sum())
+
+
 def _lattice_masses(
     parts: list[_Part], low: int, step: float, points: int, none_fails: float
 ) -> tuple[Array, float]:
@@ -225,11 +257,8 @@ def _lattice_masses(
     log_product = np.zeros(len(frequency), complex)
     blur = 0.0
     for e, p in parts:
-        position = e / step
-        index = np.floor(position + 1e-9).astype(np.int64)
-        share = np.clip(position - index, 0.0, 1.0)
-        share[share < 1e-8] = 0.0
-        blur += float((p @ (share * (1 - share))).sum())
+        index, share = _split(e, step)
+        blur += _blur(share, p)
         n = e.shape[1]
         whole = np.ones(n, bool)
         if n > _WHOLE:
