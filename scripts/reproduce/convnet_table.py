@@ -148,10 +148,10 @@ def main():
     figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
     for name, values in found.items():
-        left.plot(values["per layer"], values["ln"], "ko")
-        left.annotate(name, (values["per layer"], values["ln"]), xytext=(5, 0),
-                      textcoords="offset points")  # fmt: skip
-    left.set(xlabel="weights a layer", ylabel="ln of the norm of Var")
+        place = (values["per layer"] / 1e3, values["ln"])
+        left.plot(*place, "ko")
+        left.annotate(name, place, xytext=(5, 0), textcoords="offset points")
+    left.set(xlabel="weights a layer, thousands", ylabel="ln of the norm of Var")
     left.margins(0.2)
     for (name, values), mark in zip(
         few.items() if found else (), ("ks", "C0o", "C1x"), strict=False
