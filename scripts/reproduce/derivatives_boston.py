@@ -8,21 +8,30 @@ four times as many show what they do to the slopes.
 import time
 
 from datasets import boston
-from derivatives import LIMIT, RANGES, draw, experiment, rows
+from derivatives import LIMIT, RANGES, draw, estimate_runs, experiment, rows
 from results import parser, save
 
-EPOCHS = 1000
+EPOCHS, PART = 1000, 50
 
 
 def main():
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, long=True).parse_args()
     began = time.perf_counter()
     data = boston()
-    widths, networks = ((100, 200, 400), 3) if options.quick else (range(100, 401, 50), 5)
+    quick = options.quick and not options.estimate
+    widths, networks = ((100, 200, 400), 3) if quick else (range(100, 401, 50), 5)
     runs = {
         "Boston": EPOCHS,
         "Boston, 4 times the steps": 4 * EPOCHS,
     }
+    if options.estimate:
+        parts = [
+            (data, widths, networks, False, (100, 1), {"epochs": epochs, "batch": 404}, PART)
+            for epochs in runs.values()
+        ]
+        what = f"{PART} of {EPOCHS} and of {4 * EPOCHS} epochs at 3 widths"
+        estimate_runs("derivatives_boston", parts, what, options)
+        return
     found = {
         name: experiment(data, widths, networks, False, (100, 1), epochs=epochs, batch=404)
         for name, epochs in runs.items()

@@ -8,14 +8,14 @@ import time
 
 import numpy as np
 from datasets import fashion
-from derivatives import PAPER, RANGES, draw, experiment, rows
+from derivatives import PAPER, RANGES, draw, estimate_runs, experiment, rows
 from results import parser, row, save
 
-BATCH = 1000
+BATCH, PART = 1000, 1
 
 
 def main():
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, long=True).parse_args()
     began = time.perf_counter()
     data = fashion()
     if data is None:
@@ -24,16 +24,25 @@ def main():
         save("derivatives_fashion", [missing], options, "no data", began)
         return
     # Quick: the widths of width.py, where smoothing has the upper hand.
-    quick = (100, 200, 400, 800)
+    few = (100, 200, 400, 800) if options.quick and not options.estimate else None
+    runs = (
+        (False, 15, few or tuple(np.linspace(50, 1000, 15).astype(int))),
+        (True, 30, few or tuple(np.linspace(50, 1500, 10).astype(int))),
+    )
+    if options.estimate:
+        parts = [
+            (data, widths, 1, smooth, (100, 10), {"epochs": epochs, "batch": BATCH}, PART)
+            for smooth, epochs, widths in runs
+        ]
+        what = f"{PART} of 15 and of 30 epochs at 3 widths"
+        estimate_runs("derivatives_fashion", parts, what, options)
+        return
     result, found = [], []
-    for smooth, epochs, widths in (
-        (False, 15, quick if options.quick else np.linspace(50, 1000, 15).astype(int)),
-        (True, 30, quick if options.quick else np.linspace(50, 1500, 10).astype(int)),
-    ):
+    for smooth, epochs, widths in runs:
         values = experiment(data, widths, 1, smooth, (100, 10), epochs=epochs, batch=BATCH)
         found.append((f"Fashion, {'with' if smooth else 'no'} smoothing", widths, values))
         result += rows("Supp. Fig. 3", "Fashion", widths, values, smooth, PAPER[smooth],
-                       RANGES[smooth])  # fmt: skip
+                       RANGES[smooth], limit=smooth)  # fmt: skip
     draw("derivatives_fashion", found, options)
     setting = "; ".join(f"{title}, N = {w[0]} to {w[-1]}" for title, w, _ in found)
     save("derivatives_fashion", result, options, setting, began)

@@ -4,12 +4,11 @@
 """
 
 import time
-from functools import partial
 
 import numpy as np
 from datasets import mnist
-from derivatives import PAPER, RANGES, decays, draw, experiment, rows
-from results import estimate, parser, save, trained
+from derivatives import PAPER, RANGES, draw, estimate_runs, experiment, rows
+from results import parser, save
 
 EPOCHS, BATCH, PART = 15, 1000, 3
 
@@ -22,23 +21,19 @@ def main():
         widths, networks = (100, 200, 400, 800), 1
     else:
         widths, networks = np.linspace(50, 1000, 15).astype(int), 10
-    epochs = data.epochs_of(EPOCHS)
+    fit = {"epochs": data.epochs_of(EPOCHS), "batch": BATCH}
     if options.estimate:
-        some = widths[[0, len(widths) // 2, -1]]
-        many = networks * len(widths) / len(some)
-        parts = []
-        for n in some:
-            training = partial(trained, data, (784, n, 100, 10), 0, epochs=PART, batch=BATCH)
-            measuring = partial(decays, training(), data.inputs, np.eye(10)[data.targets])
-            parts += [(many * epochs / PART, training), (many, measuring)]
-        estimate("derivatives_mnist", parts, f"{PART} of {epochs} epochs, 3 widths", options)
+        what = f"{PART} of {fit['epochs']} epochs at 3 widths"
+        run = (data, widths, networks, False, (100, 10), fit, PART)
+        estimate_runs("derivatives_mnist", [run], what, options)
         return
-    values = experiment(data, widths, networks, False, (100, 10), epochs=epochs, batch=BATCH)
-    result = rows("Supp. Fig. 2", "MNIST", widths, values, False, PAPER[False], RANGES[False])
+    values = experiment(data, widths, networks, False, (100, 10), **fit)
+    result = rows("Supp. Fig. 2", "MNIST", widths, values, False, PAPER[False], RANGES[False],
+                  limit=False)  # fmt: skip
     draw("derivatives_mnist", [("MNIST, no smoothing", widths, values)], options)
     setting = (
         f"{data.name}, N = {widths[0]} to {widths[-1]}, networks of each: {networks}, "
-        f"{epochs} epochs, batches of {BATCH}"
+        f"{fit['epochs']} epochs, batches of {BATCH}"
     )
     save("derivatives_mnist", result, options, setting, began)
 

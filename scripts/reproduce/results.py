@@ -82,13 +82,16 @@ def save(name, rows, options, setting, began):
 
 
 def estimate(name, parts, measured, options):
-    """Time one call of each part, of which the full size has so many; write the sum, in seconds."""
+    """Time one call of each part, of which the full size has so many; write the sum.
+
+    Seconds of processor time, which do not grow where the machine has more to do.
+    """
     total = 0.0
     parts[0][1]()  # what is compiled or loaded once does not count
     for times, call in parts:
-        began = time.perf_counter()
+        began = time.process_time()
         call()
-        total += times * (time.perf_counter() - began)
+        total += times * (time.process_time() - began)
     folder = options.output / DATA
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{name}-estimate.csv", "w", newline="", encoding="utf-8") as file:
