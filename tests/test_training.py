@@ -1,8 +1,11 @@
 """Eq. 1's terms against theory, faults while training, resumed training, Algorithm 1."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
+from scipy import stats
 
 torch = pytest.importorskip("torch")
 
@@ -11,7 +14,7 @@ from neurosim import training as tr  # noqa: E402
 from neurosim.errors import InputError, TraceError  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import algorithm, fault_masks, fitting  # noqa: E402
+from neurosim.training import algorithm, fault_masks, fitting, measurement  # noqa: E402
 
 WIDTHS = (5, 40, 24, 3)
 KINDS = ("identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus")
@@ -494,6 +497,129 @@ def test_the_authors_version_promises_more_than_it_keeps(tmp_path):
     assert "says the paper" in found.reason
     with h5py.File(tmp_path / "log.h5") as file:
         assert file.attrs["method"] == "paper"
+
+
+def one_network(alike=False):
+    """A network with a linear rest, so that b4 is exact: y = V tanh(W x + b).
+
+    alike: both outputs are the same but for a tenth, and fail together.
+    """
+    rng = np.random.default_rng(8)
+    w, b, v = rng.normal(size=(30, 1)), rng.normal(size=30), rng.normal(size=(2, 30)) / 6
+    if alike:
+        v[1] = v[0] + v[1] / 10
+    network = ns.Network.dense(
+        weights=[w, v], biases=[b, [0.1, -0.2]], activations=["tanh", "identity"]
+    )
+    x = np.linspace(-1, 1, 5)[:, None]
+    effects = -v[None] * np.tanh(x @ w.T + b)[:, None, :]  # (n_inputs, n_outputs, n_1)
+    return network, x, effects
+
+
+def task_of(network, x, goal, method="valid", p=0.02, **options):
+    return measurement.Task(
+        inputs=x, targets=network(x) + np.array([0.05, -0.3]), goal=goal,
+        fit=tr.Fit(epochs=1, batch_size=1), seed=4, method=method, rates={1: p},
+        faults=(ns.StuckAtZero("neuron", probability=p, layers=[1]),), search=tr.Search(**options),
+    )  # fmt: skip
+
+
+def tails_of(mean, variance, tolerance):
+    """P(|Delta| >= tolerance) by the least of Cantelli's and Chebyshev's bounds."""
+    cantelli = sum(variance / (variance + (tolerance - sign * mean) ** 2) for sign in (1, -1))
+    chebyshev = variance / (tolerance - np.abs(mean)) ** 2
+    second = (variance + mean**2) / tolerance**2
+    return np.minimum(np.minimum(cantelli, chebyshev), second)
+
+
+@pytest.mark.parametrize("error", ["outputs", "loss"])
+def test_what_one_network_offers_follows_from_its_single_faults(error):
+    network, x, effects = one_network()
+    p, delta_0 = 0.02, 0.01
+    goal = tr.Goal(epsilon=0.6 if error == "outputs" else 0.5, delta=1e-3, error=error)
+    found = measurement.measure(task_of(network, x, goal), network, delta_0)
+    mean, variance = p * effects.sum(axis=-1), p * (1 - p) * (effects**2).sum(axis=-1)
+    if error == "outputs":
+        tolerance, means = goal.epsilon, np.abs(mean).max(axis=1)
+    else:  # the box in which no loss rises by epsilon; residuals are -0.05 and 0.3
+        tolerance = np.sqrt(0.175**2 + goal.epsilon) - 0.175
+        residual = np.array([-0.05, 0.3])[:, None]
+        means = p * (2 * residual * effects + effects**2).mean(axis=1).sum(axis=-1)
+    delta = np.minimum(tails_of(mean, variance, tolerance) + delta_0, 1)
+    assert 0.02 < delta.max() < 0.5
+    assert found.delta == pytest.approx(delta.max())
+    assert found.largest_mean == pytest.approx(means.max() / goal.epsilon)
+    assert found.infeasible_share == 0
+    assert found.layer_variances == {1: pytest.approx(variance.mean())}
+    worst = (30 * variance * 3 / (tolerance - np.abs(mean)) ** 2).max()
+    assert found.claimed_width == pytest.approx(worst)
+
+    def failure(replicas):
+        return stats.binom.sf((replicas + 1) // 2 - 1, replicas, delta).sum(axis=1).mean()
+
+    assert found.replicas == next(r for r in range(1, 99, 2) if failure(r) <= goal.delta)
+    # The worst of the five inputs beyond epsilon.
+    tight = tr.Goal(epsilon=0.999 * means.max(), delta=1e-3, error=error)
+    assert (means >= tight.epsilon).sum() == 1
+    assert measurement.measure(task_of(network, x, tight), network, 0.0).infeasible_share == 0.2
+
+
+def test_the_authors_look_at_the_first_loss_to_first_order():
+    network, x, effects = one_network()
+    goal = tr.Goal(epsilon=0.2, delta=1e-5, error="loss")
+    found = measurement.measure_as_paper(task_of(network, x, goal, "paper"), network)
+    # dL / dy is r for the mean of two squares; effects are exact, for the rest is linear.
+    slopes = np.array([-0.05, 0.3]) @ effects[0]
+    mean, variance = 0.02 * slopes.sum(), 0.02 * (slopes**2).sum()  # p g^2, without 1 - p
+    assert found.largest_mean == pytest.approx(mean / goal.epsilon)
+    assert found.delta == pytest.approx(variance / (goal.epsilon - mean) ** 2)
+    assert found.claimed_width == pytest.approx(30 * variance * 3 / (goal.epsilon - mean) ** 2)
+    assert found.replicas == 20  # 2 ln(1e5) / ln 3, cut
+
+
+@pytest.mark.parametrize(("method", "alike"), [("valid", False), ("valid", True), ("paper", False)])
+def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
+    """Counted again from the recorded errors of the same chips, and bounded by SciPy's beta."""
+    network, x, _ = one_network(alike)
+    goal = tr.Goal(epsilon=0.3 if method == "valid" else 0.02, delta=1e-3,
+                   error="outputs" if method == "valid" else "loss")  # fmt: skip
+    trials, replicas, confidence = 900, 3, 0.95
+    task = task_of(network, x, goal, method, p=0.05, trials=trials, confidence=confidence)
+    found = measurement.confirmed(task, network, replicas)
+    about = task if method == "valid" else task.first()
+    with ns.run(replace(about.campaign(network), record=["error"], loss=None), tmp_path / "t.h5",
+                progress=False) as trace:  # fmt: skip
+        errors = np.asarray(trace.errors)
+    medians = np.median(errors.reshape(-1, replicas, *errors.shape[1:]), axis=1)
+    if method == "valid":
+        bad, bad_medians = np.abs(errors) >= goal.epsilon, np.abs(medians) >= goal.epsilon
+    else:
+        residual = np.array([-0.05, 0.3])
+
+        def rises(some):
+            rise = ((residual + some) ** 2 - residual**2).mean(axis=-1, keepdims=True)
+            return rise >= goal.epsilon
+
+        bad, bad_medians = rises(errors), rises(medians)
+    counts = np.concatenate([bad.sum(axis=0), bad.any(axis=-1).sum(axis=0)[:, None]], axis=1)
+    n_outputs = errors.shape[-1]
+    if method == "paper":  # one count a loss, in the place of each output's
+        n_outputs = 2
+    tail = (1 - confidence) / (len(counts) * (n_outputs + 1))
+    upper = stats.beta.isf(tail, counts + 1, trials - counts)
+    assert 0 < counts[:, :-1].max() < trials
+    assert found.median_groups == len(medians) * len(counts)
+    assert found.median_failures == bad_medians.any(axis=-1).sum() > 0
+    if method == "valid":
+        assert found.chip_limit == pytest.approx(upper[:, :-1].max())
+        by_output = stats.binom.sf(1, 3, upper)
+        limit = np.minimum(by_output[:, :-1].sum(axis=1), by_output[:, -1])
+        # Which of the two is the lesser depends on whether outputs fail together.
+        assert ((by_output[:, -1] < by_output[:, :-1].sum(axis=1)) == alike).all()
+        assert found.failure_limit == pytest.approx(np.minimum(limit, 1).mean())
+    else:  # the median protects no loss: the limit is of the medians themselves
+        k, n = found.median_failures, found.median_groups
+        assert found.failure_limit == pytest.approx(stats.beta.isf(1 - confidence, k + 1, n - k))
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,16 @@ def decays(network, inputs, targets):
     )
 
 
-def experiment(data, widths, networks, smooth, after, **fit):
-    """What `decays` gives: (networks, widths, 6)."""
+def smoothing(strength):
+    """R3 with the authors' psi, or a multiple of it."""
     from neurosim import training
 
-    terms = training.Regularisation(paper_derivative=1e-4, paper_gaussian=1e-2) if smooth else None
+    return training.Regularisation(paper_derivative=1e-4 * strength, paper_gaussian=1e-2 * strength)
+
+
+def experiment(data, widths, networks, smooth, after, **fit):
+    """What `decays` gives: (networks, widths, 6); smooth is a multiple of the authors' psi."""
+    terms = smoothing(smooth)
     n_in = data.inputs.shape[1]
     targets = data.targets if data.targets.ndim == 2 else np.eye(10)[data.targets]
     found = []
@@ -79,18 +84,15 @@ def estimate_runs(name, runs, measured, options):
 
     Every training is cut to `part` epochs, at three widths.
     """
-    from neurosim import training
-
     parts = []
     for data, widths, networks, smooth, after, fit, part in runs:
-        terms = training.Regularisation(paper_derivative=1e-4, paper_gaussian=1e-2)
         targets = data.targets if data.targets.ndim == 2 else np.eye(10)[data.targets]
         some = np.array(widths)[[0, len(widths) // 2, -1]]
         many = networks * len(widths) / len(some)
         for n in some:
             call = partial(
                 trained, data, (data.inputs.shape[1], n, *after), 0,
-                regularisation=terms if smooth else None, **fit | {"epochs": part},
+                regularisation=smoothing(smooth), **fit | {"epochs": part},
             )  # fmt: skip
             parts += [
                 (many * fit["epochs"] / part, call),

@@ -26,14 +26,14 @@ def main():
     }
     if options.estimate:
         parts = [
-            (data, widths, networks, False, (100, 1), {"epochs": epochs, "batch": 404}, PART)
+            (data, widths, networks, 0, (100, 1), {"epochs": epochs, "batch": 404}, PART)
             for epochs in runs.values()
         ]
         what = f"{PART} of {EPOCHS} and of {4 * EPOCHS} epochs at 3 widths"
         estimate_runs("derivatives_boston", parts, what, options)
         return
     found = {
-        name: experiment(data, widths, networks, False, (100, 1), epochs=epochs, batch=404)
+        name: experiment(data, widths, networks, 0, (100, 1), epochs=epochs, batch=404)
         for name, epochs in runs.items()
     }
     result = []

@@ -24,10 +24,10 @@ def main():
     fit = {"epochs": data.epochs_of(EPOCHS), "batch": BATCH}
     if options.estimate:
         what = f"{PART} of {fit['epochs']} epochs at 3 widths"
-        run = (data, widths, networks, False, (100, 10), fit, PART)
+        run = (data, widths, networks, 0, (100, 10), fit, PART)
         estimate_runs("derivatives_mnist", [run], what, options)
         return
-    values = experiment(data, widths, networks, False, (100, 10), **fit)
+    values = experiment(data, widths, networks, 0, (100, 10), **fit)
     result = rows("Supp. Fig. 2", "MNIST", widths, values, False, PAPER[False], RANGES[False],
                   limit=False)  # fmt: skip
     draw("derivatives_mnist", [("MNIST, no smoothing", widths, values)], options)
