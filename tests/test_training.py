@@ -118,6 +118,18 @@ def test_curvature_and_the_gaussian_process_prefer_smooth_weights():
         assert number(penalty(module(rough))) > 100 * number(penalty(module(smooth)))
 
 
+def test_the_gaussian_process_is_the_density_of_its_weights():
+    module = module_of()
+    total = 0.0
+    for layer in tr.to_network(module).layers[:-1]:
+        n_out, n_in = layer.weight.shape
+        t = np.arange(1, n_out + 1) / n_out
+        kernel = np.exp(-0.5 * ((t[:, None] - t) / 0.2) ** 2) + 1e-3 * np.eye(n_out)
+        w = n_in * layer.weight
+        total += np.einsum("ij,ij->", w, np.linalg.solve(kernel, w)) / (2 * n_out) / n_in
+    assert number(tr.gaussian_process_penalty(module, 0.2)) == pytest.approx(total, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "penalty",
     [

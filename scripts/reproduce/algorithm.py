@@ -55,7 +55,7 @@ def main():
     ends = "achieved" if paper.verdict == "achieved" else paper.verdict
     kept = valid.confirmation
     holds = kept is not None and kept.holds and valid.verdict == "achieved"
-    claim = paper.confirmation
+    claim, end = paper.confirmation, paper.iterations[-1]
     promised = claim.failure_limit if claim else float("nan")
     failed = f"{claim.median_failures} of {claim.median_groups} medians fail" if claim else "none"
     why = "started wider, shorter training, no limit of R3" if quick else "5000 images"
@@ -64,6 +64,9 @@ def main():
             says="reproduced" if ends == "achieved" else f"differs: {why}"),
         row("Supp. Figs. 7, 8", "as printed: width N", 500, paper.network.widths[1],
             (400, 600), why),
+        row("Supp. Figs. 7, 8", "as printed: lambda", 1e-6, end.variance_factor, (5e-7, 2e-6), why),
+        row("Supp. Figs. 7, 8", "as printed: psi of the Gaussians", 1e-2, end.smoothness_factor,
+            (5e-3, 2e-2), why),
         row("Supp. Figs. 7, 8", "as printed: replicas R", 20, paper.replicas, (20, 20), why),
         row("Supp. Figs. 7, 8", "as printed: upper limit of the median's failure", DELTA,
             promised, says="kept" if promised <= DELTA else f"too few chips to tell: {failed}"),
