@@ -23,7 +23,7 @@ from neurosim.faults import (
 )
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
-from neurosim.physical_sites import SiteGroups, groups_of, is_physical, stuck_values
+from neurosim.physical_sites import SiteGroups, groups_of, stuck_values
 from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
 from neurosim.spiking_model import SpikingModel
 from neurosim.weight_faults import WeightSites, count_sites, weight_sites
@@ -170,8 +170,6 @@ class Campaign:
                     f"StuckDevice(...) or BitFlip(...) values, got {process!r}"
                 )
             process.layers_in(self.network.widths)
-            if is_physical(process):
-                self.network.require_chain(f"a fault of {process.site}s")
             if count_sites(self.deployment, process) == 0:
                 raise InputError(
                     f"faults: expected {process.site}s on this deployment, got none to fail; "
@@ -476,6 +474,12 @@ class Campaign:
         }
         if self.spiking is not None:
             parts["spiking"] = repr(self.spiking)
+        if any(process.site in ("device", "bit") for process in self.faults):
+            # What a part of a weight is worth is not in the weights.
+            deployment = self.deployment
+            trained = (layer.weight.tobytes() for layer in deployment.trained.layers)
+            about = repr((deployment.chip.device, deployment.device_seed))
+            parts["device"] = _sha(about.encode(), *trained)
         if self.deployment.defects is not None:
             places = [a.tobytes() for pair in self.deployment.places for a in pair]
             if len(self.deployment.stuck_synapses):

@@ -60,7 +60,7 @@ _COST_KEYS = {
 _RIVAL_ENERGIES = {"energy_per_synaptic_operation_j", "energy_per_multiply_accumulate_j"}
 
 # Keys of [device] that are whole numbers.
-_COUNTS = ("levels", "slices", "bits", "dac_bits", "adc_bits")
+_COUNTS = ("levels", "slices", "bits", "dac_bits", "adc_bits", "input_bits")
 
 
 class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -171,8 +171,10 @@ class _Device(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     drift_nu_sd: Quantity | None = None
     drift_t0_s: Quantity | None = None
     drift_time_s: Quantity | None = None
+    drift_compensation: str | None = None
     dac_bits: Quantity | None = None
     adc_bits: Quantity | None = None
+    input_bits: Quantity | None = None
     adc_range: Quantity | None = None
 
 

@@ -20,11 +20,12 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.layers import Array
 
-__all__ = ["HALVES", "NONIDEALITIES", "CrossbarDevice", "scale_of"]
+__all__ = ["HALVES", "NONIDEALITIES", "CrossbarDevice", "Half", "StuckState", "scale_of"]
 
 WeightMapping: TypeAlias = Literal["differential", "offset", "digital"]
 Half: TypeAlias = Literal["plus", "minus"]
 StuckState: TypeAlias = Literal["stuck_lrs", "stuck_hrs"]
+DriftCompensation: TypeAlias = Literal["core", "column"]
 
 HALVES = get_args(Half)
 
@@ -78,8 +79,15 @@ class CrossbarDevice:
         Mean and standard deviation over devices of the exponent in G(t) = G ((t + t0) / t0)^-nu.
     drift_t0_s, drift_time_s : float
         t0 and the time t since programming, in seconds.
+    drift_compensation : "core" or "column", optional
+        Sums of a core, or of each of its columns, are multiplied by what its devices conducted in
+        all after programming over what they conduct at time t (`drift_factors`).
     dac_bits, adc_bits : int, optional
         Resolution of the converters of a row and of a column; None: exact.
+    input_bits : int, optional
+        Resolution of the inputs of a row where it is applied in cycles of dac_bits each, the least
+        significant first; the sums of each cycle are converted, shifted and added. None: dac_bits,
+        in one cycle.
     dac_range : float, optional
         The largest |activity| that the DAC can express; None: the largest one of each layer for the
         inputs at hand.
@@ -117,8 +125,10 @@ class CrossbarDevice:
     drift_nu_sd: float = 0.0
     drift_t0_s: float | None = None
     drift_time_s: float | None = None
+    drift_compensation: DriftCompensation | None = None
     dac_bits: int | None = None
     adc_bits: int | None = None
+    input_bits: int | None = None
     dac_range: float | None = None
     adc_range: float | None = None
     off: Sequence[str] = ()
@@ -127,7 +137,9 @@ class CrossbarDevice:
         if self.mapping not in get_args(WeightMapping):
             spelled = ", ".join(f'"{name}"' for name in get_args(WeightMapping))
             raise InputError(f"mapping: expected one of {spelled}, got {self.mapping!r}")
-        least = {"levels": 2, "slices": 1, "bits": 2, "dac_bits": 1, "adc_bits": 2}
+        least = {
+            "levels": 2, "slices": 1, "bits": 2, "dac_bits": 1, "adc_bits": 2, "input_bits": 1
+        }  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None:
@@ -149,6 +161,11 @@ class CrossbarDevice:
                         f"{name}_range: expected {name}_bits beside it, got none; a converter "
                         "without a resolution is exact and has no range"
                     )
+        if self.input_bits is not None and not (self.dac_bits or 99) <= self.input_bits:
+            raise InputError(
+                "input_bits: expected at least dac_bits, the bits that one cycle applies, got "
+                f"{self.input_bits} and {self.dac_bits or 'none'}"
+            )
         if self.mapping == "digital":
             self._check_digital()
         else:
@@ -239,6 +256,14 @@ class CrossbarDevice:
             if not (_is_number(value) and 0 <= value < np.inf):
                 raise InputError(f"{name}: expected a number from 0 on, got {value!r}")
         drifts = self.drift_nu > 0 or self.drift_nu_sd > 0
+        kinds = get_args(DriftCompensation)
+        if self.drift_compensation is not None and not (
+            drifts and self.drift_compensation in kinds
+        ):
+            raise InputError(
+                f"drift_compensation: expected {' or '.join(kinds)} where drift_nu or drift_nu_sd "
+                f"is above 0 and none elsewhere, got {self.drift_compensation!r}"
+            )
         for name in ("drift_t0_s", "drift_time_s"):
             value = getattr(self, name)
             if drifts != (value is not None):
@@ -457,15 +482,17 @@ class CrossbarDevice:
         *,
         programming: npt.ArrayLike = 0.0,
         drift: npt.ArrayLike = 0.0,
+        compensation: npt.ArrayLike = 1.0,
     ) -> Array:
         """What `weights` turns into the weights that the chip computes with.
 
-        Parameters as `programmed_conductances`. With "levels" switched off, the part of a weight
-        that its levels round away stays in the plus device of slice 0.
+        Parameters as `programmed_conductances`, and `compensation`, by what sums are multiplied
+        (`drift_factors`). With "levels" switched off, the part of a weight that its levels round
+        away stays in the plus device of slice 0.
         """
         digits = target = self.target_digits(weight, scale)
         if {"programming", "drift"} & set(self.nonidealities):
-            digits = self.digits(
+            digits = np.asarray(compensation) * self.digits(
                 self.programmed_conductances(weight, scale, programming=programming, drift=drift)
             )
         if "levels" in self.off:
@@ -474,6 +501,56 @@ class CrossbarDevice:
             digits[0, 0] += lost * (self.span / scale)
         return digits
 
+    def drift_factors(
+        self,
+        weight: npt.ArrayLike,
+        scale: float,
+        where: npt.ArrayLike,
+        *,
+        programming: npt.ArrayLike = 0.0,
+        drift: npt.ArrayLike = 0.0,
+    ) -> Array:
+        """What `drift_compensation` multiplies the sums with, for each weight; 1 without it.
+
+        The conductances of all devices that are read together (of an offset mapping without those
+        of the offset column), as they are after programming over what they are at time t.
+
+        Parameters
+        ----------
+        weight, scale, programming, drift
+            As in `programmed_conductances`.
+        where : array_like of int, shape of weight
+            The number of the core, or of the column, that holds each weight.
+
+        References
+        ----------
+        M. Le Gallo et al., Adv. Electron. Mater. 4 (2018) 1700627.
+
+        Examples
+        --------
+        Devices that drift alike are restored:
+
+        >>> device = CrossbarDevice(g_on_s=2e-5, g_off_s=0.0, drift_nu=0.05, drift_t0_s=20.0,
+        ...                         drift_time_s=3600.0, drift_compensation="core")
+        >>> weight = np.array([0.5, -1.0])
+        >>> factors = device.drift_factors(weight, 1.0, [0, 0])
+        >>> factors * device.programmed_weights(weight, 1.0)
+        array([ 0.5, -1. ])
+        """
+        weight = np.asarray(weight, np.float64)
+        if self.drift_compensation is None or "drift" not in self.nonidealities:
+            return np.ones(weight.shape)
+        draws = {"programming": programming, "drift": drift}
+        groups = np.unique(np.asarray(where), return_inverse=True)[1].ravel()
+        currents = []
+        for device in (self.without("drift"), self):
+            g = device.programmed_conductances(weight, scale, **draws)
+            each = g[0] if self.mapping == "offset" else g[0] + g[1]
+            currents.append(np.bincount(groups, weights=each.sum(axis=0).ravel()))
+        factors = np.ones(len(currents[0]))  # of a core that conducts nothing
+        np.divide(currents[0], currents[1], out=factors, where=currents[1] > 0)
+        return factors[groups].reshape(weight.shape)
+
     def programmed_weights(
         self,
         weight: npt.ArrayLike,
@@ -481,15 +558,18 @@ class CrossbarDevice:
         *,
         programming: npt.ArrayLike = 0.0,
         drift: npt.ArrayLike = 0.0,
+        compensation: npt.ArrayLike = 1.0,
     ) -> Array:
         """Weights that the chip computes with, (...): levels, programming error, drift.
 
-        Parameters as `programmed_conductances`. With all three switched off, or none of them in
+        Parameters as `programmed_digits`. With all three switched off, or none of them in
         the device, the weights are returned bit for bit.
         """
         if not {"levels", "programming", "drift"} & set(self.nonidealities):
             return np.array(weight, np.float64)
-        digits = self.programmed_digits(weight, scale, programming=programming, drift=drift)
+        digits = self.programmed_digits(
+            weight, scale, programming=programming, drift=drift, compensation=compensation
+        )
         return self.weights(digits, scale)
 
     def stuck_weight(
@@ -501,6 +581,7 @@ class CrossbarDevice:
         state: StuckState,
         slice_number: int = 0,
         digits: Array | None = None,
+        compensation: npt.ArrayLike = 1.0,
     ) -> Array:
         """Weights, one device of each of which is stuck.
 
@@ -517,6 +598,8 @@ class CrossbarDevice:
             0 is the least significant slice.
         digits : ndarray, shape (2, slices, *weight.shape), optional
             The devices as they are (`programmed_digits`); by default those without errors.
+        compensation : array_like, shape of weight
+            By what sums are multiplied (`drift_factors`), the stuck device with them.
 
         Returns
         -------
@@ -555,7 +638,8 @@ class CrossbarDevice:
             raise InputError(f"slice_number: expected 0 to {self.slices - 1}, got {slice_number}")
         held = self.programmed_digits(weight, scale) if digits is None else digits
         held = np.array(held, np.float64)
-        held[HALVES.index(half), slice_number] = self.digits(self._stuck_conductance(state))
+        stuck = self.digits(self._stuck_conductance(state))
+        held[HALVES.index(half), slice_number] = np.asarray(compensation) * stuck
         return self.weights(held, scale)
 
     def flipped_weight(self, weight: npt.ArrayLike, scale: float, *, bit: int) -> Array:
@@ -618,11 +702,15 @@ class CrossbarDevice:
                 for name in ("programming", "drift", "read_noise")
                 if name in self.nonidealities
             ]
+            if self.drift_compensation is not None:
+                parts.append(f"compensated by {self.drift_compensation}")
             parts += [
                 f"{name.upper()} {getattr(self, f'{name}_bits')} bits"
                 for name in ("dac", "adc")
                 if name in self.nonidealities
             ]
+            if self.input_bits is not None:
+                parts.append(f"inputs of {self.input_bits} bits in cycles")
         if self.off:
             parts.append(f"switched off: {', '.join(self.off)}")
         return ", ".join(parts)

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.blocks import seen_by
 from neurosim.crossbar import NONIDEALITIES, CrossbarDevice, scale_of
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
@@ -35,6 +38,10 @@ class _Count:
     clipped: int = 0
     total: int = 0
 
+    def add(self, clipped: Array) -> None:
+        self.clipped += int(clipped.sum())
+        self.total += clipped.size
+
     @property
     def share(self) -> float:
         return self.clipped / self.total if self.total else 0.0
@@ -45,8 +52,9 @@ def crossbar_outputs(
 ) -> CrossbarOutputs:
     """Outputs of the chip core by core: programmed devices, read noise, DAC and ADC.
 
-    The sum of a column is converted core by core and slice by slice; the results are added
-    digitally. Read noise is drawn anew for every input.
+    The sum of a column is converted core by core, slice by slice and, where inputs are applied
+    in cycles, cycle by cycle; the results are shifted and added digitally. Read noise is drawn
+    anew for every reading.
 
     Parameters
     ----------
@@ -81,98 +89,168 @@ def crossbar_outputs(
         )
     device = device.without(*off)
     trained = deployment.trained
-    trained.require_chain("the crossbars of a chip")
-    y = ideal = trained.flatten(inputs).astype(np.float64, copy=False)
+    graph = trained.graph
+    start = graph.shaped(trained.flatten(inputs).astype(np.float64, copy=False))
+    y, ideal = [start], [start]
     random = np.random.Generator(np.random.Philox(key=np.array([read_seed, 2**63], np.uint64)))
     dac, adc = _Count(), _Count()
     on_signals = {"read_noise", "dac", "adc"} & set(device.nonidealities)
-    for number, layer in enumerate(trained.layers, start=1):
-        scale = scale_of(layer.weight)
-        programming, drift = deployment.device_draws(number)
-        if not on_signals:
-            weight = device.programmed_weights(
-                layer.weight, scale, programming=programming, drift=drift
-            )
-            y = replace(layer, weight=weight)(y)
+    for number, node in enumerate(graph.nodes, start=1):
+        sources, wanted = [y[k] for k in node.sources], [ideal[k] for k in node.sources]
+        ideal.append(node.layer(*wanted))
+        if number not in graph.weighted:
+            y.append(node.layer(*sources))
             continue
-        digits = device.programmed_digits(layer.weight, scale, programming=programming, drift=drift)
-        net = digits[0] - digits[1]
-        noise = None
-        if "read_noise" in device.nonidealities:
-            conductance = device.programmed_conductances(
-                layer.weight, scale, programming=programming, drift=drift
-            )
-            level = device.digits(1.0) - device.digits(0.0)  # levels of one siemens
-            noise = (device.read_sigma_s(conductance) * level) ** 2
-        largest = float(np.abs(ideal).max()) or 1.0
-        y, inside = _converted_inputs(device, y, largest, bool((ideal < 0).any()))
-        dac.clipped, dac.total = dac.clipped + int((~inside).sum()), dac.total + inside.size
-        blocks = [block for block in deployment.blocks if block.layer == number]
-        full = largest if device.dac_range is None else device.dac_range
-        exact = (
-            device.target_digits(layer.weight, scale)[0]
-            - device.target_digits(layer.weight, scale)[1]
-        )
-        reach = (
-            device.adc_range
-            or max(
-                float(
-                    np.abs(
-                        ideal[:, b.in_start : b.in_stop]
-                        @ exact[k, b.out_start : b.out_stop, b.in_start : b.in_stop].T
-                    ).max()
-                )
-                for b in blocks
-                for k in range(device.slices)
-            )
-            / (full * device.steps)
-            or 1.0
-        )
-        z = np.tile(layer.bias, (len(y), 1))
-        for block in blocks:
-            rows = slice(block.in_start, block.in_stop)
-            columns = slice(block.out_start, block.out_stop)
-            x = y[:, rows] / full
-            for k in range(device.slices):
-                sums = x @ (net[k, columns, rows].T / device.steps)
-                if noise is not None:
-                    for number_of_half, half in enumerate(noise[:, k, columns, rows]):
-                        spread = np.sqrt(x**2 @ half.T) / device.steps
-                        # All columns of a core share one reading of its offset column.
-                        shared = device.mapping == "offset" and number_of_half == 1
-                        shape = (len(x), 1) if shared else sums.shape
-                        sums = sums + spread * random.standard_normal(shape)
-                if "adc" in device.nonidealities:
-                    largest_code = 2 ** ((device.adc_bits or 2) - 1) - 1
-                    code = np.rint(sums / reach * largest_code)
-                    adc.clipped += int((np.abs(code) > largest_code).sum())
-                    adc.total += code.size
-                    sums = np.clip(code, -largest_code, largest_code) * (reach / largest_code)
-                worth = scale / device.span * float(device.radix**k) * device.steps * full
-                z[:, columns] += worth * sums
-        y = layer.activation(z)
-        ideal = layer(ideal)
+        crossbars = _Crossbars(deployment, device, graph.weighted.index(number))
+        layer = crossbars.layer
+        if not on_signals:
+            y.append(replace(layer, weight=crossbars.weight)(sources[0]))
+            continue
+        z = crossbars.sums(sources[0], wanted[0], random, dac, adc)
+        y.append(layer.activation(z.reshape(len(z), *graph.shapes[number])))
     return CrossbarOutputs(
-        outputs=trained.read_out(y), dac_clipped=dac.share, adc_clipped=adc.share
+        outputs=trained.read_out(y[-1].reshape(len(y[-1]), -1)),
+        dac_clipped=dac.share,
+        adc_clipped=adc.share,
     )
 
 
-def _converted_inputs(
-    device: CrossbarDevice, y: Array, largest: float, signed: bool
-) -> tuple[Array, Array]:
-    """Inputs as the DAC expresses them, and whether each was within its range."""
-    if "dac" not in device.nonidealities or device.dac_bits is None:
-        return y, np.ones(0, bool)
-    reach = largest if device.dac_range is None else device.dac_range
-    top = 2 ** (device.dac_bits - 1) - 1 if signed else 2**device.dac_bits - 1
+# What a cycle of the inputs is worth, and the signals of the rows in it, from -1 to 1.
+_Cycle: TypeAlias = tuple[float, Array]
+
+
+class _Crossbars:
+    """The cores of one layer.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    device : CrossbarDevice
+        That of the chip, with something switched off.
+    number : int
+        Of the layer.
+    """
+
+    def __init__(self, deployment: Deployment, device: CrossbarDevice, number: int) -> None:
+        self._deployment, self._device = deployment, device
+        self.layer = deployment.trained.layers[number - 1]
+        self._blocks = [block for block in deployment.blocks if block.layer == number]
+        self._scale = scale_of(self.layer.weight)
+        self._errors = deployment.device_errors(number, device)
+
+    @property
+    def weight(self) -> Array:
+        """The weights that the devices hold."""
+        return self._device.programmed_weights(self.layer.weight, self._scale, **self._errors)
+
+    def _matrices(self, values: Array) -> Array:
+        """Values of devices, (..., *weight.shape), as matrices, (..., n_out, n_in)."""
+        lead = values.shape[: values.ndim - self.layer.weight.ndim]
+        return values.reshape(*lead, *self.layer.matrix_shape)
+
+    def sums(
+        self, y: Array, ideal: Array, random: np.random.Generator, dac: _Count, adc: _Count
+    ) -> Array:
+        """Pre-activations, (n_inputs, channels, positions); ideal: inputs without any error."""
+        device, layer = self._device, self.layer
+        factors = self._matrices(self._errors["compensation"])
+        digits = device.programmed_digits(layer.weight, self._scale, **self._errors)
+        # Sums are multiplied by the factors after their conversion.
+        net = self._matrices(digits[0] - digits[1]) / factors
+        noise = self._noise()
+        largest = float(np.abs(ideal).max()) or 1.0
+        full = largest if device.dac_range is None else device.dac_range
+        signed = bool((ideal < 0).any())
+        cycles, inside = _cycles(device, y, full, signed)
+        dac.add(~inside)
+        reach = device.adc_range or self._largest_sum(_cycles(device, ideal, full, signed)[0])
+        seen = [(worth, seen_by(layer, x)) for worth, x in cycles]
+        z = np.zeros((len(y), len(layer.weight), seen[0][1].shape[3])) + layer.bias[:, None]
+        for block in self._blocks:
+            rows = slice(block.in_start, block.in_stop)
+            for piece, k in product(self._deployment.pieces(block), range(device.slices)):
+                weights = net[k, piece.channels, rows] / device.steps
+                factor = factors[piece.channels, rows][:, :1]
+                for worth, signals in seen:
+                    x = signals[:, piece.group, rows, piece.positions]
+                    sums = weights @ x
+                    for half, variance in enumerate(noise[:, k, piece.channels, rows]):
+                        spread = np.sqrt(variance @ x**2) / device.steps
+                        # All columns of a core share one reading of its offset column.
+                        shared = device.mapping == "offset" and half == 1
+                        shape = (len(x), 1, x.shape[2]) if shared else sums.shape
+                        sums = sums + spread * random.standard_normal(shape)
+                    if "adc" in device.nonidealities:
+                        top = 2 ** ((device.adc_bits or 2) - 1) - 1
+                        code = np.rint(sums / reach * top)
+                        adc.add(np.abs(code) > top)
+                        sums = np.clip(code, -top, top) * (reach / top)
+                    of_slice = self._scale / device.span * float(device.radix**k) * device.steps
+                    z[:, piece.channels, piece.positions] += of_slice * worth * (factor * sums)
+        return z
+
+    def _noise(self) -> Array:
+        """Variances of readings of the devices, in levels: (2, slices, n_out, n_in), or none."""
+        device = self._device
+        if "read_noise" not in device.nonidealities:
+            return np.zeros((0, device.slices, *self.layer.matrix_shape))
+        draws = {name: self._errors[name] for name in ("programming", "drift")}
+        conductance = device.programmed_conductances(self.layer.weight, self._scale, **draws)
+        level = device.digits(1.0) - device.digits(0.0)  # levels of one siemens
+        return self._matrices((device.read_sigma_s(conductance) * level) ** 2)
+
+    def _largest_sum(self, cycles: list[_Cycle]) -> float:
+        """The largest |sum| without errors, in devices fully on at the largest input."""
+        device, found = self._device, 0.0
+        if "adc" not in device.nonidealities:
+            return 1.0
+        digits = device.target_digits(self.layer.weight, self._scale)
+        net = self._matrices(digits[0] - digits[1]) / device.steps
+        for _, x in cycles:
+            seen = seen_by(self.layer, x)
+            for block in self._blocks:
+                rows = slice(block.in_start, block.in_stop)
+                for piece in self._deployment.pieces(block):
+                    here = seen[:, None, piece.group, rows, piece.positions]
+                    sums = net[:, piece.channels, rows] @ here
+                    found = max(found, float(np.abs(sums).max()))
+        return found or 1.0
+
+
+def _cycles(
+    device: CrossbarDevice, y: Array, full: float, signed: bool
+) -> tuple[list[_Cycle], Array]:
+    """Inputs as the DAC applies them, cycle by cycle, and which of them were within its range.
+
+    Of signed inputs the magnitude is applied, with the sign in each cycle.
+    """
+    converts = "dac" in device.nonidealities
+    bits = device.input_bits or device.dac_bits
+    if bits is None or not (converts or device.input_bits):
+        return [(full, y / full)], np.ones(0, bool)
+    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     if top < 1:
         raise InputError(
             f"dac_bits: expected at least 2 for activities of both signs, got {device.dac_bits}"
         )
-    code = np.rint(y / reach * top)
-    low = -top if signed else 0
-    inside = (code >= low) & (code <= top)
-    return np.clip(code, low, top) * (reach / top), inside
+    code, inside = y / full * top, np.ones(0, bool)
+    if converts:
+        code = np.rint(code)
+        low = -top if signed else 0
+        inside = (code >= low) & (code <= top)
+        code = np.clip(code, low, top)
+    if device.input_bits is None or device.dac_bits is None:
+        return [(full, code / top)], inside
+    radix, n_cycles = 2**device.dac_bits, -(-(bits - signed) // device.dac_bits)
+    rest, sign = np.abs(code), np.sign(code)
+    found = []
+    for cycle in range(n_cycles):
+        # The last one holds what is beyond the range, too.
+        above = np.floor(rest / radix) if cycle + 1 < n_cycles else np.zeros(1)
+        digit = rest - radix * above
+        found.append((full / top * radix**cycle * (radix - 1), sign * digit / (radix - 1)))
+        rest = above
+    return found, inside
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from neurosim.chip import Chip
-from neurosim.crossbar import HALVES
+from neurosim.crossbar import HALVES, Half, StuckState
 from neurosim.errors import FormatError, InputError
 from neurosim.layers import Array
 
@@ -264,16 +265,17 @@ class DefectMap:
 
     def stuck_devices(
         self, core: int, rows: int, columns: int
-    ) -> dict[tuple[str, int, str], Array]:
+    ) -> dict[tuple[Half, int, StuckState], Array]:
         """Where on a core each device of a crosspoint is stuck: (rows, columns), bool.
 
         Keys are (half, slice_number, kind), as `CrossbarDevice.stuck_weight` takes them; devices
         that are stuck nowhere have none. Crosspoints that are dead are left out.
         """
-        found: dict[tuple[str, int, str], Array] = {}
+        found: dict[tuple[Half, int, StuckState], Array] = {}
         for defect in self:
             if defect.core == core and defect.is_stuck:
-                key = (str(defect.half), int(defect.slice_number or 0), defect.kind)
+                half, state = cast(Half, defect.half), cast(StuckState, defect.kind)
+                key = (half, int(defect.slice_number or 0), state)
                 where = found.setdefault(key, np.zeros((rows, columns), bool))
                 where[defect.row, defect.column] = True
         dead = self.dead_devices(core, rows, columns)

@@ -1,6 +1,5 @@
 """Who sits where: a network on the cores of a chip."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -8,60 +7,17 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.blocks import Block, Layout, Piece, seen_by
 from neurosim.chip import Chip, Quantity
-from neurosim.crossbar import scale_of
+from neurosim.crossbar import CrossbarDevice, Half, StuckState, scale_of
 from neurosim.defects import DefectMap
 from neurosim.errors import DeploymentError, InputError
 from neurosim.faults import Sites
-from neurosim.layers import Array, Conv2D, Dense, Weighted
+from neurosim.layers import Array, Conv2D, Dense
 from neurosim.network import Network
 from neurosim.placement import place_around
 
 __all__ = ["Block", "Deployment", "deploy"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Part of a weight matrix on one core.
-
-    Row r of the core carries input in_start + r of the layer, column c drives its neuron
-    out_start + c. Groups of a convolution, and copies of its kernel, see different inputs: several
-    of them share a core along its diagonal, each with rows and columns of its own.
-
-    Parameters
-    ----------
-    core : int
-    layer : int
-        1..L.
-    out_start, out_stop, in_start, in_stop : int
-        Half-open ranges of W_layer[out, in]; of a convolution of the kernels as a matrix
-        (copies x channels_out, channels_in / groups x height x width).
-    pieces : int
-        Parts along the diagonal: the outs are shared among them, each has all the ins.
-    """
-
-    core: int
-    layer: int
-    out_start: int
-    out_stop: int
-    in_start: int
-    in_stop: int
-    pieces: int = 1
-
-    @property
-    def rows(self) -> int:
-        """Rows in use."""
-        return self.pieces * (self.in_stop - self.in_start)
-
-    @property
-    def columns(self) -> int:
-        """Columns in use."""
-        return self.out_stop - self.out_start
-
-    @property
-    def size(self) -> int:
-        """Number of synapses."""
-        return (self.out_stop - self.out_start) * (self.in_stop - self.in_start)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,13 +138,14 @@ class Deployment:
 
         Returns
         -------
-        two ndarrays, shape (2, slices, n_out, n_in)
+        two ndarrays, shape (2, slices, *weight.shape)
             As `CrossbarDevice.programmed_weights` takes them; zeros where nothing is random.
 
         Raises
         ------
         InputError
-            If the layer does not exist, or the chip has no device or no device_seed.
+            If the layer does not exist, or the chip has no device or no device_seed; if copies of
+            a kernel would hold different weights.
         """
         device = self.chip.device
         if device is None or self.device_seed is None:
@@ -196,12 +153,22 @@ class Deployment:
                 "device_draws: expected a chip with a device and a device_seed, got "
                 f"{'no device' if device is None else 'no device_seed'}"
             )
-        n_out, n_in = self.trained.layers[layer - 1].weight.shape
+        spread = {"drift"} if device.drift_nu_sd > 0 else set()
+        if max(self.copies) > 1 and {"programming", *spread} & set(device.nonidealities):
+            raise InputError(
+                'device_seed: expected kernels "shared_in_time" for devices with errors of their '
+                f'own, got "{self.chip.kernels}" on {self.chip.name}: each copy of a kernel would '
+                "hold other weights, and a network has one kernel a layer; switch programming and "
+                "the spread of drift off, or share the kernels"
+            )
+        part = self.trained.layers[layer - 1]
+        n_out, n_in = part.matrix_shape
         out, in_ = np.arange(n_out)[:, None], np.arange(n_in)[None, :]
         core, row, column = self.synapse_places(layer, out, in_)
         draws = np.zeros((2, 2, device.slices, n_out, n_in))
         random = [bool(device.programming_error), device.drift_nu_sd > 0]
-        rows, columns = self.chip.rows or n_in, self.chip.columns or n_out
+        groups = part.groups if isinstance(part, Conv2D) else 1
+        rows, columns = self.chip.rows or groups * n_in, self.chip.columns or n_out
         for number in np.unique(core) if any(random) else ():
             here = core == number
             for kind in np.flatnonzero(random):
@@ -212,14 +179,37 @@ class Deployment:
                 if device.mapping == "offset":  # one offset column for all columns of the core
                     at[:, 1] = normal[row[here], 0, 1]
                 draws[kind][:, :, here] = np.moveaxis(at, 0, -1)
-        return draws[0], draws[1]
+        shape = (2, device.slices, *part.weight.shape)
+        return draws[0].reshape(shape), draws[1].reshape(shape)
+
+    def device_errors(self, layer: int, device: CrossbarDevice | None = None) -> dict[str, Array]:
+        """What `CrossbarDevice.programmed_digits` takes of a layer beside its weights, by name.
+
+        device: that of the chip, with something switched off; by default as it is. Nothing
+        without a device_seed.
+        """
+        device = device or self.chip.device
+        if device is None or self.device_seed is None:
+            return {}
+        programming, drift = self.device_draws(layer)
+        part = self.trained.layers[layer - 1]
+        n_out, n_in = part.matrix_shape
+        core, _, column = self.synapse_places(
+            layer, np.arange(n_out)[:, None], np.arange(n_in)[None, :]
+        )
+        if device.drift_compensation == "column":
+            core = core * (1 + int(column.max())) + column
+        draws = {"programming": programming, "drift": drift}
+        where = core.reshape(part.weight.shape)
+        factors = device.drift_factors(part.weight, scale_of(part.weight), where, **draws)
+        return {**draws, "compensation": factors}
 
     def device_digits(self, layer: int) -> Array:
         """Levels that the devices of a layer hold, with the errors of this chip of its kind.
 
         Returns
         -------
-        ndarray, shape (2, slices, n_out, n_in)
+        ndarray, shape (2, slices, *weight.shape)
             As `CrossbarDevice.programmed_digits` has them.
 
         Raises
@@ -230,11 +220,39 @@ class Deployment:
         device = self.chip.device
         if device is None:
             raise InputError(f"device_digits: expected a chip with a device, got {self.chip.name}")
-        weight, draws = self.trained.layers[layer - 1].weight, {}
-        if self.device_seed is not None:
-            names = ("programming", "drift")
-            draws = dict(zip(names, self.device_draws(layer), strict=True))
-        return device.programmed_digits(weight, scale_of(weight), **draws)
+        weight = self.trained.layers[layer - 1].weight
+        return device.programmed_digits(weight, scale_of(weight), **self.device_errors(layer))
+
+    def stuck_shifts(
+        self, layer: int, *, half: Half, slice_number: int, state: StuckState
+    ) -> Array:
+        """What each weight of a layer changes by where one of its devices is stuck.
+
+        Parameters
+        ----------
+        layer : int
+        half, slice_number, state
+            Which of its devices, and at what: as `CrossbarDevice.stuck_weight` takes them.
+
+        Returns
+        -------
+        ndarray, shape (n_out, n_in)
+            Of a convolution the matrix of its kernels.
+
+        Raises
+        ------
+        InputError
+            If the chip has no such device.
+        """
+        digits, device = self.device_digits(layer), self.chip.device
+        assert device is not None
+        part = self.trained.layers[layer - 1]
+        scale = scale_of(part.weight)
+        stuck = device.stuck_weight(
+            part.weight, scale, half=half, state=state, slice_number=slice_number, digits=digits,
+            compensation=self.device_errors(layer).get("compensation", 1.0),
+        )  # fmt: skip
+        return (stuck - device.weights(digits, scale)).reshape(part.matrix_shape)
 
     @cached_property
     def utilisation(self) -> Array:
@@ -274,7 +292,7 @@ class Deployment:
                 )
         if self.defects is None:
             first = next(block.core for block in self.blocks if block.layer == layer)
-            layout = _Layout.of(self.network.layers[layer - 1], self.copies[layer - 1], self.chip)
+            layout = Layout.of(self.network.layers[layer - 1], self.copies[layer - 1], self.chip)
             core, row, column = layout.place(out, in_)
             return first + core, row, column
         core, row, column = (np.empty(in_.shape, np.int64) for _ in range(3))
@@ -282,22 +300,29 @@ class Deployment:
             here = (block.in_start <= in_) & (in_ < block.in_stop)
             here &= (block.out_start <= out) & (out < block.out_stop)
             if block.layer == layer and here.any():
+                r, c = block.places(out[here], in_[here])
                 core[here] = block.core
-                row[here] = self.rows_of(block)[in_[here] - block.in_start]
-                column[here] = self.columns_of(block)[out[here] - block.out_start]
+                row[here] = self.rows_of(block)[r]
+                column[here] = self.columns_of(block)[c]
         return core, row, column
 
+    def pieces(self, block: Block) -> tuple[Piece, ...]:
+        """The pieces along the diagonal of a block; one of a dense layer."""
+        layer = self.network.layers[block.layer - 1]
+        positions = self.network.widths[block.layer] // len(layer.weight)
+        return block.split(layer, self.copies[block.layer - 1], positions)
+
     def rows_of(self, block: Block) -> Array:
-        """Row of the core that carries each input of a block, (in_stop - in_start,)."""
+        """Row of the core that carries each input of a block, piece after piece, (rows,)."""
         if self.places:
             return self.places[self._block_of_core[block.core]][0]
-        return np.arange(block.in_stop - block.in_start)
+        return np.arange(block.rows)
 
     def columns_of(self, block: Block) -> Array:
-        """Column of the core that drives each output of a block, (out_stop - out_start,)."""
+        """Column of the core that drives each output of a block, (columns,)."""
         if self.places:
             return self.places[self._block_of_core[block.core]][1]
-        return np.arange(block.out_stop - block.out_start)
+        return np.arange(block.columns)
 
     @cached_property
     def _block_of_core(self) -> dict[int, int]:
@@ -310,9 +335,11 @@ class Deployment:
         for block in self.blocks if self.defects is not None else ():
             dead = self._dead(block)
             if dead.any():
-                in_, out = np.nonzero(dead[np.ix_(self.rows_of(block), self.columns_of(block))])
-                out, in_ = out + block.out_start, in_ + block.in_start
-                found.append(self.sites.synapse_numbers(block.layer, out, in_))
+                held = dead[np.ix_(self.rows_of(block), self.columns_of(block))]
+                for piece in self.pieces(block):
+                    in_, out = np.nonzero(held[piece.rows, piece.columns])
+                    out, in_ = out + piece.out.start, in_ + block.in_start
+                    found.append(self.sites.synapse_numbers(block.layer, out, in_))
         return np.sort(np.concatenate(found))
 
     def _dead(self, block: Block) -> Array:
@@ -344,59 +371,78 @@ class Deployment:
         numbers, shifts = [np.empty(0, np.int64)], [np.empty(0)]
         for block in self.blocks if self.defects is not None else ():
             for key, at in self._stuck_at(block).items():
-                in_, out = np.nonzero(at[np.ix_(self.rows_of(block), self.columns_of(block))])
-                out, in_ = out + block.out_start, in_ + block.in_start
-                numbers.append(self.sites.synapse_numbers(block.layer, out, in_))
-                shifts.append(self._stuck_shifts(block.layer, *key)[out, in_])
+                held = at[np.ix_(self.rows_of(block), self.columns_of(block))]
+                shift = self._stuck_shifts(block.layer, *key)
+                for piece in self.pieces(block):
+                    in_, out = np.nonzero(held[piece.rows, piece.columns])
+                    out, in_ = out + piece.out.start, in_ + block.in_start
+                    numbers.append(self.sites.synapse_numbers(block.layer, out, in_))
+                    shifts.append(shift[out % len(shift), in_])
         # Changes of one weight by several of its devices add up.
         found, inverse = np.unique(np.concatenate(numbers), return_inverse=True)
         layer, out, in_ = self.sites.synapses(found)
         weight = np.zeros(len(found))
         for number in np.unique(layer):
-            here = layer == number
-            weight[here] = self.network.layers[number - 1].weight[out[here], in_[here]]
+            here, part = layer == number, self.network.layers[number - 1]
+            matrix = part.weight.reshape(part.matrix_shape)
+            weight[here] = matrix[out[here] % len(matrix), in_[here]]
         return found, weight + np.bincount(inverse, np.concatenate(shifts), len(found))
 
-    def _stuck_at(self, block: Block) -> dict[tuple[str, int, str], Array]:
+    def _stuck_at(self, block: Block) -> dict[tuple[Half, int, StuckState], Array]:
         assert self.defects is not None
         assert self.chip.rows is not None
         assert self.chip.columns is not None
         return self.defects.stuck_devices(block.core, self.chip.rows, self.chip.columns)
 
-    def _stuck_shifts(self, layer: int, half: str, slice_number: int, state: str) -> Array:
-        """What the weights of a layer change by where one of their devices is stuck."""
-        device = self.chip.device
-        assert device is not None
-        weight, digits = self.trained.layers[layer - 1].weight, self.device_digits(layer)
-        scale = scale_of(weight)
-        stuck = device.stuck_weight(
-            weight, scale, half=half, state=state, slice_number=slice_number, digits=digits  # type: ignore[arg-type]
-        )  # fmt: skip
-        return stuck - device.weights(digits, scale)
+    def _stuck_shifts(self, layer: int, half: Half, slice_number: int, state: StuckState) -> Array:
+        key = (layer, half, slice_number, state)
+        if key not in self._shifts:
+            self._shifts[key] = self.stuck_shifts(
+                layer, half=half, slice_number=slice_number, state=state
+            )
+        return self._shifts[key]
+
+    @cached_property
+    def _shifts(self) -> dict[tuple[int, Half, int, StuckState], Array]:
+        """Those asked for already: the blocks of a layer share them."""
+        return {}
 
     def _defect_losses(self, block: Block) -> tuple[Array, Array]:
         """What the defects of the core of a block cost: as `place_around` takes them."""
-        out, in_ = slice(block.out_start, block.out_stop), slice(block.in_start, block.in_stop)
-        loss, where = [np.abs(self.core_weights(block.core).T)], [self._dead(block)]
+        loss, where = [np.abs(self.core_weights(block.core)).T], [self._dead(block)]
         for key, at in self._stuck_at(block).items():
-            loss.append(np.abs(self._stuck_shifts(block.layer, *key)[out, in_]))
+            shift = np.abs(self._stuck_shifts(block.layer, *key))
+            loss.append(self._on_core(block, shift).T)
             where.append(at)
         return np.array(loss), np.array(where)
 
     @cached_property
     def defective_network(self) -> Network:
-        """The network with the weights of `defective_synapses` at 0 and its `stuck_weights`."""
+        """The network with the weights of `defective_synapses` at 0 and its `stuck_weights`.
+
+        Raises
+        ------
+        InputError
+            If a defect lies in one of several copies of a kernel, whose weight all of them share.
+        """
         if not self.is_defective:
             return self.network
         numbers = np.concatenate([self.defective_synapses, self.stuck_synapses])
         values = np.concatenate([np.zeros(len(self.defective_synapses)), self.stuck_weights])
         layer, out, in_ = self.sites.synapses(numbers)
+        several = [number for number in np.unique(layer) if self.copies[number - 1] > 1]
+        if several:
+            raise InputError(
+                "defects: expected them in kernels shared in time, got some in layer "
+                f"{several[0]}, whose {self.copies[several[0] - 1]} copies they make differ; "
+                "a simulation knows them, a network of one kernel a layer does not"
+            )
         layers = []
         for number, one in enumerate(self.network.layers, start=1):
-            weight, here = one.weight.copy(), layer == number
+            weight, here = one.weight.reshape(one.matrix_shape).copy(), layer == number
             weight[out[here], in_[here]] = values[here]
-            layers.append(replace(one, weight=weight))
-        return replace(self.network, layers=tuple(layers))
+            layers.append(replace(one, weight=weight.reshape(one.weight.shape)))
+        return self.network.with_layers(layers)
 
     def core_weights(self, core: int) -> Array:
         """Weights of a core in the order of inputs and outputs: (inputs, outputs).
@@ -417,31 +463,42 @@ class Deployment:
             )
         block = self.blocks[self._block_of_core[core]]
         layer = self.network.layers[block.layer - 1]
-        matrix = layer.weight.reshape(layer.matrix_shape)
+        return self._on_core(block, layer.weight.reshape(layer.matrix_shape))
+
+    def _on_core(self, block: Block, matrix: Array) -> Array:
+        """What a block holds of a matrix of a layer, as it lies on the core: (inputs, outputs)."""
         # Copies follow each other.
         out = np.arange(block.out_start, block.out_stop) % len(matrix)
         part = matrix[out, block.in_start : block.in_stop]
         if block.pieces == 1:
             return part.T
         result = np.zeros((block.rows, block.columns))
-        n, n_in = block.columns // block.pieces, block.in_stop - block.in_start
-        for piece in range(block.pieces):
-            columns = slice(piece * n, (piece + 1) * n)
-            result[piece * n_in : (piece + 1) * n_in, columns] = part[columns].T
+        for piece in self.pieces(block):
+            result[piece.rows, piece.columns] = part[piece.columns].T
         return result
 
     def by_blocks(self, inputs: npt.ArrayLike) -> Array:
         """Golden outputs, (n_inputs, n_outputs), core by core: partial results are added."""
-        self.network.require_chain("the sum over blocks")
-        y = self.network.flatten(inputs).astype(np.float64, copy=False)
-        for number, layer in enumerate(self.network.layers, start=1):
-            z = np.tile(layer.bias, (len(y), 1))
+        graph = self.network.graph
+        y = [graph.shaped(self.network.flatten(inputs).astype(np.float64, copy=False))]
+        for number, node in enumerate(graph.nodes, start=1):
+            sources = [y[k] for k in node.sources]
+            if number not in graph.weighted:
+                y.append(node.layer(*sources))
+                continue
+            layer = self.network.layers[graph.weighted.index(number) - 1]
+            seen = seen_by(layer, sources[0])
+            z = np.zeros((len(seen), len(layer.weight), seen.shape[3]))
+            z += layer.bias[:, None]
             for block in self.blocks:
-                if block.layer == number:
-                    part = y[:, block.in_start : block.in_stop] @ self.core_weights(block.core)
-                    z[:, block.out_start : block.out_stop] += part
-            y = layer.activation(z)
-        return self.network.read_out(y)
+                if block.layer == graph.weighted.index(number):
+                    weight = self.core_weights(block.core)
+                    for piece in self.pieces(block):
+                        here = seen[:, piece.group, block.in_start : block.in_stop, piece.positions]
+                        part = weight[piece.rows, piece.columns].T @ here
+                        z[:, piece.channels, piece.positions] += part
+            y.append(layer.activation(z.reshape(len(z), *graph.shapes[number])))
+        return self.network.read_out(y[-1].reshape(len(y[-1]), -1))
 
     def _layer_text(self, number: int) -> str:
         layer, graph = self.network.layers[number - 1], self.network.graph
@@ -480,76 +537,6 @@ def _copies(network: Network, chip: Chip) -> tuple[int, ...]:
     return tuple(width // len(layer.weight) for layer, width in widths)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How the pieces of a layer lie on cores of rows x columns.
-
-    A piece is a matrix (n_out, n_in) that sees inputs of its own: a group, or a copy, of a
-    convolution. Pieces that fit share a core, per_core of them; larger ones (per_core 0) are
-    split.
-    """
-
-    n_pieces: int
-    n_out: int
-    n_in: int
-    rows: int
-    columns: int
-    per_core: int
-
-    @staticmethod
-    def of(layer: Weighted, copies: int, chip: Chip) -> "_Layout":
-        groups = layer.groups if isinstance(layer, Conv2D) else 1
-        out, n_in = layer.matrix_shape
-        n_out, n_pieces = out // groups, copies * groups
-        rows, columns = chip.rows or n_pieces * n_in, chip.columns or n_pieces * n_out
-        return _Layout(n_pieces, n_out, n_in, rows, columns, min(rows // n_in, columns // n_out))
-
-    @property
-    def _down(self) -> int:
-        return -(-self.n_in // self.rows)
-
-    @property
-    def _cores_a_piece(self) -> int:
-        return self._down * -(-self.n_out // self.columns)
-
-    @property
-    def n_cores(self) -> int:
-        if self.per_core:
-            return -(-self.n_pieces // self.per_core)
-        return self.n_pieces * self._cores_a_piece
-
-    def place(self, out: Array, in_: Array) -> tuple[Array, Array, Array]:
-        """(core, row, column) of synapses, cores counted from the first of the layer."""
-        piece, local = np.divmod(out, self.n_out)
-        if self.per_core:
-            core, at = np.divmod(piece, self.per_core)
-            return core, at * self.n_in + in_, at * self.n_out + local
-        across, column = np.divmod(local, self.columns)
-        down, row = np.divmod(in_, self.rows)
-        return piece * self._cores_a_piece + across * self._down + down, row, column
-
-    def blocks(self, layer: int, cores: Iterator[int]) -> Iterator[Block]:
-        """Blocks of the layer, one a core."""
-        if self.per_core:
-            for piece in range(0, self.n_pieces, self.per_core):
-                stop = min(piece + self.per_core, self.n_pieces)
-                yield Block(
-                    core=next(cores), layer=layer, out_start=piece * self.n_out,
-                    out_stop=stop * self.n_out, in_start=0, in_stop=self.n_in,
-                    pieces=stop - piece,
-                )  # fmt: skip
-            return
-        for piece in range(self.n_pieces):
-            start, stop = piece * self.n_out, (piece + 1) * self.n_out
-            for out_start in range(start, stop, self.columns):
-                for in_start in range(0, self.n_in, self.rows):
-                    yield Block(
-                        core=next(cores), layer=layer, out_start=out_start,
-                        out_stop=min(out_start + self.columns, stop), in_start=in_start,
-                        in_stop=min(in_start + self.rows, self.n_in),
-                    )  # fmt: skip
-
-
 def deploy(
     network: Network,
     chip: Chip,
@@ -570,7 +557,7 @@ def deploy(
     network : Network
     chip : Chip
     defects : DefectMap, optional
-        Known defects of this chip. Dead cores are left out. For chains of dense layers.
+        Known defects of this chip. Dead cores are left out.
     around : bool
         Permute rows and columns within each core, spare ones included, such that defects change
         little weight. False: in order, as without a map.
@@ -584,7 +571,8 @@ def deploy(
         If the chip has too few cores; the message says how many are short.
     InputError
         If the map does not fit the chip (the message names the line), or a device_seed is given
-        for a chip without a device.
+        for a chip without a device, or for one whose devices have errors of their own and whose
+        kernels are replicated in space.
 
     Examples
     --------
@@ -608,14 +596,12 @@ def deploy(
                 f"device_seed: expected none for chip {chip.name}, which has no device to program; "
                 "give its profile a [device] table"
             )
-        network.require_chain("a device_seed")
     if defects is not None:
-        network.require_chain("a map of defects")
         defects.check(chip)
     dead = frozenset[int]() if defects is None else defects.dead_cores()
     living = (core for core in count() if core not in dead)
     layouts = [
-        _Layout.of(layer, copies, chip)
+        Layout.of(layer, copies, chip)
         for layer, copies in zip(network.layers, _copies(network, chip), strict=True)
     ]
     needed = [layout.n_cores for layout in layouts]
@@ -645,10 +631,9 @@ def _programmed(placed: Deployment, device_seed: int) -> Deployment:
         return seeded
     layers = []
     for number, layer in enumerate(placed.trained.layers, start=1):
-        programming, drift = seeded.device_draws(number)
         weight = device.programmed_weights(
-            layer.weight, scale_of(layer.weight), programming=programming, drift=drift
+            layer.weight, scale_of(layer.weight), **seeded.device_errors(number)
         )
         layers.append(replace(layer, weight=weight))
     trained = placed.trained
-    return replace(seeded, network=replace(trained, layers=tuple(layers)), as_given=trained)
+    return replace(seeded, network=trained.with_layers(layers), as_given=trained)

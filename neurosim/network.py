@@ -1,7 +1,7 @@
 """The trained network: its layers and its golden (fault-free) outputs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from os import PathLike
@@ -229,6 +229,17 @@ class Network:
             If the path ends in neither or cannot be written.
         """
         write_network(Path(path), self.graph.nodes, self.readout, self.input_shape)
+
+    def with_layers(self, layers: Sequence[Any]) -> "Network":
+        """The same network with other weighted layers 1..L, of the same shapes, in their places."""
+        if not self.nodes:
+            return replace(self, layers=tuple(layers))
+        new = dict(zip(self.graph.weighted[1:], layers, strict=True))
+        nodes = [
+            Node(new.get(number, node.layer), node.sources)
+            for number, node in enumerate(self.nodes, start=1)
+        ]
+        return replace(self, layers=(), nodes=tuple(nodes))
 
     @property
     def depth(self) -> int:

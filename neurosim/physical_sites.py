@@ -5,7 +5,7 @@ synapses only; a physical site is lowered to those that it silences.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from neurosim.deployment import Block, Deployment
 from neurosim.errors import InputError
 from neurosim.faults import Cluster, FaultProcess, Sites, StuckAt
 from neurosim.layers import Array
+from neurosim.links import sending_cores
 from neurosim.network import Network
 
 __all__ = [
     "SiteGroups",
     "groups_of",
-    "is_physical",
     "single_sites",
     "site_groups",
     "stuck_values",
@@ -70,6 +70,11 @@ class SiteGroups:
         """What each of the synapses is set to."""
         return np.full(len(self.synapses), self.value) if self.weights is None else self.weights
 
+    def with_dead(self, synapses: Array) -> "SiteGroups":
+        """The same where some synapses are dead for good: they stay so, whatever else is set."""
+        weights = np.where(np.isin(self.synapses, synapses), 0.0, self.synapse_weights)
+        return replace(self, weights=weights)
+
     def __len__(self) -> int:
         return len(self.layer)
 
@@ -101,11 +106,6 @@ def members_of(offsets: Array, members: Array, sites: Array) -> tuple[Array, Arr
     """(which of `sites`, member) of all members of some sites, one after the other."""
     taken, found = _taken(offsets, members, sites)
     return np.repeat(np.arange(len(sites)), np.diff(taken)), found
-
-
-def is_physical(process: FaultProcess) -> bool:
-    """Whether the sites of a process are places of a deployment."""
-    return process.site not in ("neuron", "synapse") or isinstance(process, Cluster)
 
 
 def single_sites(sites: Sites, site: str, layer: int, value: float) -> SiteGroups:
@@ -152,11 +152,11 @@ def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | 
 
 def groups_of(deployment: Deployment, process: FaultProcess) -> SiteGroups | None:
     """The sites of a process of rows, columns, cores, links or clusters; None for all else."""
-    if not is_physical(process) or process.site in ("device", "bit"):
-        return None
     layers = process.layers_in(deployment.network.widths)
     if isinstance(process, Cluster):
         return _clusters(deployment, process, layers)
+    if process.site not in ("row", "column", "core", "link"):
+        return None
     return site_groups(deployment, process.site, layers)
 
 
@@ -184,31 +184,36 @@ def site_groups(deployment: Deployment, site: str, layers: Sequence[int]) -> Sit
     ('core 0, column 0', 'core 0, column 1', 'core 1, column 0', 'core 1, column 1')
     """
     found: list[tuple[int, str, Array, Array]] = []
+    senders = sending_cores(deployment, layers) if site == "link" else {}
     for block in deployment.blocks:
         if block.layer not in layers:
             continue
+        channels = len(deployment.network.layers[block.layer - 1].weight)
         numbers = _numbers(deployment, block)
+        pieces = deployment.pieces(block)
         nothing = np.empty(0, np.int64)
         if site == "column":
             for out, column in zip(numbers, deployment.columns_of(block), strict=True):
                 found.append((block.layer, f"core {block.core}, column {column}", nothing, out))
         elif site == "row":
-            for in_, row in zip(numbers.T, deployment.rows_of(block), strict=True):
+            inputs = (in_ for piece in pieces for in_ in numbers[piece.columns].T)
+            for in_, row in zip(inputs, deployment.rows_of(block), strict=True):
                 found.append((block.layer, f"core {block.core}, row {row}", nothing, in_))
         elif site == "core":
             neurons = _circuits(deployment, block)
             synapses = nothing if len(neurons) else numbers.ravel()
             found.append((block.layer, f"core {block.core}", neurons, synapses))
         elif site == "link":
-            for source in deployment.blocks:
-                first, last = (
-                    max(source.out_start, block.in_start),
-                    min(source.out_stop, block.in_stop),
-                )
-                if source.layer == block.layer - 1 and source.in_start == 0 and first < last:
-                    sent = numbers[:, first - block.in_start : last - block.in_start]
-                    name = f"link from core {source.core} to core {block.core}"
-                    found.append((block.layer, name, nothing, np.sort(sent.ravel())))
+            here = senders[block.layer][:, block.in_start : block.in_stop]
+            each = [here[p.group, :, p.out.start // channels] for p in pieces]
+            for source in np.unique(np.concatenate(each)):
+                if source >= 0:
+                    sent = [
+                        numbers[piece.columns][:, sender == source].ravel()
+                        for piece, sender in zip(pieces, each, strict=True)
+                    ]
+                    name = f"link from core {source} to core {block.core}"
+                    found.append((block.layer, name, nothing, np.sort(np.concatenate(sent))))
         else:
             raise InputError(f"site: expected row, column, core or link, got {site!r}")
     return SiteGroups(
@@ -276,5 +281,7 @@ def _circuits(deployment: Deployment, block: Block) -> Array:
     """Numbers of the neurons whose circuits sit on the core of a block."""
     if block.in_start > 0:
         return np.empty(0, np.int64)
-    units = np.arange(block.out_start, block.out_stop)
-    return deployment.sites.neuron_numbers(block.layer, units)
+    channels = len(deployment.network.layers[block.layer - 1].weight)
+    units = np.arange(deployment.network.widths[block.layer]).reshape(channels, -1)
+    here = [units[piece.channels, piece.positions].ravel() for piece in deployment.pieces(block)]
+    return deployment.sites.neuron_numbers(block.layer, np.sort(np.concatenate(here)))

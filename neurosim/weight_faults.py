@@ -1,17 +1,21 @@
 """Stuck devices and flipped bits: what each of them does to the weight of its synapse."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from neurosim.crossbar import HALVES, CrossbarDevice, scale_of
+from neurosim.crossbar import HALVES, CrossbarDevice, Half, StuckState, scale_of
 from neurosim.deployment import Deployment
 from neurosim.errors import InputError
-from neurosim.faults import BitFlip, FaultProcess, StuckDevice
+from neurosim.faults import BitFlip, Cluster, FaultProcess, StuckDevice
 from neurosim.layers import Array
 from neurosim.physical_sites import SiteGroups, groups_of
 
 __all__ = ["WeightSites", "count_sites", "weight_sites"]
+
+# One of the devices of a weight, and its slice; or a bit.
+_Part: TypeAlias = tuple[Half, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,54 +87,64 @@ def weight_sites(deployment: Deployment, process: FaultProcess) -> WeightSites |
     return None
 
 
-def _stuck_devices(deployment: Deployment, process: StuckDevice) -> WeightSites:
-    device = deployment.chip.device
-    if device is None or device.mapping == "digital":
-        raise InputError(
-            f"faults: expected a chip with analog devices for stuck ones, got "
-            f"{deployment.chip.name}, {_found(device)}; give its profile a [device] table with a "
-            '"differential" or "offset" mapping'
-        )
-    total = process.probability
-    shares = (process.stuck_lrs / total, process.stuck_hrs / total) if total else (1.0, 0.0)
-    halves = HALVES[:1] if device.mapping == "offset" else HALVES
-    shifts = []
-    for number in process.layers_in(deployment.network.widths):
-        weight = deployment.trained.layers[number - 1].weight
-        scale, digits = scale_of(weight), deployment.device_digits(number)
-        held = device.weights(digits, scale)
-        shifts.append([
-            [
-                device.stuck_weight(
-                    weight, scale, half=half, state=state, slice_number=k, digits=digits
-                ) - held
-                for half in halves for k in range(device.slices)
-            ]
-            for state in ("stuck_lrs", "stuck_hrs")
-        ])  # fmt: skip
-    return _sites(deployment, process, shifts, shares)
+def _parts_of(deployment: Deployment, process: FaultProcess) -> tuple[CrossbarDevice, list[_Part]]:
+    """The device, and which parts of every weight a process of devices or bits may hit.
 
-
-def _bits(deployment: Deployment, process: BitFlip) -> WeightSites:
-    device = deployment.chip.device
+    Raises
+    ------
+    InputError
+        If the chip has no such devices or bits.
+    """
+    device, chip = deployment.chip.device, deployment.chip.name
+    if isinstance(process, StuckDevice):
+        if device is None or device.mapping == "digital":
+            raise InputError(
+                f"faults: expected a chip with analog devices for stuck ones, got {chip}, "
+                f"{_found(device)}; give its profile a [device] table with a "
+                '"differential" or "offset" mapping'
+            )
+        halves = HALVES[:1] if device.mapping == "offset" else HALVES
+        return device, [(half, k) for half in halves for k in range(device.slices)]
+    assert isinstance(process, BitFlip)
     if device is None or device.mapping != "digital" or device.bits is None:
         raise InputError(
-            f"faults: expected a chip with digital weights for bits that flip, got "
-            f"{deployment.chip.name}, {_found(device)}; give its profile a [device] table with a "
-            '"digital" mapping and bits'
+            f"faults: expected a chip with digital weights for bits that flip, got {chip}, "
+            f'{_found(device)}; give its profile a [device] table with a "digital" mapping and bits'
         )
     bits = range(device.bits) if process.bits is None else process.bits
     if max(bits) >= device.bits:
         raise InputError(
-            f"bits: expected bits from 0 to {device.bits - 1} of {deployment.chip.name}, got "
-            f"{max(bits)}"
+            f"bits: expected bits from 0 to {device.bits - 1} of {chip}, got {max(bits)}"
         )
+    return device, [("plus", bit) for bit in bits]
+
+
+def _stuck_devices(deployment: Deployment, process: StuckDevice) -> WeightSites:
+    _, parts = _parts_of(deployment, process)
+    total = process.probability
+    shares = (process.stuck_lrs / total, process.stuck_hrs / total) if total else (1.0, 0.0)
+    states: tuple[StuckState, StuckState] = ("stuck_lrs", "stuck_hrs")
+    shifts = [
+        [
+            [
+                deployment.stuck_shifts(number, half=half, slice_number=k, state=state)
+                for half, k in parts
+            ]
+            for state in states
+        ]
+        for number in process.layers_in(deployment.network.widths)
+    ]
+    return _sites(deployment, process, shifts, shares)
+
+
+def _bits(deployment: Deployment, process: BitFlip) -> WeightSites:
+    device, parts = _parts_of(deployment, process)
     shifts = []
     for number in process.layers_in(deployment.network.widths):
         weight = deployment.trained.layers[number - 1].weight
         scale = scale_of(weight)
         held = device.weights(device.target_digits(weight, scale), scale)
-        flipped = [device.flipped_weight(weight, scale, bit=bit) - held for bit in bits]
+        flipped = [device.flipped_weight(weight, scale, bit=bit) - held for _, bit in parts]
         shifts.append([flipped])
     return _sites(deployment, process, shifts, (1.0,))
 
@@ -149,8 +163,10 @@ def _sites(
     synapse, weight, shift, layer = [], [], [], []
     layers = process.layers_in(deployment.network.widths)
     for number, parts in zip(layers, shifts, strict=True):
-        held = deployment.network.layers[number - 1].weight.ravel()
-        of_layer: Array = np.array(parts).reshape(len(shares), -1, len(held))
+        copies = deployment.copies[number - 1]
+        held = np.tile(deployment.network.layers[number - 1].weight.ravel(), copies)
+        of_layer: Array = np.array(parts).reshape(len(shares), len(parts[0]), -1)
+        of_layer = np.tile(of_layer, copies)
         n = of_layer.shape[1]
         first = deployment.sites.synapse_offsets[number]
         synapse.append(first + np.repeat(np.arange(len(held)), n))
@@ -167,14 +183,29 @@ def _sites(
 
 
 def count_sites(deployment: Deployment, process: FaultProcess) -> int:
-    """How many sites of a deployment a process may hit."""
+    """How many sites of a deployment a process may hit, without making them where it can.
+
+    Raises
+    ------
+    InputError
+        If the chip has no such sites.
+    """
+    layers, blocks = process.layers_in(deployment.network.widths), deployment.blocks
+    here = [block for block in blocks if block.layer in layers]
+    if not isinstance(process, Cluster):
+        if process.site == "row":
+            return sum(block.rows for block in here)
+        if process.site == "column":
+            return sum(block.columns for block in here)
+        if process.site == "core":
+            return len(here)
     groups = groups_of(deployment, process)
     if groups is not None:
         return len(groups)
-    parts = weight_sites(deployment, process)
-    if parts is not None:
-        return len(parts)
     sites = deployment.sites
     offsets = sites.neuron_offsets if process.site == "neuron" else sites.synapse_offsets
-    layers = np.array(process.layers_in(sites.widths), np.int64)
-    return int((offsets[layers + 1] - offsets[layers]).sum())
+    chosen = np.array(layers, np.int64)
+    n = int((offsets[chosen + 1] - offsets[chosen]).sum())
+    if isinstance(process, StuckDevice | BitFlip):
+        return n * len(_parts_of(deployment, process)[1])
+    return n

@@ -1,6 +1,7 @@
 """Weights in conductances: values by hand, and what must hold for every device."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,40 @@ class TestByHand:
         draws = np.array([[[2.0]], [[0.0]]])
         expected = (20 * 10**-0.07 - 2 * 10**-0.05) / 18
         assert drifting.programmed_weights([1.0], 1.0, drift=draws) == pytest.approx(expected)
+
+    def test_drift_is_compensated_by_the_current_of_a_core_or_column(self):
+        values = {"g_off_s": 0.0, "drift_nu": 0.05, "drift_nu_sd": 0.01, "drift_t0_s": 20,
+                  "drift_time_s": 180}  # fmt: skip
+        # Plus devices of 20 and 10 uS drift by 10^-0.07 and 10^-0.02, minus devices hold nothing.
+        draws = {"programming": np.zeros((2, 1, 2)), "drift": np.zeros((2, 1, 2))}
+        draws["drift"][0, 0] = 2, -3
+        weight, held = [1.0, 0.5], np.array([10**-0.07, 0.5 * 10**-0.02])
+        plain = device(**values)
+        assert plain.drift_factors(weight, 1.0, [0, 0], **draws).tolist() == [1, 1]
+        np.testing.assert_allclose(plain.programmed_weights(weight, 1.0, **draws), held)
+        core = device(**values, drift_compensation="core")
+        factor = 30 / (20 * 10**-0.07 + 10 * 10**-0.02)
+        found = core.drift_factors(weight, 1.0, [3, 3], **draws)
+        np.testing.assert_allclose(found, [factor, factor])
+        restored = core.programmed_weights(weight, 1.0, **draws, compensation=found)
+        np.testing.assert_allclose(restored, factor * held)
+        own = core.drift_factors(weight, 1.0, [3, 5], **draws)
+        np.testing.assert_allclose(own, [10**0.07, 10**0.02])
+        # The stuck device of a pair is read through the same factor: 1.8 for 18 uS.
+        pair = device(**{**values, "g_off_s": 2 * US}, drift_compensation="core")
+        digits = pair.programmed_digits([1.0], 1.0, drift=np.zeros((2, 1, 1)), compensation=1.8)
+        stuck = pair.stuck_weight([1.0], 1.0, half="plus", state="stuck_lrs", digits=digits,
+                                  compensation=1.8)  # fmt: skip
+        assert stuck == pytest.approx(1.8 * (1 - (2 * 10**-0.05 - 2) / 18))
+        # Nothing to compensate: no time has passed, or drift is switched off.
+        for still in (device(**{**values, "drift_time_s": 0}, drift_compensation="core"),
+                      core.without("drift")):  # fmt: skip
+            assert still.drift_factors(weight, 1.0, [0, 0], **draws).tolist() == [1, 1]
+        # An offset column is left out: plus devices of 20 and 15 uS.
+        offset = replace(core, mapping="offset")
+        factor = 35 / (20 * 10**-0.07 + 15 * 10**-0.02)
+        found = offset.drift_factors(weight, 1.0, [0, 0], **draws)
+        np.testing.assert_allclose(found, [factor, factor])
 
     @pytest.mark.parametrize(
         ("half", "state", "expected"),
@@ -215,6 +250,14 @@ def test_the_scale_of_a_layer_of_zeros_is_one():
         ({"adc_range": 1.0}, "adc_range: expected adc_bits beside it"),
         ({"dac_bits": 4, "dac_range": 0.0}, "dac_range: expected a finite number above 0"),
         ({"off": ["noise"]}, "off: expected some of levels"),
+        ({"input_bits": 4}, "input_bits: expected at least dac_bits, .* got 4 and none"),
+        ({"input_bits": 4, "dac_bits": 8}, "input_bits: expected at least dac_bits, .* 4 and 8"),
+        ({"input_bits": 33, "dac_bits": 8}, "input_bits: expected a whole number from 1 to 32"),
+        ({"drift_compensation": "core"}, "drift_compensation: expected core or column where"),
+        (
+            {"drift_nu": 0.1, "drift_t0_s": 1.0, "drift_time_s": 1.0, "drift_compensation": "chip"},
+            "drift_compensation: expected core or column where",
+        ),
     ],
 )
 def test_contradictions_are_refused(values, said):

@@ -275,3 +275,126 @@ def test_the_shared_reading_is_that_of_the_offset_column():
     noise = crossbar_outputs(deployment, np.ones((20, 8))).outputs + 8
     assert noise.std() > 0.01
     np.testing.assert_allclose(noise, noise[:, :1] + np.zeros(6), atol=1e-12)
+
+
+def serial(**values):
+    """Inputs in units of their largest code, in cycles."""
+    return replace(IDEAL, **{"dac_bits": 1, "input_bits": 2, "dac_range": 3.0, **values})
+
+
+def test_inputs_in_cycles_by_hand():
+    # CrossSim's input slices: the bits of an input one after the other, sums shifted and added.
+    # Codes 3 = 11 and 2 = 10: cycle 0 applies (1, 0), cycle 1 (1, 1), to weights 1 and 0.25.
+    net = network([[1.0, 0.25]])
+    exact = crossbar_outputs(ns.deploy(net, chip(serial()), device_seed=0), [[3.0, 2.0]])
+    np.testing.assert_allclose(exact.outputs, [[3.5]])
+    # A 3 bit ADC of range 1.25, steps of 1.25 / 3: 1 is code 2.4 -> 2, 1.25 is code 3.
+    adc = {"adc_bits": 3, "adc_range": 1.25}
+    result = crossbar_outputs(ns.deploy(net, chip(serial(**adc)), device_seed=0), [[3.0, 2.0]])
+    np.testing.assert_allclose(result.outputs, [[2 / 3 * 1.25 + 2 * 1.25]])
+    # In one cycle: (3 + 0.5) / 3 is code 2.8 -> 3.
+    one = serial(input_bits=None, dac_bits=2, **adc)
+    result = crossbar_outputs(ns.deploy(net, chip(one), device_seed=0), [[3.0, 2.0]])
+    np.testing.assert_allclose(result.outputs, [[3 * 1.25]])
+    # Signed: a bit for the sign, which each cycle applies: (-1, 0), then (-1, 1).
+    signed = serial(input_bits=3, **adc)
+    result = crossbar_outputs(ns.deploy(net, chip(signed), device_seed=0), [[-3.0, 2.0]])
+    np.testing.assert_allclose(result.outputs, [[-2 / 3 * 1.25 - 2 * 2 / 3 * 1.25]])
+    # Without a range of its own the ADC spans the largest sum of any cycle, which is exact then.
+    free = serial(adc_bits=3)
+    result = crossbar_outputs(ns.deploy(net, chip(free), device_seed=0), [[3.0, 2.0]])
+    np.testing.assert_allclose(result.outputs, [[2 / 3 * 1.25 + 2 * 1.25]])
+    assert (result.dac_clipped, result.adc_clipped) == (0, 0)
+    # 3 bits, 2 at a time: 7 = 11 + 4 x 1; beyond the range: clipped to 7, counted.
+    uneven = serial(input_bits=3, dac_bits=2, dac_range=7.0)
+    result = crossbar_outputs(ns.deploy(net, chip(uneven), device_seed=0), [[9.0, 6.6]])
+    np.testing.assert_allclose(result.outputs, [[7 + 7 / 4]])
+    assert result.dac_clipped == 0.5
+    # Switched off, the DAC neither rounds nor clips, though the cycles stay.
+    result = crossbar_outputs(
+        ns.deploy(net, chip(uneven), device_seed=0), [[9.0, 6.6]], off=["dac"]
+    )
+    np.testing.assert_allclose(result.outputs, [[9 + 6.6 / 4]])
+
+
+@given(case=networks(max_depth=3, max_width=7), bits=st.integers(2, 9), at_a_time=st.integers(1, 4),
+       rows=st.integers(1, 9))  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_cycles_without_an_adc_are_the_converter_of_all_bits(case, bits, at_a_time, rows):
+    net, inputs = case
+    whole = replace(IDEAL, dac_bits=bits)
+    cycles = replace(IDEAL, dac_bits=min(bits, at_a_time), input_bits=bits)
+    found = [
+        crossbar_outputs(ns.deploy(net, chip(device, rows=rows), device_seed=0), inputs)
+        for device in (whole, cycles)
+    ]
+    np.testing.assert_allclose(found[0].outputs, found[1].outputs, rtol=1e-9, atol=1e-9)
+    assert found[0].dac_clipped == found[1].dac_clipped
+
+
+def test_every_cycle_is_a_reading_of_its_own():
+    # Code 3 = 11: cycles worth 1 and 2 thirds of the input, each with the noise of its reading.
+    noisy = serial(read_noise=[0.0, 0.01], dac_range=1.0)
+    n = 20_000
+    outputs = crossbar_outputs(
+        ns.deploy(network([[1.0]]), chip(noisy), device_seed=0), np.ones((n, 1)), read_seed=5
+    ).outputs[:, 0]
+    variance = 1e-4 * (20**2 + 2**2) / 18**2 * (1 + 4) / 9
+    # A false alarm in 1e-6 runs: 4.9 standard errors.
+    assert abs(outputs.mean() - 1) < 4.9 * np.sqrt(variance / n)
+    assert abs(outputs.var() / variance - 1) < 4.9 * np.sqrt(2 / n)
+    assert abs(outputs.var() / (variance * 9 / 5) - 1) > 4.9 * np.sqrt(2 / n)
+
+
+DRIFTING = replace(IDEAL, drift_nu=0.05, drift_nu_sd=0.01, drift_t0_s=20.0, drift_time_s=1e4)
+
+
+def test_compensation_is_read_core_by_core():
+    rng = np.random.default_rng(0)
+    net = network(rng.normal(size=(4, 6)))
+    weight = net.layers[0].weight
+    for kind in ("core", "column"):
+        device = replace(DRIFTING, drift_compensation=kind)
+        deployment = ns.deploy(net, chip(device, rows=3, columns=2), device_seed=1)
+        _, drift = deployment.device_draws(1)
+        scale = np.abs(weight).max()
+        start = 2e-6 + 18e-6 * np.stack([np.maximum(weight, 0), np.maximum(-weight, 0)]) / scale
+        late = start * (1 + 1e4 / 20) ** -(0.05 + 0.01 * drift[:, 0])
+        expected = np.empty_like(weight)
+        for out in range(4):
+            for rows in (slice(0, 3), slice(3, 6)):
+                columns = slice(out // 2 * 2, out // 2 * 2 + 2) if kind == "core" else [out]
+                factor = start[:, columns, rows].sum() / late[:, columns, rows].sum()
+                expected[out, rows] = factor * (late[0] - late[1])[out, rows] / 18e-6 * scale
+        np.testing.assert_allclose(deployment.network.layers[0].weight, expected, rtol=1e-12)
+        # The same through the converters, which see the sums before they are multiplied.
+        inputs = rng.normal(size=(5, 6))
+        exact = replace(device, adc_bits=32, dac_bits=32)
+        through = ns.deploy(net, chip(exact, rows=3, columns=2), device_seed=1)
+        np.testing.assert_allclose(
+            crossbar_outputs(through, inputs).outputs, inputs @ expected.T, atol=1e-6
+        )
+
+
+def test_compensation_restores_what_drifts_alike_and_leaves_the_rest():
+    rng = np.random.default_rng(0)
+    net, inputs = network(rng.normal(size=(4, 6))), rng.normal(size=(5, 6))
+    alike = replace(DRIFTING, drift_nu_sd=0.0, programming_error=[1e-7])
+    errors = {}
+    for kind in (None, "core", "column"):
+        deployment = ns.deploy(net, chip(replace(alike, drift_compensation=kind), rows=3))
+        errors[kind] = ns.nonidealities(deployment, inputs)
+    assert errors[None]["drift"].error > 0.1
+    for kind in ("core", "column"):
+        assert errors[kind]["drift"].error < 1e-12
+        assert errors[kind]["programming"] == errors[None]["programming"]
+        assert errors[kind]["all"].error < 0.5 * errors[None]["all"].error
+    spread = [
+        ns.nonidealities(ns.deploy(net, chip(replace(DRIFTING, drift_compensation=kind))), inputs)
+        for kind in (None, "core")
+    ]
+    assert 0 < spread[1]["drift"].error < spread[0]["drift"].error
+    # With the levels off, what they round away is not compensated for a drift that it had not.
+    coarse = replace(alike, programming_error=(), levels=4, drift_compensation="core")
+    deployment = ns.deploy(net, chip(coarse.without("levels")), device_seed=0)
+    np.testing.assert_allclose(deployment.network.layers[0].weight, net.layers[0].weight)

@@ -35,24 +35,6 @@ def convolutional():
     )
 
 
-@pytest.mark.parametrize("kind", ["row", "column", "core", "link"])
-def test_physical_sites_of_convolutions_are_refused(kind):
-    with pytest.raises(InputError, match=f"expected a chain of dense layers for a fault of {kind}"):
-        campaign([ns.StuckAtZero(kind, probability=0.1)], convolutional())
-
-
-def test_a_graph_takes_no_values_but_by_the_reference_backend():
-    faults = [ns.StuckAt("neuron", value=0.5, probability=0.5, layers=[1])]
-    stuck = campaign(faults, convolutional())
-    with pytest.raises(InputError, match='use backend "reference"'):
-        ns.evaluate(stuck.deployment, stuck.fault_set(0), stuck.inputs)
-    with pytest.raises(InputError, match="got something stuck at a value"):
-        ns.predict(stuck)
-    assert ns.evaluate(
-        stuck.deployment, stuck.fault_set(0), stuck.inputs, backend="reference"
-    ).any()
-
-
 def names(certificate):
     return {row.method for row in certificate.rows}
 
@@ -71,8 +53,16 @@ def test_values_are_refused_with_the_reason_and_certify_simulates_them():
     assert names(certificate) == {"cantelli-simulated", "simulation"}
 
 
-def test_graphs_are_refused_with_the_reason_and_certify_simulates_them():
-    beyond = campaign([ns.StuckAtZero("neuron", probability=0.1)], convolutional())
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ns.StuckAtZero("neuron", probability=0.1),
+        ns.StuckAtZero("column", probability=0.1),
+        ns.StuckAt("neuron", value=0.5, probability=0.1, layers=[1]),
+    ],
+)
+def test_graphs_are_refused_with_the_reason_and_certify_simulates_them(fault):
+    beyond = campaign([fault], convolutional())
     with pytest.raises(InputError, match="output ranges are not known"):
         ns.exceedance(beyond, epsilon=0.5)
     certificate = ns.certify(beyond, 0.5, 0.2, check=False, progress=False)

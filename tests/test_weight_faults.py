@@ -196,6 +196,18 @@ def test_probabilities_keep_the_shares_and_the_random_numbers():
     assert 0 < counts[0].sum() < counts[1].sum()
 
 
+def test_the_device_is_part_of_what_determines_the_numbers():
+    kinds = [
+        campaign_of(STUCK, device=device, device_seed=seed).fingerprint
+        for device, seed in (("differential", None), ("two-sided", None), ("differential", 1))
+    ]
+    assert len(set(kinds)) == 3
+    dead = ns.StuckAtZero("synapse", probability=0.1)
+    plain = [campaign_of(dead, device=device) for device in ("differential", "two-sided")]
+    assert plain[0].fingerprint == plain[1].fingerprint
+    assert "device" not in plain[0].components
+
+
 def test_what_is_refused():
     with pytest.raises(InputError, match=r"at most 1 together, got 1\.1"):
         ns.StuckDevice(stuck_lrs=0.6, stuck_hrs=0.5)
@@ -218,9 +230,11 @@ def test_what_is_refused():
         campaign_of(STUCK, ns.StuckAt("synapse", value=1.0, probability=0.1))
     with pytest.raises(InputError, match="spikes carry no values"):
         campaign_of(STUCK, backend="spiking-compiled")
-    for method in ("enumeration", "mean-field", "second-order"):
+    for method in ("mean-field", "second-order"):
         with pytest.raises(InputError, match='method: expected "single-fault"'):
             ns.predict(campaign_of(STUCK), method)
+    with pytest.raises(InputError, match=r"got 48 \(a site counts once a process, a stuck"):
+        ns.predict(campaign_of(STUCK), "enumeration")
     with pytest.raises(InputError, match="less than 1 together"):
         ns.predict(campaign_of(ns.StuckDevice(stuck_lrs=0.5, stuck_hrs=0.5)), "first-order")
     with pytest.raises(InputError, match="expected stuck-at-0 neurons and synapses"):

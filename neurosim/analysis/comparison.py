@@ -303,7 +303,7 @@ def compare(
     chosen = _spaced("law_inputs", law_inputs, campaign.n_inputs)
     outputs = _spaced("law_outputs", law_outputs, n_outputs)
     n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
-    if not prediction.has_laws or not len(outputs):
+    if not len(outputs):
         chosen = chosen[:0]
     verdicts = {
         "mean": n_cells,

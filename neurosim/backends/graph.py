@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.errors import InputError
-from neurosim.faults import Events, FaultBatch, Sites
+from neurosim.faults import Events, FaultBatch, Sites, ValuedEvents
 from neurosim.graph import Node
 from neurosim.kernels.patches import lose_weights
 from neurosim.layers import (
@@ -67,28 +67,39 @@ class _Faults:
     ----------
     trial, number : ndarray
         Sorted by layer, then trial; number: the unit, or out * n_in + in.
+    value : ndarray
+        What each is stuck at; 0 where it is dead.
     first : ndarray, (L + 2,)
     """
 
     trial: Array
     number: Array
+    value: Array
     first: Array
 
     @staticmethod
-    def at(events: Events, offsets: Array, presentation: int) -> "_Faults":
-        now = (events.start <= presentation) & (presentation < events.stop)
-        trial = np.repeat(np.arange(len(events.offsets) - 1), np.diff(events.offsets))[now]
-        site = events.site[now]
+    def at(dead: Events, held: ValuedEvents | None, offsets: Array, presentation: int) -> "_Faults":
+        trial, site = _now(dead, presentation)
+        value = np.zeros(len(trial))
+        if held is not None and len(held.site):
+            of_trial, of_site = _now(held, presentation)
+            now = (held.start <= presentation) & (presentation < held.stop)
+            # Where something is dead too, it is 0: the first of two is kept.
+            keys = np.concatenate([trial, of_trial]) * offsets[-1] + np.concatenate([site, of_site])
+            keys, chosen = np.unique(keys, return_index=True)
+            trial, site = np.divmod(keys, offsets[-1])
+            value = np.concatenate([value, held.value[now]])[chosen]
         layer = np.searchsorted(offsets, site, side="right") - 1
         order = np.argsort(layer, kind="stable")
         first = np.searchsorted(layer[order], np.arange(len(offsets)))
-        return _Faults(trial[order], (site - offsets[layer])[order], first)
+        return _Faults(trial[order], (site - offsets[layer])[order], value[order], first)
 
-    def of(self, layer: int, place: Array) -> tuple[Array, Array]:
-        """(place of the trial in a block, number); place is -1 for trials that are not in it."""
+    def of(self, layer: int, place: Array) -> tuple[Array, Array, Array]:
+        """(place of the trial in a block, number, value); without trials that are not in it."""
         rows = slice(self.first[layer], self.first[layer + 1])
         at = place[self.trial[rows]]
-        return at[at >= 0], self.number[rows][at >= 0]
+        here = at >= 0
+        return at[here], self.number[rows][here], self.value[rows][here]
 
     def lowest(self, n_trials: int) -> Array:
         """The lowest faulty layer of each trial; a large number where nothing failed."""
@@ -96,6 +107,13 @@ class _Faults:
         for layer in range(len(self.first) - 2, -1, -1):
             lowest[self.trial[self.first[layer] : self.first[layer + 1]]] = layer
         return lowest
+
+
+def _now(events: Events, presentation: int) -> tuple[Array, Array]:
+    """(trial, site) of the events of one presentation."""
+    now = (events.start <= presentation) & (presentation < events.stop)
+    trial = np.repeat(np.arange(len(events.offsets) - 1), np.diff(events.offsets))
+    return trial[now], events.site[now]
 
 
 class GraphBackend:
@@ -165,18 +183,12 @@ class GraphBackend:
         return self._errors(batch, hidden), hidden
 
     def _errors(self, batch: FaultBatch, hidden: list[Array]) -> Array:
-        if len(batch.valued):
-            raise InputError(
-                "faults: expected dead neurons and synapses, for what is stuck at a value is known "
-                "here for chains of dense layers with the usual activations only; use backend "
-                '"reference"'
-            )
         n_trials, n_inputs = len(batch), len(self._inputs)
         errors = np.zeros((n_trials, n_inputs, self.golden.shape[1]), self._inputs.dtype)
         sites = batch.sites
         for x in range(n_inputs):
-            neurons = _Faults.at(batch.neurons, sites.neuron_offsets, x)
-            synapses = _Faults.at(batch.synapses, sites.synapse_offsets, x)
+            neurons = _Faults.at(batch.neurons, batch.neuron_values, sites.neuron_offsets, x)
+            synapses = _Faults.at(batch.synapses, batch.synapse_weights, sites.synapse_offsets, x)
             lowest = np.minimum(neurons.lowest(n_trials), synapses.lowest(n_trials))
             order = np.argsort(lowest, kind="stable")
             order = order[lowest[order] < len(sites.neuron_offsets)]
@@ -374,10 +386,10 @@ class _Block:
     def _without_weights(
         self, number: int, layer: int, source: _Change | None, change: _Change | None
     ) -> _Change | None:
-        """Less what dead synapses would have added: of faulty values."""
+        """Less what faulty synapses add no more: of faulty values."""
         if not layer:
             return change
-        trial, dead = self._synapses.of(layer, self._place)
+        trial, faulty_synapses, held = self._synapses.of(layer, self._place)
         if not len(trial):
             return change
         node = self._graph.nodes[number - 1]
@@ -387,15 +399,15 @@ class _Block:
         change = change or _Change(np.zeros((self._size, *shape), dtype), _all_of(shape))
         values = _whole(change, shape)
         assert isinstance(part, Dense | Conv2D)
-        weight = part.weight_as(dtype)
-        out, in_ = np.divmod(dead, self._sites.weight_shapes[layer - 1][1])
+        out, in_ = np.divmod(faulty_synapses, self._sites.weight_shapes[layer - 1][1])
+        # In float64: a weight that is set to what it is changes nothing.
+        matrix = part.weight.reshape(part.matrix_shape)
+        less = (matrix[out % len(matrix), in_] - held).astype(dtype)
         if isinstance(part, Dense):
             faulty = golden[0, in_]
             if source is not None:
                 faulty = faulty + source.values[trial, in_]
-            lost = np.bincount(
-                trial * part.n_out + out, weight[out, in_] * faulty, self._size * part.n_out
-            )
+            lost = np.bincount(trial * part.n_out + out, less * faulty, self._size * part.n_out)
             return _Change(values - lost.reshape(values.shape).astype(dtype), None)
         faulty = np.broadcast_to(golden, (self._size, *golden.shape[1:]))
         if source is not None:
@@ -413,7 +425,7 @@ class _Block:
             channel // (n_out // part.groups) * n_in + inside,
             row * part.dilation[0],
             column * part.dilation[1],
-            weight.reshape(n_out, -1)[channel, in_],
+            less,
             -(-copy * positions // copies),
             -(-(copy + 1) * positions // copies),
             part.stride,
@@ -423,8 +435,8 @@ class _Block:
         return _Change(values, _all_of(shape))
 
     def _without_neurons(self, number: int, layer: int, change: _Change | None) -> _Change | None:
-        """With the outputs of dead neurons at 0."""
-        trial, unit = self._neurons.of(layer, self._place)
+        """With the outputs of faulty neurons at 0, or at what they are stuck at."""
+        trial, unit, held = self._neurons.of(layer, self._place)
         if not len(trial):
             return change
         shape, golden = self._graph.shapes[number], self._y[number]
@@ -432,19 +444,19 @@ class _Block:
             values = _whole(change, shape) if change else np.zeros(
                 (self._size, *shape), golden.dtype
             )  # fmt: skip
-            values.reshape(self._size, -1)[trial, unit] = -golden.reshape(-1)[unit]
+            values.reshape(self._size, -1)[trial, unit] = held - golden.reshape(-1)[unit]
             return _Change(values, None)
         channel, row, column = np.unravel_index(unit, shape)
-        y = golden[0, channel, row, column]
-        # Silent ones matter only where something may wake them.
-        felt = y != 0
+        by = held.astype(golden.dtype) - golden[0, channel, row, column]
+        # Those that change nothing matter only where something may wake them.
+        felt = by != 0
         if change is not None:
             assert change.box is not None
             r0, r1, c0, c1 = change.box
             felt |= (row >= r0) & (row < r1) & (column >= c0) & (column < c1)
         if not felt.any():
             return change
-        trial, channel, row, column, y = (a[felt] for a in (trial, channel, row, column, y))
+        trial, channel, row, column, by = (a[felt] for a in (trial, channel, row, column, by))
         around = (int(row.min()), int(row.max()) + 1, int(column.min()), int(column.max()) + 1)
         if change is None:
             box = around
@@ -453,7 +465,7 @@ class _Block:
             assert change.box is not None
             box = _around([change.box, around])
             values = _within(change, shape, box)
-        values[trial, channel, row - box[0], column - box[2]] = -y
+        values[trial, channel, row - box[0], column - box[2]] = by
         return _Change(values, box)
 
 

@@ -67,9 +67,10 @@ class StuckValues:
         self._set(dy, rows, 0, neurons, dead_neurons)
         numbers = np.arange(rows.start, rows.stop)
         for number in range(1, prepared.network.depth + 1):
-            weight = prepared.weights[number - 1]
+            # In float64: a weight that is set to what it is changes nothing.
+            weight = prepared.network.layers[number - 1].weight
             dz = dy @ prepared.weights_t[number - 1]
-            change = np.zeros_like(weight)
+            change = np.zeros(weight.shape, prepared.dtype)
             held = synapses[synapses["layer"] == number]
             dead = dead_synapses[dead_synapses["layer"] == number]
             change[held["out"], held["in"]] = held["weight"] - weight[held["out"], held["in"]]

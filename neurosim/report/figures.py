@@ -162,11 +162,8 @@ def exceedance_curve(comparison: Comparison) -> Figure | None:
     axes.step(
         epsilons[keep], tails[keep] / n, where="post", color=BLUE, label="simulated (95 % interval)"
     )
-    if prediction.has_laws:
-        law = prediction.distribution(i, k)
-        axes.plot(
-            grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate"
-        )
+    law = prediction.distribution(i, k)
+    axes.plot(grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate")
     axes.plot(
         grid,
         cantelli(mean, variance, grid, two_sided=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import log2
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -234,10 +235,10 @@ def _terms(setting: Setting) -> list[Assumption]:
     """Distances between the methods, each where nine of ten cells lie below."""
     if not setting.probabilities:
         return []
-    if setting.groups:
-        return _terms_of_groups(setting)
     if setting.graph is not None:
         return _graph_terms(setting)
+    if setting.groups:
+        return _terms_of_groups(setting)
     first = LinearEffects(setting=setting)
     mean, variance = _moments(first)
     deviation = np.sqrt(variance)
@@ -355,15 +356,17 @@ def _work(setting: Setting) -> float:
 
 
 def _advice(setting: Setting, terms: dict[str, Assumption]) -> tuple[str, str]:
-    n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
     if not setting.probabilities:
         return "first-order", "Nothing fails."
+    states = {b: len(groups.shares) for b, groups in setting.groups.items()}
+    sites = {b: setting.n_sites(b) // states.get(b, 1) for b in setting.probabilities}
+    n_sites = sum(sites.values())
+    bits = sum(n * log2(1 + states.get(b, 1)) for b, n in sites.items())
     if setting.exact:
         return "first-order", (
             'The output is linear in these faults: "first-order" and "single-fault" are exact.'
         )
-    parts = any(kind in ("device", "bit") for kind, _ in setting.groups)
-    if n_sites <= 20 and setting.graph is None and not parts:
+    if bits <= 20 and setting.graph is None:
         return "enumeration", f'With {n_sites} sites "enumeration" is exact: use it.'
     if terms["T1 near b4"].verdict == UNKNOWN:
         return "single-fault", (

@@ -5,7 +5,7 @@ layer has n_out x n_in synapses an input, too many to hold; their effects are su
 coefficient_i W_ij^power feature_j, so that sums over synapses are products of small matrices.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product as pairs_of
 from typing import Protocol
@@ -14,7 +14,9 @@ import numpy as np
 
 from neurosim.kernels.sums import product_sums
 from neurosim.layers import Array
+from neurosim.theory.exclusive_states import fourth_cumulants
 from neurosim.theory.setting import Block, Setting
+from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
 
 __all__ = [
     "Effects",
@@ -24,6 +26,7 @@ __all__ = [
     "covariance",
     "effect_chunks",
     "kurtosis",
+    "law_of_sites",
 ]
 
 # Beyond this many effects their fourth powers are not summed.
@@ -205,13 +208,8 @@ def covariance(effects: Effects) -> Array:
 
 
 def kurtosis(effects: Effects, variance: Array) -> Array | None:
-    """Kurtosis of sum e_s xi_s, 3 + sum p q (1 - 6 p q) e^4 / Var^2.
-
-    None for too many effects, and for sites with several states.
-    """
+    """Kurtosis of sum e_s xi_s, 3 + sum p q (1 - 6 p q) e^4 / Var^2; None for too many effects."""
     setting = effects.setting
-    if setting.several_states:
-        return None
     n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
     if n_sites * variance.size > _MOST_EFFECTS:
         return None
@@ -222,5 +220,26 @@ def kurtosis(effects: Effects, variance: Array) -> Array | None:
         q = p * (1 - p)
         for rows in effect_chunks(setting, block):
             e = effects.effects(block, rows) / unit[:, rows]
-            result[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
+            groups = setting.groups.get(block)
+            if groups is None or len(groups.shares) == 1:
+                result[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
+            else:
+                result[rows] += fourth_cumulants(e, groups, p).sum(axis=2).T
     return result
+
+
+def law_of_sites(
+    setting: Setting, effects: Mapping[Block, Array], probabilities: Mapping[Block, float]
+) -> SurrogateLaw:
+    """The law of the sum of the effects of all blocks, each (n_sites,), on one output.
+
+    Of sites with two states the effects of the first of all, then of the second of all.
+    """
+    parts: list[tuple[Array, float | tuple[float, ...]]] = []
+    for block, e in effects.items():
+        p, groups = probabilities[block], setting.groups.get(block)
+        if groups is None or len(groups.shares) == 1:
+            parts.append((e, p))
+        else:
+            parts.append((e.reshape(2, -1), tuple(p * share for share in groups.shares)))
+    return surrogate_law(parts)

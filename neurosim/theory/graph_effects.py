@@ -11,13 +11,16 @@ from functools import cached_property
 
 import numpy as np
 
+from neurosim.faults import Sites
 from neurosim.graph import Graph, Node, pull_back, push_forward
 from neurosim.layers import Array, Conv2D, MaxPool2D, Weighted
 from neurosim.layers.correlation import correlate
 from neurosim.layers.windows import pad
+from neurosim.theory import graph_groups
+from neurosim.theory.exclusive_states import fourth_cumulants, means_and_spreads, n_means
 from neurosim.theory.setting import Block, Setting
 
-__all__ = ["BySite", "GraphEffects", "GraphSingleEffects", "pass_of_powers", "sums_of"]
+__all__ = ["BySite", "GraphEffects", "GraphSingleEffects", "pass_of_powers"]
 
 # Values that all derivatives of a pass, or all changes of a batch of sites, may hold: 256 MB.
 _VALUES = 2**25
@@ -36,6 +39,10 @@ class BySite:
         assert graph is not None
         return graph
 
+    @cached_property
+    def _sites(self) -> Sites:
+        return Sites(self.setting.widths, self.setting.matrices)
+
     def golden(self, x: int) -> tuple[list[Array], list[Array]]:
         """Before and after the activation of every node, for one input."""
         return self.graph.values(self.setting.inputs[x : x + 1])
@@ -49,10 +56,24 @@ class BySite:
 
     def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
         """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+        return {block: self._columns(block, e) for block, e in self.states(x, outputs).items()}
+
+    def states(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """The same, of sites with two states the effects of the first of all, then of the second.
+
+        What changes nothing is exactly 0 here.
+        """
         raise NotImplementedError
 
+    def _columns(self, block: Block, states: Array) -> Array:
+        """Effects that stand for those of all states: `exclusive_states`."""
+        groups = self.setting.groups.get(block)
+        if groups is None:
+            return states
+        return means_and_spreads(states, groups, self.setting.probabilities[block])
+
     def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
-        """(block, input, outputs) and sum, sum of squares and `share` of the effects of each."""
+        """(block, input, outputs) and sum, sum of squares and `excess` of the effects of each."""
         raise NotImplementedError
 
     @cached_property
@@ -68,12 +89,12 @@ class BySite:
         """Sum and sum of squares of each block: each (n_inputs, n_outputs)."""
         return {block: (one[rows], two[rows]) for block, (one, two, _) in self._all_sums.items()}
 
-    def shares(self) -> dict[Block, Array]:
-        """Sum of e^4 beside the squared sum of e^2, 1 over the number of sites that matter.
+    def excess(self) -> dict[Block, Array]:
+        """Fourth cumulant of each block beside its squared variance, (n_inputs, n_outputs).
 
-        Of each block, (n_inputs, n_outputs); 0 where nothing matters.
+        0 where nothing matters.
         """
-        return {block: share for block, (_, _, share) in self._all_sums.items()}
+        return {block: excess for block, (_, _, excess) in self._all_sums.items()}
 
     def effects(self, block: Block, rows: slice) -> Array:
         """Effects of every site of a block: (n_outputs, n_inputs, n_sites)."""
@@ -84,6 +105,9 @@ class BySite:
         total = np.zeros((self.setting.n_outputs, self.setting.n_sites(block)))
         for x in range(self.setting.n_inputs):
             total += self.site_effects(block, x) ** power
+        groups = self.setting.groups.get(block)
+        if power == 2 and groups is not None:  # m^2 + r^2 of a site with two states
+            return total.reshape(len(total), -1, n_means(groups)).sum(axis=1)
         return total
 
     def products(self, block: Block, rows: slice) -> Array:
@@ -91,14 +115,22 @@ class BySite:
         each = (self.site_effects(block, x) for x in self._inputs(rows))
         return np.array([e @ e.T for e in each])
 
+    def sums_of(self, block: Block, e: Array) -> tuple[Array, Array, Array]:
+        """Sum, sum of squares and excess of effects (n_outputs, n_sites) of a block."""
+        p, groups = self.setting.probabilities[block], self.setting.groups.get(block)
+        square = np.einsum("ks,ks->k", e, e)
+        # In units of the standard deviation, whose fourth power may leave the range of a float.
+        unit = e / np.sqrt(np.where(square > 0, square, np.inf))[:, None]
+        if groups is None or len(groups.shares) == 1:
+            return e.sum(axis=1), square, _excess(p) * np.einsum("ks,ks->k", unit**2, unit**2)
+        fourth = fourth_cumulants(unit, groups, p).sum(axis=1)
+        return e[:, : n_means(groups)].sum(axis=1), square, fourth / (p * (1 - p)) ** 2
 
-def sums_of(e: Array) -> tuple[Array, Array, Array]:
-    """Sum, sum of squares and share of the fourth powers of effects (n_outputs, n_sites)."""
-    square = np.einsum("ks,ks->k", e, e)
-    # In units of the standard deviation, whose fourth power may leave the range of a float.
-    power = e / np.sqrt(np.where(square > 0, square, np.inf))[:, None]
-    power *= power
-    return e.sum(axis=1), square, np.einsum("ks,ks->k", power, power)
+
+def _excess(p: float) -> float:
+    """Fourth cumulant beside the squared variance of a fault of probability p."""
+    q = p * (1 - p)
+    return 1 / q - 6 if q > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +189,9 @@ class GraphEffects(BySite):
     def _of_sites(self, block: Block, y: list[Array], by: dict[int, Array]) -> Array:
         kind, layer = block
         number = self.graph.weighted[layer]
+        groups = self.setting.groups.get(block)
+        if groups is not None:
+            return graph_groups.first_order(groups, self.graph, self._sites, layer, y, by)
         if kind == "neuron":
             return -(by[number] * y[number]).reshape(len(by[number]), -1)
         node = self._node(number)
@@ -189,9 +224,9 @@ class GraphEffects(BySite):
     def _sums_of(
         self, block: Block, y: list[Array], by: dict[int, Array]
     ) -> tuple[Array, Array, Array]:
-        """Sum, sum of squares and share of fourth powers over a block, each (n_outputs,)."""
+        """Sum, sum of squares and excess over a block, each (n_outputs,)."""
         if not self.acts_at_one_place(block):
-            return sums_of(self._of_sites(block, y, by))
+            return self.sums_of(block, self._columns(block, self._of_sites(block, y, by)))
         # Sums of powers are passes with powers of the weights.
         number = self.graph.weighted[block[1]]
         node = self._node(number)
@@ -208,7 +243,8 @@ class GraphEffects(BySite):
         fourth = pass_of_powers(scaled, unit, 4).ravel()
         share = np.divide(fourth, below, out=np.zeros_like(fourth), where=below > 0)
         weights = cotangent**2 * square / np.where(second > 0, second, np.inf)[:, None]
-        return -cotangent @ drive, second, weights**2 @ share
+        excess = _excess(self.setting.probabilities[block])
+        return -cotangent @ drive, second, excess * (weights**2 @ share)
 
     def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
         for x in range(self.setting.n_inputs):
@@ -216,8 +252,8 @@ class GraphEffects(BySite):
                 for block in self.setting.probabilities:
                     yield block, x, outputs, self._sums_of(block, y, by)
 
-    def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
-        """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+    def states(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """Effects of all states of all sites on some outputs at one input."""
         blocks = self.setting.probabilities
         parts = [
             {block: self._of_sites(block, y, by) for block in blocks}
@@ -228,7 +264,7 @@ class GraphEffects(BySite):
     def site_effects(self, block: Block, x: int) -> Array:
         """Effects of every site of a block at one input: (n_outputs, n_sites)."""
         parts = [self._of_sites(block, y, by) for _, y, by in self._only(block)._derivatives(x)]
-        return np.concatenate(parts)
+        return self._columns(block, np.concatenate(parts))
 
     def _only(self, block: Block) -> GraphEffects:
         return GraphEffects(setting=self.setting.only(block))
@@ -259,8 +295,8 @@ class GraphSingleEffects(BySite):
     # The effects of the inputs seen last, as many as fit into memory.
     _kept: dict[int, dict[Block, Array]] = field(default_factory=dict, init=False, repr=False)
 
-    def of_input(self, x: int, outputs: slice) -> dict[Block, Array]:
-        """Effects of all sites on some outputs at one input, each (n_outputs, n_sites)."""
+    def states(self, x: int, outputs: slice) -> dict[Block, Array]:
+        """Effects of all states of all sites on some outputs at one input."""
         blocks = self.setting.probabilities
         if x not in self._kept:
             size = self.setting.n_outputs * sum(self.setting.n_sites(block) for block in blocks)
@@ -274,12 +310,12 @@ class GraphSingleEffects(BySite):
     def _block_sums(self) -> Iterator[tuple[Block, int, slice, tuple[Array, Array, Array]]]:
         for x in range(self.setting.n_inputs):
             for block, e in self.of_input(x, slice(None)).items():
-                yield block, x, slice(None), sums_of(e)
+                yield block, x, slice(None), self.sums_of(block, e)
 
     def site_effects(self, block: Block, x: int) -> Array:
         """Effects of every site of a block at one input: (n_outputs, n_sites)."""
         kept = self._kept.get(x)
-        return self._computed(block, x) if kept is None else kept[block]
+        return self._columns(block, self._computed(block, x) if kept is None else kept[block])
 
     def _computed(self, block: Block, x: int) -> Array:
         return self.of_sites(block, np.arange(self.setting.n_sites(block)), x, self.golden(x))
@@ -306,7 +342,10 @@ class GraphSingleEffects(BySite):
         graph, number = self.graph, self.graph.weighted[layer]
         start = np.zeros((len(sites), *y[number].shape[1:]))
         each = np.arange(len(sites))
-        if kind == "neuron":
+        groups = self.setting.groups.get(block)
+        if groups is not None:
+            start = graph_groups.changes(groups, graph, self._sites, layer, sites, z, y)
+        elif kind == "neuron":
             start.reshape(len(sites), -1)[each, sites] = -y[number].reshape(-1)[sites]
         else:
             self._lost(layer, sites, start, y)

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurosim.errors import InputError
 from neurosim.layers import Array
-from neurosim.theory.graph_effects import BySite, GraphEffects, sums_of
+from neurosim.theory.graph_effects import BySite, GraphEffects
 from neurosim.theory.setting import Block
 from neurosim.theory.site_losses import quadratic_mean
 
@@ -29,7 +29,7 @@ class _Walk:
 
     slope, curvature: a + H m (n_inputs, n_L) and H (n_inputs, n_L, n_L) of the loss;
     curvature_mean: 1/2 m.H m + 1/2 tr(H K), (n_inputs, 1); pairs: what pairs of faults add to the
-    variance, by block, (n_inputs, 1); sums: of the effects of each block, as `sums_of`.
+    variance, by block, (n_inputs, 1); sums: of the effects of each block, as `BySite.sums_of`.
     """
 
     slope: Array
@@ -113,7 +113,7 @@ class GraphLossEffects(BySite):
                 q = p[block] * (1 - p[block])
                 pairs[block][x] = 0.5 * (np.sum(bent * spread[block]) - q**2 * (bend @ bend))
                 along = slopes[x] @ e + (0.5 - p[block]) * bend
-                sums.append((block, x, sums_of(along[None])))
+                sums.append((block, x, self.sums_of(block, along[None])))
         return _Walk(
             slope=slopes, curvature=curvatures, curvature_mean=curvature_mean, pairs=pairs,
             sums=sums,

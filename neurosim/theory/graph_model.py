@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosim.layers import Array
-from neurosim.theory.effects import covariance
+from neurosim.theory.effects import covariance, law_of_sites
 from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
 from neurosim.theory.presentations import InputMean
 from neurosim.theory.setting import Block, Setting
-from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
+from neurosim.theory.surrogate import SurrogateLaw
 
 __all__ = ["GraphModel"]
 
@@ -57,15 +57,12 @@ class GraphModel:
         return parts, np.asarray(sum(parts.values(), zero))
 
     def kurtosis(self) -> Array:
-        """Fourth standardised moment, 3 + sum p q (1 - 6 p q) e^4 / Var^2."""
+        """Fourth standardised moment, 3 + the sum of the sites' fourth cumulants / Var^2."""
         parts, variance = self._variances()
         result = np.where(variance > 0, 3.0, 1.0)
         whole = np.where(variance > 0, variance, np.inf)
-        for block, share in self.effects.shares().items():
-            p = self.setting.probabilities[block]
-            q = p * (1 - p)
-            if q > 0:
-                result += (1 / q - 6) * share * (parts[block] / whole) ** 2
+        for block, excess in self.effects.excess().items():
+            result += excess * (parts[block] / whole) ** 2
         return np.asarray(result)
 
     def input_mean(self) -> InputMean:
@@ -121,7 +118,6 @@ class GraphModel:
 
     def law(self, input: int, output: int) -> SurrogateLaw:
         """The law of the error of one output for one input."""
-        found = self.effects.of_input(input, slice(output, output + 1))
-        return surrogate_law(
-            [(e[0], self.setting.probabilities[block]) for block, e in found.items()]
-        )
+        found = self.effects.states(input, slice(output, output + 1))
+        effects = {block: e[0] for block, e in found.items()}
+        return law_of_sites(self.setting, effects, self.setting.probabilities)

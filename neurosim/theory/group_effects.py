@@ -1,17 +1,11 @@
 """Effects of groups that fail together (rows, columns, cores, links), and of stuck values.
 
-A device that fails (probability p) is in one of two states that exclude each other, in the first
-with probability s, with effects a and b. Then E = p m and Var = p (1 - p) (m^2 + r^2), with
-
-    m = s a + (1 - s) b,    r = (a - b) sqrt(s (1 - s) / (1 - p)),
-
-which is sum p_a d_a^2 - (sum p_a d_a)^2: two effects stand for such a site, r with mean 0.
+Stuck devices have two states that exclude each other: `exclusive_states` says what stands for them.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +14,7 @@ from neurosim.faults import Sites
 from neurosim.layers import Array
 from neurosim.physical_sites import SiteGroups
 from neurosim.theory.effects import Effects
+from neurosim.theory.exclusive_states import means_and_spreads, n_means
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.passes import GoldenPass
 from neurosim.theory.setting import Block, Setting
@@ -54,6 +49,8 @@ class GroupEffects:
 
     setting: Setting
     by_derivatives: bool
+    # Effects at the input seen last: laws ask for one output after the other.
+    _kept: dict[tuple[Block, int], Array] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _plain(self) -> Effects:
@@ -107,10 +104,22 @@ class GroupEffects:
     def effects(self, block: Block, rows: slice) -> Array:
         """Effects of every site of a block: (n_outputs, n_inputs, n_sites).
 
-        Of sites with two states m of all sites, then r of all (see above).
+        Of sites with two states m of all sites, then r of all (`exclusive_states`).
+        """
+        states = self.states(block, rows)
+        if block not in self._groups:
+            return states
+        return means_and_spreads(states, self._groups[block], self.setting.probabilities[block])
+
+    def states(self, block: Block, rows: slice) -> Array:
+        """The same, of sites with two states the effects of the first of all, then of the second.
+
+        What changes nothing is exactly 0 here.
         """
         if block not in self._groups:
             return self._plain.effects(block, rows)
+        if (block, rows.start) in self._kept and rows.stop == rows.start + 1:
+            return self._kept[block, rows.start]
         golden = GoldenPass(setting=self.setting, rows=rows)
         table, n_sites = self._tables[block], len(self._groups[block])
         width = max(self.setting.widths) + int(table.n_members.max(initial=0))
@@ -119,18 +128,12 @@ class GroupEffects:
         for first in range(0, n_sites, step):
             sites = np.arange(first, min(first + step, n_sites))
             found.append(self._changes(golden, block, sites))
-        e = np.concatenate(found, axis=1).transpose(2, 0, 1)
-        shares = self._groups[block].shares
-        if len(shares) == 1:
-            return e
-        lrs, hrs = np.split(e, 2, axis=2)
-        spread = math.sqrt(shares[0] * shares[1] / (1 - self.setting.probabilities[block]))
-        mean = shares[0] * lrs + shares[1] * hrs
-        return np.concatenate([mean, spread * (lrs - hrs)], axis=2)
-
-    def _n_means(self, block: Block) -> int:
-        """How many of the effects of a block have a mean: those of all its sites."""
-        return len(self._groups[block]) // len(self._groups[block].shares)
+        states = np.concatenate(found, axis=1).transpose(2, 0, 1)
+        if rows.stop == rows.start + 1 and states.size <= 8 * _VALUES:
+            for key in [key for key in self._kept if key[1] != rows.start]:
+                self._kept.pop(key, None)
+            self._kept[block, rows.start] = states
+        return states
 
     def _changes(self, golden: GoldenPass, block: Block, sites: Array) -> Array:
         table, into = self._tables[block], np.arange(len(sites))
@@ -150,7 +153,7 @@ class GroupEffects:
         for block in self._groups:
             e = self.effects(block, rows)
             found[block] = (
-                e[:, :, : self._n_means(block)].sum(axis=2).T,
+                e[:, :, : n_means(self._groups[block])].sum(axis=2).T,
                 np.einsum("kxs,kxs->xk", e, e),
             )
         return found
@@ -167,7 +170,7 @@ class GroupEffects:
         for rows in setting.chunks(setting.n_outputs * setting.n_sites(block)):
             total += (self.effects(block, rows) ** power).sum(axis=1)
         if power == 2:
-            return total.reshape(setting.n_outputs, -1, self._n_means(block)).sum(axis=1)
+            return total.reshape(setting.n_outputs, -1, n_means(self._groups[block])).sum(axis=1)
         return total
 
     def products(self, block: Block, rows: slice) -> Array:

@@ -12,13 +12,15 @@ from itertools import product
 
 import numpy as np
 
-from neurosim.errors import InputError
 from neurosim.faults import FaultProcess, chain_of
 from neurosim.layers import Array
-from neurosim.theory.effects import Effects, effect_chunks
+from neurosim.theory.effects import Effects, effect_chunks, law_of_sites
+from neurosim.theory.exclusive_states import fourth_cumulants
+from neurosim.theory.graph_effects import BySite
+from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.presentations import InputMean
 from neurosim.theory.setting import Block, Setting
-from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
+from neurosim.theory.surrogate import SurrogateLaw
 
 __all__ = ["OnsetEffects"]
 
@@ -125,28 +127,31 @@ class OnsetEffects:
         )
 
     def kurtosis(self) -> Array | None:
-        """Fourth standardised moment, 3 + sum p q (1 - 6 p q) e^4 / Var^2; None for states."""
+        """Fourth standardised moment, 3 + sum p q (1 - 6 p q) e^4 / Var^2."""
         setting = self.setting
-        if setting.several_states:
-            return None
         result = np.where(self.variance > 0, 3.0, 1.0)
         unit = np.sqrt(np.where(self.variance > 0, self.variance, np.inf)).T[:, :, None]
         for block, p in self.probabilities.items():
             for rows in effect_chunks(setting, block):
                 q = (p * (1 - p))[rows, None]
                 e = self.effects.effects(block, rows) / unit[:, rows]
-                result[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
+                groups = setting.groups.get(block)
+                if groups is None or len(groups.shares) == 1:
+                    result[rows] += q * (1 - 6 * q) * (e**4).sum(axis=2).T
+                else:  # stuck devices are permanent: p is the same at all times
+                    result[rows] += fourth_cumulants(e, groups, float(p[0])).sum(axis=2).T
         return result
 
     def law(self, input: int, output: int) -> SurrogateLaw:
         """The law of the error of one output for one input."""
-        if self.setting.several_states:
-            raise InputError(
-                "faults: expected sites that fail or do not for tails, got devices with two states "
-                "that exclude each other; their moments are known, tails come from a simulation"
-            )
-        rows = slice(input, input + 1)
-        return surrogate_law([
-            (self.effects.effects(block, rows)[output, 0], float(p[input]))
-            for block, p in self.probabilities.items()
-        ])  # fmt: skip
+        found = {block: self._on(block, input, output) for block in self.probabilities}
+        p = {block: float(several[input]) for block, several in self.probabilities.items()}
+        return law_of_sites(self.setting, found, p)
+
+    def _on(self, block: Block, input: int, output: int) -> Array:
+        """Effects of every state of every site of a block on one output, as `law_of_sites`."""
+        effects, rows = self.effects, slice(input, input + 1)
+        if isinstance(effects, BySite):
+            return effects.states(input, slice(output, output + 1))[block][0]
+        of_states = effects.states if isinstance(effects, GroupEffects) else effects.effects
+        return of_states(block, rows)[output, 0]

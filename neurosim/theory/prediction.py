@@ -15,7 +15,7 @@ from neurosim.faults import Permanent, SiteKind
 from neurosim.layers import Array, frozen
 from neurosim.theory.arguments import check_campaign, check_range, whole_number
 from neurosim.theory.corrected_loss import LossEffects
-from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis
+from neurosim.theory.effects import Effects, block_sums, covariance, kurtosis, law_of_sites
 from neurosim.theory.enumeration import Enumeration
 from neurosim.theory.first_order import LinearEffects
 from neurosim.theory.graph_effects import GraphEffects, GraphSingleEffects
@@ -30,7 +30,7 @@ from neurosim.theory.sampled_sites import SampledMoments, sampled_moments
 from neurosim.theory.second_order import QuadraticEffects, check_smooth, pair_covariance
 from neurosim.theory.setting import KNOWN, Block, Setting
 from neurosim.theory.single_fault import SingleEffects
-from neurosim.theory.surrogate import SurrogateLaw, surrogate_law
+from neurosim.theory.surrogate import SurrogateLaw
 
 if TYPE_CHECKING:
     from neurosim.campaign import Campaign, Loss
@@ -99,16 +99,11 @@ class _Surrogate:
         return kurtosis(self.effects, self.variance)
 
     def law(self, input: int, output: int) -> SurrogateLaw:
-        if self.setting.several_states:
-            raise InputError(
-                "faults: expected sites that fail or do not for tails, got devices with two states "
-                "that exclude each other; their moments are known, tails come from a simulation"
-            )
         rows = slice(input, input + 1)
-        return surrogate_law([
-            (self.effects.effects(block, rows)[output, 0], p)
-            for block, p in self.setting.probabilities.items()
-        ])  # fmt: skip
+        several = self.effects
+        effects = several.states if isinstance(several, GroupEffects) else several.effects
+        found = {block: effects(block, rows)[output, 0] for block in self.setting.probabilities}
+        return law_of_sites(self.setting, found, self.setting.probabilities)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -331,11 +326,6 @@ class Prediction:
             lines.append(f"  {share:.1%} of the variance from {kind}s of layer {layer}")
         return "\n".join([*lines, *(f"  overlap: {text}" for text in self.overlaps)])
 
-    @property
-    def has_laws(self) -> bool:
-        """Whether `distribution` is known: not where devices are stuck in one of two states."""
-        return not self.model.setting.several_states
-
     def distribution(self, input: int, output: int) -> SurrogateLaw:
         """The exact law of the linear surrogate of one output for one input.
 
@@ -346,8 +336,7 @@ class Prediction:
         Raises
         ------
         InputError
-            If there is no such input or output, or devices have states that exclude each other
-            (`has_laws`).
+            If there is no such input or output.
         """
         return self.model.law(
             whole_number("input", input, 0, self.n_inputs - 1),
@@ -481,28 +470,26 @@ def _with_defects(parts: _Parts, campaign: Campaign, layer: int | None) -> _Part
 
 
 def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
-    if setting.graph is not None:
-        if setting.groups:
-            raise InputError(
-                "faults: expected dead neurons and synapses for a network beyond chains of dense "
-                f"layers with the activations {', '.join(KNOWN)}; got something stuck at a value"
-            )
-        if method == "first-order" and setting.head.loss is not None:
-            return _by_corrected_loss(setting)
-        effects = _graph_effects(setting, method)
-        return replace(_by_effects(effects), model=GraphModel(effects=effects))
-    parts = sorted({f"{kind}s" for kind, _ in setting.groups if kind in ("device", "bit")})
-    if parts and method == "enumeration":
-        raise InputError(
-            f'method: expected "single-fault" or "first-order" for {parts[0]}, several of which '
-            'share one weight, got "enumeration"'
-        )
-    if any(p == 1 and len(setting.groups[b].shares) > 1
-           for b, p in setting.probabilities.items() if b in setting.groups):  # fmt: skip
+    certain = any(
+        len(groups.shares) > 1 and setting.probabilities[b] == 1
+        for b, groups in setting.groups.items()
+    )
+    if certain and method != "enumeration":
         raise InputError(
             "stuck_lrs, stuck_hrs: expected less than 1 together for a prediction, got 1; every "
             "device is stuck, which a simulation shows"
         )
+    loss = method == "first-order" and setting.head.loss is not None
+    if setting.groups and loss:
+        raise InputError(
+            f'method: expected "single-fault" or "enumeration" for a loss where '
+            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
+        )
+    if setting.graph is not None:
+        if loss:
+            return _by_corrected_loss(setting)
+        effects = _graph_effects(setting, method)
+        return replace(_by_effects(effects), model=GraphModel(effects=effects))
     if method == "enumeration":
         return _by_enumeration(setting)
     if setting.groups:
@@ -513,7 +500,7 @@ def _parts_of(setting: Setting, method: str, seed: int) -> _Parts:
         return _by_mean_field(setting)
     if method == "single-fault":
         return _by_effects(SingleEffects(setting=setting))
-    if setting.head.loss is not None:
+    if loss:
         return _by_corrected_loss(setting)
     return _by_effects(LinearEffects(setting=setting))
 
@@ -587,13 +574,7 @@ def _by_groups(setting: Setting, method: str) -> _Parts:
             f'method: expected "single-fault", "first-order" or "enumeration" where '
             f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
         )
-    by_derivatives = method == "first-order"
-    if by_derivatives and setting.head.loss is not None:
-        raise InputError(
-            f'method: expected "single-fault" or "enumeration" for a loss where '
-            f"{', '.join(sorted({kind + 's' for kind, _ in setting.groups}))} fail, got {method!r}"
-        )
-    effects = GroupEffects(setting=setting, by_derivatives=by_derivatives)
+    effects = GroupEffects(setting=setting, by_derivatives=method == "first-order")
     return replace(_by_effects(effects), exact=effects.exact)
 
 

@@ -176,6 +176,7 @@ class Setting:
                 )
         processes: dict[Block, list[FaultProcess]] = {}
         groups: dict[Block, SiteGroups] = {}
+        defective = campaign.deployment.defective_synapses
         for process in campaign.faults:
             physical = groups_of(campaign.deployment, process)
             values = stuck_values(network, process)
@@ -194,13 +195,16 @@ class Setting:
                     groups[block] = parts.of_layer(number).groups
                 if physical is not None:
                     groups[block] = physical.of_layer(number)
+                if block in groups and len(defective):
+                    groups[block] = groups[block].with_dead(defective)
                 if block not in groups or len(groups[block]):
                     processes.setdefault(block, []).append(process)
         # By kind, layer after layer: the order of what users see.
         blocks = {block: processes[block] for block in sorted(processes)}
+        # What a known defect does is no matter of chance: faults come on top of it.
+        network = campaign.deployment.defective_network
         return Setting(
-            # What a known defect does is no matter of chance: faults come on top of it.
-            layers=campaign.deployment.defective_network.layers[:layer],
+            layers=network.layers[:layer],
             inputs=campaign.inputs,
             targets=campaign.target_outputs if loss else None,
             head=Head(readout=network.readout if layer is None else None, loss=loss),
@@ -272,11 +276,6 @@ class Setting:
             for processes in self.processes.values()
             for process in processes
         )
-
-    @property
-    def several_states(self) -> bool:
-        """Whether some sites fail in one of several states that exclude each other."""
-        return any(len(groups.shares) > 1 for groups in self.groups.values())
 
     @property
     def exact(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import comb
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -87,15 +88,20 @@ def _places(name: str, value: npt.ArrayLike) -> Array:
     return array.astype(np.float64)
 
 
+# Effects of sites that share their probabilities: (n_states, n_sites), and (n_states,).
+_Part: TypeAlias = tuple[Array, Array]
+
+
 def surrogate_law(
-    blocks: Sequence[tuple[npt.ArrayLike, float]], points: int = 2**14
+    blocks: Sequence[tuple[npt.ArrayLike, float | Sequence[float]]], points: int = 2**14
 ) -> SurrogateLaw:
     """The law of sum_s e_s xi_s over independent sites.
 
     Parameters
     ----------
     blocks : sequence of (effects (n_sites,), probability)
-        Sites that share a probability.
+        Sites that share a probability. Of sites that fail in one of two states, which exclude each
+        other, (effects (2, n_sites), probabilities (2,)).
     points : int
         Lattice points, a power of two, at least 64.
 
@@ -106,32 +112,42 @@ def surrogate_law(
     Raises
     ------
     InputError
-        If a probability is outside [0, 1], an effect is not finite, or points is no power of two.
+        If a probability is outside [0, 1] or two add up to more than 1, an effect is not finite, or
+        points is no power of two.
 
     Examples
     --------
     >>> law = surrogate_law([([1.0, -2.0], 0.5)])
     >>> law.mass_at_zero, law.sf(1.0).item()
     (0.25, 0.25)
+    >>> surrogate_law([([[1.0], [-2.0]], (0.5, 0.25))]).cdf(-2.0).item()
+    0.25
     """
     if points < 64 or points & (points - 1):
         raise InputError(f"points: expected a power of two from 64 on, got {points!r}")
-    parts: list[tuple[Array, float]] = []
+    parts: list[_Part] = []
     fixed, certain = 0.0, False
-    for effects, p in blocks:
-        e = np.asarray(effects, np.float64).ravel()
-        if not 0 <= p <= 1:
-            raise InputError(f"probability: expected a number in [0, 1], got {p!r}")
+    for effects, probability in blocks:
+        p = np.atleast_1d(np.asarray(probability, np.float64))
+        e = np.asarray(effects, np.float64).reshape(len(p), -1)
+        if not (len(p) <= 2 and (p >= 0).all() and p.sum() <= 1 + 1e-12):
+            raise InputError(
+                "probability: expected a number in [0, 1], or two of at most 1 together, "
+                f"got {probability!r}"
+            )
         if not np.isfinite(e).all():
             raise InputError("effects: expected finite numbers, got NaN or infinity")
-        e = e[e != 0]
-        if p == 1:
-            fixed, certain = fixed + float(e.sum()), certain or len(e) > 0
-        elif p > 0 and len(e):
-            parts.append((e, float(p)))
-    mean = fixed + sum(p * float(e.sum()) for e, p in parts)
-    variance = sum(p * (1 - p) * float(e @ e) for e, p in parts)
-    none_fails = float(np.exp(sum(len(e) * np.log1p(-p) for e, p in parts)))
+        e, p = e[p > 0], p[p > 0]
+        e = e[:, (e != 0).any(axis=0)]
+        if len(p) == 1 and p[0] == 1:
+            fixed, certain = fixed + float(e.sum()), certain or e.size > 0
+        elif e.size:
+            parts.append((e, p))
+    mean = fixed + sum(float((p @ e).sum()) for e, p in parts)
+    variance = sum(float((p @ e**2 - (p @ e) ** 2).sum()) for e, p in parts)
+    with np.errstate(divide="ignore"):  # of a site that always fails
+        log_none = sum(float(np.log1p(-np.minimum(p @ (e != 0), 1.0)).sum()) for e, p in parts)
+    none_fails = float(np.exp(log_none))
     low, _, step = _lattice(parts, mean - fixed, variance, points)
     mass, blur = _lattice_masses(parts, low, step, points, none_fails)
     return SurrogateLaw(
@@ -179,7 +195,7 @@ def exact_law(values: npt.ArrayLike, probabilities: npt.ArrayLike) -> SurrogateL
 
 
 def _lattice(
-    parts: list[tuple[Array, float]], mean: float, variance: float, points: int
+    parts: list[_Part], mean: float, variance: float, points: int
 ) -> tuple[int, int, float]:
     """First and last lattice index and the step, for all but 1e-16 of the mass (Bernstein)."""
     if not parts:
@@ -187,8 +203,8 @@ def _lattice(
     largest = max(float(np.abs(e).max()) for e, _ in parts)
     third = largest * _LOG_LOST / 3
     reach = third + (third * third + 2 * variance * _LOG_LOST) ** 0.5
-    low = max(mean - reach, sum(float(e[e < 0].sum()) for e, _ in parts))
-    high = min(mean + reach, sum(float(e[e > 0].sum()) for e, _ in parts))
+    low = max(mean - reach, sum(float(np.minimum(e.min(axis=0), 0).sum()) for e, _ in parts))
+    high = min(mean + reach, sum(float(np.maximum(e.max(axis=0), 0).sum()) for e, _ in parts))
     step = (high - low) / (points - 8)
     # The largest effect and its simple fractions on the lattice: laws on a lattice of their own
     # stay exact.
@@ -201,7 +217,7 @@ def _lattice(
 
 
 def _lattice_masses(
-    parts: list[tuple[Array, float]], low: int, step: float, points: int, none_fails: float
+    parts: list[_Part], low: int, step: float, points: int, none_fails: float
 ) -> tuple[Array, float]:
     """Masses at low * step, ...; and the variance, in steps squared, of the splitting."""
     frequency = np.arange(points // 2 + 1)
@@ -213,16 +229,15 @@ def _lattice_masses(
         index = np.floor(position + 1e-9).astype(np.int64)
         share = np.clip(position - index, 0.0, 1.0)
         share[share < 1e-8] = 0.0
-        blur += p * float((share * (1 - share)).sum())
-        whole = np.ones(len(e), bool)
-        if len(e) > _WHOLE:
-            whole[np.argpartition(np.abs(e), -_WHOLE)[:-_WHOLE]] = False
-        log_product += _log_of_whole(index[whole], share[whole], p, roots)
-        if len(e) > _WHOLE:
-            index, share = index[~whole], share[~whole]
-            counts = np.bincount(index % points, weights=1 - share, minlength=points)
-            counts += np.bincount((index + 1) % points, share, minlength=points)
-            log_product += _log_characteristic(counts, p, roots, frequency)
+        blur += float((p @ (share * (1 - share))).sum())
+        n = e.shape[1]
+        whole = np.ones(n, bool)
+        if n > _WHOLE:
+            whole[np.argpartition(np.abs(e).max(axis=0), -_WHOLE)[:-_WHOLE]] = False
+        log_product += _log_of_whole(index[:, whole], share[:, whole], p, roots)
+        if n > _WHOLE:
+            bulk = ~whole
+            log_product += _log_of_bulk(index[:, bulk], share[:, bulk], p, roots, frequency)
     mass = np.fft.irfft(np.exp(log_product), points)
     mass = np.roll(mass, -low)
     mass[mass < 1e-16] = 0.0  # rounding of the FFT
@@ -232,22 +247,26 @@ def _lattice_masses(
     return mass, blur
 
 
-def _log_of_whole(index: Array, share: Array, p: float, roots: Array) -> Array:
-    """Sum over sites of log(1 - p + p u), u = e^(-i index theta) (1 - share + share e^(-i theta)).
+def _log_of_whole(index: Array, share: Array, p: Array, roots: Array) -> Array:
+    """Sum over sites of log(1 - sum_a p_a + sum_a p_a u_a), at the frequencies.
 
-    By the series in r = p / (1 - p): u^m lies on the lattice points m index + 0, ..., m with the
-    weights of the binomial law, so that a power takes one transform. For large p site by site.
+    u_a = e^(-i index_a theta) (1 - share_a + share_a e^(-i theta)) of state a. Of one state by the
+    series in r = p / (1 - p): u^m lies on the lattice points m index + 0, ..., m with the weights
+    of the binomial law, so that a power takes one transform. Else, and for large p, site by site.
     """
     points = len(roots)
     frequency = np.arange(points // 2 + 1)
-    if p > _SERIES_LIMIT:
+    if len(p) > 1 or p[0] > _SERIES_LIMIT:
         turn, product = roots[frequency], np.ones(len(frequency), complex)
-        for k, s in zip(index, share, strict=True):
-            product *= (1 - p) + p * roots[(k * frequency) % points] * ((1 - s) + s * turn)
+        for of_site, split in zip(index.T, share.T, strict=True):
+            factor = np.full(len(frequency), 1 - p.sum(), complex)
+            for k, s, probability in zip(of_site, split, p, strict=True):
+                factor += probability * roots[(k * frequency) % points] * ((1 - s) + s * turn)
+            product *= factor
         with np.errstate(divide="ignore"):
             return np.log(product)
-    r = p / (1 - p)
-    total = np.full(len(frequency), len(index) * np.log1p(-p), complex)
+    r, (index,), (share,) = p[0] / (1 - p[0]), index, share
+    total = np.full(len(frequency), len(index) * np.log1p(-p[0]), complex)
     power, m = r, 1
     while power * len(index) / m > 1e-17:
         counts = np.zeros(points)
@@ -256,6 +275,52 @@ def _log_of_whole(index: Array, share: Array, p: float, roots: Array) -> Array:
             counts += np.bincount((m * index + j) % points, weights, minlength=points)
         total += (power / m if m % 2 else -power / m) * np.fft.rfft(counts)
         power, m = power * r, m + 1
+    return total
+
+
+def _log_of_bulk(index: Array, share: Array, p: Array, roots: Array, frequency: Array) -> Array:
+    """Logarithm of the characteristic function of many sites, at the frequencies.
+
+    index, share: (n_states, n_sites): the lattice point below each effect, and how far beyond it.
+    """
+    points = len(roots)
+    if len(p) == 1:
+        counts = np.bincount(index[0] % points, weights=1 - share[0], minlength=points)
+        counts += np.bincount((index[0] + 1) % points, share[0], minlength=points)
+        return _log_characteristic(counts, float(p[0]), roots, frequency)
+    # Of two states: each site is split into four, at the lattice points about its two effects.
+    split = [
+        (
+            (index[0] + i) % points,
+            (index[1] + j) % points,
+            (share[0] if i else 1 - share[0]) * (share[1] if j else 1 - share[1]),
+        )
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    rest = 1 - p.sum()
+    if p.sum() > _SERIES_LIMIT:
+        total = np.zeros(len(frequency), complex)
+        for first, second, weight in split:
+            for a, b, w in zip(first, second, weight, strict=True):
+                if w:
+                    waves = roots[(a * frequency) % points], roots[(b * frequency) % points]
+                    total += w * np.log(rest + p[0] * waves[0] + p[1] * waves[1])
+        return total
+    # log(rest + x + y) = log(rest) + sum over m of (-1)^(m + 1) / m ((x + y) / rest)^m, and
+    # (x + y)^m by the binomial theorem: one lattice a power of x and y.
+    n = index.shape[1]
+    total = np.full(len(frequency), n * np.log(rest), complex)
+    r, m = p / rest, 1
+    while r.sum() ** m * n / m > 1e-17:
+        powers = np.zeros(points)
+        for k in range(m + 1):
+            factor = comb(m, k) * r[0] ** k * r[1] ** (m - k) / m
+            for first, second, weight in split:
+                at = (k * first + (m - k) * second) % points
+                powers += factor * np.bincount(at, weights=weight, minlength=points)
+        total += (1 if m % 2 else -1) * np.fft.rfft(powers)
+        m += 1
     return total
 
 
