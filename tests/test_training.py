@@ -374,6 +374,25 @@ def test_algorithm_1_certifies_a_network_whose_layers_all_fail(tmp_path):
     assert bad <= 48e-3 * len(medians) + 5 * np.sqrt(48e-3 * len(medians))
 
 
+def test_the_terms_of_a_search_are_about_the_layers_that_fail(monkeypatch):
+    seen = []
+
+    def spy(*values, regularisation, **options):
+        seen.append(regularisation)
+        return fitting.train(*values, regularisation=regularisation, **options)
+
+    monkeypatch.setattr(algorithm, "train", spy)
+    x, y = problem()
+    tr.achieve(
+        x, y, tr.Goal(epsilon=0.5, delta=1e-3), hidden=(20, 20), activation="tanh", faults=BOTH,
+        fit=tr.Fit(epochs=2, batch_size=12), seed=0, progress=False,
+        search=tr.Search(most_iterations=1, trials=100),
+    )  # fmt: skip
+    most = 1 - (1 - 0.02) * (1 - 0.01)
+    assert seen[0].variance_layers == {1: pytest.approx(1), 2: pytest.approx(0.01 / most)}
+    assert tuple(seen[0].balance_layers) == (1, 2)
+
+
 @pytest.mark.parametrize("hidden", [(12, 200), (200, 12)])
 def test_the_layer_is_widened_that_the_variance_comes_from(hidden, monkeypatch):
     x, y = problem()
