@@ -494,6 +494,41 @@ def test_infeasible_says_why(tmp_path):
     assert found.replicas == 0
 
 
+@pytest.mark.parametrize(("share", "infeasible"), [(0.04, False), (0.06, True)])
+def test_infeasible_inputs_may_be_as_rare_as_failures(tmp_path, monkeypatch, share, infeasible):
+    found = replace(measurement.NOTHING, infeasible_share=share, layer_variances={1: 1.0})
+    monkeypatch.setattr(algorithm, "measure", lambda *_: found)
+    monkeypatch.setattr(algorithm, "_LEAST_BALANCE", 0.0)
+    monkeypatch.setattr(algorithm, "_MOST_WEIGHT_FAILURE", 2.0)
+    goal, options = tr.Goal(epsilon=0.5, delta=0.05), tr.Search(most_iterations=1, trials=100)
+    done = search(tmp_path, goal, hidden=(200,), search=options)
+    assert done.iterations[0].action == ("infeasible" if infeasible else "widen, raise lambda")
+
+
+def test_copies_follow_the_size_of_the_derivatives(tmp_path, monkeypatch):
+    """As many of a neuron as its |g|, over data the root mean square, not its square."""
+    seen = []
+
+    def spy(importance, budget):
+        seen.append((np.asarray(importance), networks[-1]))
+        return continuity.copies_by_importance(importance, budget)
+
+    monkeypatch.setattr(algorithm, "copies_by_importance", spy)
+    networks, judge = [], algorithm._judge
+    monkeypatch.setattr(
+        algorithm, "_judge", lambda task, network, terms: networks.append(network) or judge(
+            task, network, terms)
+    )  # fmt: skip
+    options = tr.Search(most_iterations=3, widen_by=5, trials=100, duplicate=True)
+    search(tmp_path, tr.Goal(epsilon=0.35, delta=1e-4), search=options)
+    x, _ = problem()
+    found, network = seen[0]
+    first, last = network.layers
+    g = np.tanh(x @ first.weight.T + first.bias) * last.weight[0]
+    size = np.sqrt((g**2).mean(axis=0))
+    np.testing.assert_allclose(found / found.sum(), size / size.sum(), rtol=1e-6)
+
+
 def test_the_search_may_end_without_an_answer(tmp_path):
     options = tr.Search(most_iterations=2, widen_by=1)
     found = search(tmp_path, tr.Goal(epsilon=0.12, delta=1e-4), hidden=(30,), search=options)
