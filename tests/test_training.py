@@ -256,6 +256,20 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch, optimiser):
         tr.train(start, x, y, fit, **options, checkpoint=path)
 
 
+def test_the_anchor_counts_the_distance_to_the_start():
+    x, y = problem()
+    start = tr.random_module((1, 20, 1), "tanh", seed=0, dtype=torch.float64)
+
+    def trained(epochs, anchor):
+        fit = tr.Fit(epochs=epochs, batch_size=len(x))  # one step an epoch
+        return tr.train(start, x, y, fit, seed=0, anchor=anchor, progress=False)
+
+    # At the start the anchor pulls nowhere: the first step is that without it.
+    parts = zip(trained(1, 0.0).module.parameters(), start.parameters(), strict=True)
+    distance = sum(number(((moved - origin) ** 2).mean()) for moved, origin in parts)
+    assert trained(2, 7.0).penalties == (0.0, pytest.approx(7 * distance))
+
+
 def test_patience_returns_the_best_weights():
     x, y = problem()
     fit = tr.Fit(epochs=60, batch_size=48, learning_rate=3.0, patience=2)
