@@ -140,8 +140,9 @@ def test_what_was_not_run_is_said_with_the_time_it_would_take(load, tmp_path, mo
     monkeypatch.setattr(document, "ROOT", tmp_path)
     monkeypatch.setattr(document, "SCRIPTS", {"toys": ("toys", "Toys")})
     assert list(document.merged("toys")) == [["T", "a", "1", "1.1", "not run", "reproduced"]]
-    assert "`toys.py` (full): not run; it would take about 2.5 h of one core, by one of 5 runs" in (
-        document.table()
+    assert (
+        "`toys.py` (full): not run; it would take about 2.5 h of one core, from one of 5 runs"
+        in (document.table())
     )
 
 

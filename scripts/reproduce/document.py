@@ -80,7 +80,7 @@ def table():
         full = estimate_of(name)
         if full and not results_of(name, "full"):
             settings.append(
-                f"- `{name}.py` (full): not run; it would take about {full[0]} of one core, by "
+                f"- `{name}.py` (full): not run; it would take about {full[0]} of one core, from "
                 f"{full[1]}"
             )
         for size in SIZES:
