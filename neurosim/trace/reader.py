@@ -11,7 +11,6 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
@@ -283,6 +282,8 @@ class Trace:
             return None
         if moments.count < 2:
             return float("nan"), float("nan")
+        from scipy.special import stdtrit  # not at the start of every campaign
+
         half = float(stdtrit(moments.count - 1, (1 + confidence) / 2) * moments.standard_error)
         mean = float(moments.mean)
         return max(0.0, mean - half), min(1.0, mean + half)
