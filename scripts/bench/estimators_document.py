@@ -1,6 +1,7 @@
 """Put the results of estimators.py into docs: data, and the tables of docs/certification.md.
 
 A table stands between `<!-- table: name -->` and `<!-- end -->`; the words around it stay.
+Parts that were not run again keep their documented numbers.
 """
 
 import argparse
@@ -85,11 +86,12 @@ def main():
     parser.parse_args()
     names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails")]
     names.append("estimators-demo.csv")
-    missing = [name for name in names if not (RESULTS / name).exists()]
-    if missing:
-        parser.error(f"no results {', '.join(missing)} in {RESULTS}; run estimators.py first")
+    new = [name for name in names if (RESULTS / name).exists()]
+    missing = [name for name in names if name not in new and not (DATA / name).exists()]
+    if missing or not new:
+        parser.error(f"no results {', '.join(missing or names)} in {RESULTS}; run estimators.py")
     DATA.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in new:
         shutil.copy(RESULTS / name, DATA / name)
     PAGE.write_text(fill(PAGE.read_text("utf-8"), TABLES, PAGE), "utf-8")
     print(f"written: {PAGE.relative_to(figures.ROOT)}")
