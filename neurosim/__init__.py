@@ -31,6 +31,7 @@ _HOME = {
     "FaultSet": "faults",
     "FormatError": "errors",
     "Hardening": "certification",
+    "ImportanceTilted": "sampling",
     "InputError": "errors",
     "Intermittent": "faults",
     "LargestProbability": "certification",
@@ -45,6 +46,7 @@ _HOME = {
     "ProcessExecutor": "executors",
     "SerialExecutor": "executors",
     "SpikingModel": "spiking_model",
+    "Stratified": "sampling",
     "StuckAt": "faults",
     "StuckAtZero": "faults",
     "StuckDevice": "faults",
@@ -71,6 +73,7 @@ _HOME = {
     "load_nir": "nir_graph",
     "nonidealities": "crossbar_simulation",
     "predict": "theory",
+    "resolve": "certification",
     "run": "runner",
     "save_nir": "nir_graph",
     "smoothed": "transformations",
@@ -108,6 +111,7 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.certification import exceedance as exceedance
     from neurosim.certification import harden as harden
     from neurosim.certification import largest_probability as largest_probability
+    from neurosim.certification import resolve as resolve
     from neurosim.certification import trials_to_bound as trials_to_bound
     from neurosim.certification import trials_to_estimate as trials_to_estimate
     from neurosim.chip import Chip as Chip
@@ -146,7 +150,9 @@ if TYPE_CHECKING:  # what a type checker sees; the same names as in _HOME
     from neurosim.nir_graph import save_nir as save_nir
     from neurosim.report import write_report as write_report
     from neurosim.runner import run as run
+    from neurosim.sampling import ImportanceTilted as ImportanceTilted
     from neurosim.sampling import PlainMonteCarlo as PlainMonteCarlo
+    from neurosim.sampling import Stratified as Stratified
     from neurosim.spiking_model import SpikingModel as SpikingModel
     from neurosim.theory import Prediction as Prediction
     from neurosim.theory import check_assumptions as check_assumptions

@@ -24,12 +24,21 @@ from neurosim.faults import (
 from neurosim.layers import Array, frozen
 from neurosim.network import Network
 from neurosim.physical_sites import SiteGroups, groups_of, stuck_values
-from neurosim.sampling import STREAM_VERSION, PlainMonteCarlo, draw
+from neurosim.sampling import (
+    STREAM_VERSION,
+    ImportanceTilted,
+    PlainMonteCarlo,
+    ResolvedDraws,
+    Stratified,
+    WeightedTrials,
+    draw,
+)
 from neurosim.spiking_model import SpikingModel
 from neurosim.weight_faults import WeightSites, count_sites, weight_sites
 
-__all__ = ["HISTOGRAM_EDGES", "Campaign", "Loss", "spiking_model_for"]
+__all__ = ["HISTOGRAM_EDGES", "Campaign", "Loss", "Plan", "spiking_model_for"]
 
+Plan: TypeAlias = PlainMonteCarlo | Stratified | ImportanceTilted
 Loss: TypeAlias = Literal["squared_error", "absolute_error", "cross_entropy"]
 
 SPIKING_BACKENDS = ("spiking", "spiking-compiled")
@@ -71,8 +80,8 @@ class Campaign:
     loss : None, "squared_error", "absolute_error" or "cross_entropy"
         A loss whose error is followed too (mean over outputs; needs targets). Cross-entropy needs
         a softmax read-out.
-    plan : PlainMonteCarlo
-        How trials are drawn.
+    plan : PlainMonteCarlo, Stratified or ImportanceTilted
+        How trials are drawn. All but the first weigh trials; `resolve` the campaign before it runs.
     backend : "compiled", "reference", "spiking-compiled" or "spiking"
         Rates (the first two) or spikes in time; "spiking" runs in Brian2.
     dtype : "float32" or "float64"
@@ -113,7 +122,7 @@ class Campaign:
     seed: int
     targets: Array | None = None
     loss: Loss | None = None
-    plan: PlainMonteCarlo = field(default_factory=PlainMonteCarlo)
+    plan: Plan = field(default_factory=PlainMonteCarlo)
     backend: str = "compiled"
     dtype: str = "float32"
     spiking: SpikingModel | None = None
@@ -135,7 +144,6 @@ class Campaign:
         put("targets", self._checked_targets())
         if self.loss is not None:
             self.check_loss(self.loss)
-        self.plan.probabilities(self.faults)
         _one_of("backend", self.backend, BACKENDS)
         _one_of("dtype", self.dtype, ("float32", "float64"))
         put("spiking", spiking_model_for(self.backend, self.spiking, self.deployment.chip))
@@ -157,6 +165,39 @@ class Campaign:
             raise InputError(
                 "replicas: expected epsilons beside them, for the median of R replicas is "
                 "compared with those; got none"
+            )
+        self._check_plan()
+
+    def _check_plan(self) -> None:
+        plan = self.plan
+        if isinstance(plan, PlainMonteCarlo):
+            plan.probabilities(self.faults)
+            return
+        if not isinstance(plan, Stratified | ImportanceTilted):
+            raise InputError(
+                "plan: expected PlainMonteCarlo(), Stratified() or ImportanceTilted(epsilon=...), "
+                f"got {plan!r}"
+            )
+        if self.replicas:
+            raise InputError(
+                f"replicas: expected none with weighted trials ({plan!r}), for their medians are "
+                f"those of no replicas, got {self.replicas}; use PlainMonteCarlo, or certify"
+            )
+        if self.spiking is not None:
+            raise InputError(
+                'backend: expected "compiled" or "reference" with weighted trials, got '
+                f"{self.backend!r}; use PlainMonteCarlo"
+            )
+        if isinstance(plan, ImportanceTilted):
+            if plan.epsilon not in self.epsilons:
+                raise InputError(
+                    f"epsilons: expected {plan.epsilon:g} among them, which the plan tilts "
+                    f"towards, got {self.epsilons or 'none'}"
+                )
+        elif not all(isinstance(process.persistence, Permanent) for process in self.faults):
+            raise InputError(
+                "faults: expected permanent ones with Stratified, whose strata count the faults "
+                "of a trial; use PlainMonteCarlo or ImportanceTilted, or estimate_moments"
             )
 
     def _checked_faults(self) -> tuple[FaultProcess, ...]:
@@ -349,7 +390,11 @@ class Campaign:
     def chunk(self) -> int:
         """Trials in one unit of work: a function of the campaign only, so that results are too."""
         n_inputs, widths = self.n_inputs, self.network.widths
+        if isinstance(self.plan, ImportanceTilted):
+            n_inputs = 1
         kept, share = float(self.n_outputs), self._changed_share
+        if not isinstance(self.plan, PlainMonteCarlo):
+            kept *= 4  # sums over trials pass over values, their squares and more
         work = n_inputs * self.network.multiplications * share
         if "hidden" in self.record:
             kept = sum(widths)
@@ -370,6 +415,8 @@ class Campaign:
         Those in which something fails. Where single dead neurons repeat from trial to trial, so
         that an engine computes them once, those in which at least two things fail.
         """
+        if not isinstance(self.plan, PlainMonteCarlo):
+            return 1.0
         share = sum(p.probability * count_sites(self.deployment, p) for p in self.faults)
         if self.deployment.is_defective:
             share = 1.0
@@ -384,6 +431,8 @@ class Campaign:
     def _events(self) -> float:
         """At most the mean number of fault events that a trial's processes draw."""
         windows, events = self.n_inputs * self.ticks, 0.0
+        if not isinstance(self.plan, PlainMonteCarlo):
+            return self._weighted_events
         drawn_at = self.plan.probabilities(self.faults)
         for process, probability, group in zip(self.faults, drawn_at, self._groups, strict=True):
             each = 1.0  # a site that fails for good is one event
@@ -401,6 +450,18 @@ class Campaign:
         held = self.deployment
         return events + len(held.defective_synapses) + len(held.stuck_synapses)
 
+    @property
+    def _weighted_events(self) -> float:
+        """About the same of a weighted trial, which draws a few sites or as many as expected."""
+        expected, largest = 0.0, 1.0
+        for process, group in zip(self.faults, self._groups, strict=True):
+            n, each = count_sites(self.deployment, process), 1.0
+            if group is not None:
+                each = (len(group.neurons) + len(group.synapses)) / len(group)
+            expected += process.probability * n * each
+            largest = max(largest, each)
+        return max(expected, 32 * largest)
+
     def fault_set(self, k: int) -> FaultSet:
         """What fails in trial k: a pure function of (faults, plan, seed, k).
 
@@ -415,10 +476,41 @@ class Campaign:
     def fault_batch(self, first: int, stop: int) -> FaultBatch:
         """The fault sets of trials first .. stop - 1, in the form engines read."""
         windows = self.n_inputs * self.ticks
+        if not isinstance(self.plan, PlainMonteCarlo):
+            return self.weighted_trials(first, stop).batch
         about = (self.deployment.sites, windows, self.seed, first, stop)
         held = self.deployment
         known = (held.defective_synapses, (held.stuck_synapses, held.stuck_weights))
         return draw(self.faults, self.plan, *about, self._groups, *known, self._values, self._parts)
+
+    @cached_property
+    def draws(self) -> ResolvedDraws:
+        """The explicit arrays of a weighted plan.
+
+        Raises
+        ------
+        InputError
+            If the plan is plain, not resolved, or resolved for another campaign.
+        """
+        if isinstance(self.plan, PlainMonteCarlo):
+            raise InputError(f"plan: expected one that weighs trials, got {self.plan}")
+        draws = self.plan.draws
+        if draws.campaign != self.recipe:
+            raise InputError(
+                "plan: expected one resolved for this campaign, got one resolved for another; "
+                f"give it a new one, {self.plan!r}, and resolve the campaign again"
+            )
+        return draws
+
+    def weighted_trials(self, first: int, stop: int) -> WeightedTrials:
+        """Trials first .. stop - 1 of a weighted plan, with their weights.
+
+        Raises
+        ------
+        InputError
+            As `draws`.
+        """
+        return self.draws.draw(self.deployment.sites, self.n_inputs, self.seed, first, stop)
 
     @cached_property
     def _values(self) -> tuple[dict[int, float] | None, ...]:
@@ -448,6 +540,13 @@ class Campaign:
     @cached_property
     def components(self) -> dict[str, str]:
         """All that determines the numbers, by name: readable where short, else a SHA-256."""
+        parts = dict(self._recipe)
+        if not isinstance(self.plan, PlainMonteCarlo) and self.plan.resolved is not None:
+            parts["plan_arrays"] = self.draws.fingerprint
+        return parts
+
+    @cached_property
+    def _recipe(self) -> dict[str, str]:
         network = self.network
         parts = {
             "network": _sha(
@@ -492,7 +591,12 @@ class Campaign:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that determines the numbers, in hexadecimal."""
-        return _sha(*(f"{k}={v}\n".encode() for k, v in sorted(self.components.items())))
+        return _fingerprint(self.components)
+
+    @property
+    def recipe(self) -> str:
+        """The fingerprint without the arrays of a resolved plan: what it is resolved from."""
+        return _fingerprint(self._recipe)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -523,6 +627,10 @@ def spiking_model_for(backend: str, given: SpikingModel | None, chip: Chip) -> S
             f"{backend!r}; choose one of {', '.join(SPIKING_BACKENDS)}"
         )
     return None
+
+
+def _fingerprint(components: dict[str, str]) -> str:
+    return _sha(*(f"{k}={v}\n".encode() for k, v in sorted(components.items())))
 
 
 def _sha(*pieces: bytes) -> str:

@@ -7,19 +7,20 @@ from dataclasses import fields
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from neurosim.campaign import Campaign
+from neurosim.campaign import Campaign, Plan
 from neurosim.chip import Chip
 from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, named_entry
 from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
+from neurosim.sampling import ImportanceTilted, PlainMonteCarlo, Stratified
 from neurosim.spiking_model import SpikingModel
 
 __all__ = ["load_campaign", "make_campaign", "read_arrays"]
@@ -44,6 +45,16 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     along: str | None = None
 
 
+class PlanEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The [plan] table: the kind, and the parameters of that plan by their names."""
+
+    kind: Literal["plain", "stratified", "tilted"]
+    epsilon: float | None = None
+    strata: list[int] | None = None
+    allocation: list[int] | None = None
+    control_variate: bool | None = None
+
+
 class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The keys of a campaign file; [[faults]] may be left out where the chip has its own."""
 
@@ -62,6 +73,7 @@ class CampaignEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     replicas: list[int] = []
     device_seed: int | None = None
     spiking: dict[str, Any] | None = None
+    plan: PlanEntry | None = None
     faults: list[FaultEntry] | None = None
 
 
@@ -108,10 +120,12 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     for entry in entries.get("faults") or []:
         if isinstance(entry, dict):
             _suggest(f"{source}: faults", entry, FaultEntry)
+    if isinstance(entries.get("plan"), dict):
+        _suggest(f"{source}: plan", entries["plan"], PlanEntry)
     try:
         checked = msgspec.convert(entries, CampaignEntries)
     except msgspec.ValidationError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{source}: {named_entry(str(error))}") from error
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     defects = None if checked.defects is None else DefectMap.read(checked.defects)
@@ -131,6 +145,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
         backend=checked.backend,
         dtype=checked.dtype,
         spiking=None if checked.spiking is None else _spiking_model(source, checked.spiking),
+        plan=PlainMonteCarlo() if checked.plan is None else _plan(source, checked.plan),
         record=tuple(checked.record),
         epsilons=tuple(checked.epsilons),
         replicas=tuple(checked.replicas),
@@ -158,6 +173,31 @@ def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
                 f"{source}: spiking: expected keys {', '.join(known)}, got {key}{mend}"
             )
     return SpikingModel(**entries)
+
+
+def _plan(source: str, entry: PlanEntry) -> Plan:
+    """The [plan] table as a value; parameters of other plans are refused."""
+    kinds: dict[str, Any] = {
+        "plain": PlainMonteCarlo,
+        "stratified": Stratified,
+        "tilted": ImportanceTilted,
+    }
+    plan = kinds[entry.kind]
+    known = {field.name for field in fields(plan)} - {"resolved", "draw_at"}
+    given = {
+        name: getattr(entry, name)
+        for name in entry.__struct_fields__
+        if name != "kind" and getattr(entry, name) is not None
+    }
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{source}: plan: expected {', '.join(sorted(known)) or 'nothing'} beside kind "
+                f"{entry.kind}, got {name}"
+            )
+    if plan is ImportanceTilted and entry.epsilon is None:
+        raise InputError(f"{source}: plan: expected an epsilon beside kind tilted, got none")
+    return plan(**given)
 
 
 def _process(entry: FaultEntry) -> FaultProcess:

@@ -10,12 +10,12 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from neurosim.crossbar import CrossbarDevice
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, named_entry
 from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.spiking_model import SpikingModel
 
@@ -190,6 +190,7 @@ class _Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     onset: Window | None = None
     onset_s: Window | None = None
     layers: list[int] | None = None
+    value: Quantity | Literal["maximum"] | None = None
     length: Quantity | None = None
     along: str | None = None
 
@@ -217,7 +218,7 @@ class Chip:
         Crossbar of one core: a row carries an input, a column drives a neuron. None: unlimited.
     cores : int, optional
         Number of cores; None: unlimited.
-    faults : tuple of StuckAtZero, Cluster, StuckDevice and BitFlip
+    faults : tuple of StuckAtZero, StuckAt, Cluster, StuckDevice and BitFlip
         The fault processes a campaign uses by default.
     weight_levels : int, optional
         Number of values a weight can take, where that is all that is known; None: any real number.
@@ -350,7 +351,14 @@ def _read(path: Path) -> Chip:
     try:
         profile = msgspec.convert(entries, _Profile)
         return _chip(profile)
-    except (msgspec.ValidationError, InputError) as error:
+    except msgspec.ValidationError as error:
+        mend = (
+            "; a number stands beside its source: "
+            "{ value = ..., unit = ..., source = ..., status = ... }"
+        )
+        about = named_entry(str(error))
+        raise InputError(f"{path}: {about}{mend if 'a table' in about else ''}") from error
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -476,10 +484,10 @@ def _quantities(profile: _Profile) -> Iterator[tuple[str, Quantity | Coefficient
     for number, fault in enumerate(profile.faults, start=1):
         for key in (
             "probability", "stuck_lrs", "stuck_hrs", "mean_duration", "mean_duration_s", "onset",
-            "onset_s", "length",
+            "onset_s", "value", "length",
         ):  # fmt: skip
             quantity = getattr(fault, key)
-            if quantity is not None:
+            if quantity not in (None, "maximum"):
                 yield f"faults.{number}.{key}", quantity
     for place in ("neurons", "energy", "timing"):
         for key, quantity in getattr(profile, place).items():
@@ -545,6 +553,7 @@ def _process(key: str, fault: _Fault, profile: _Profile) -> FaultProcess:
         fault.site,
         **{name: given[name] for name in names[:3]},
         bits=fault.bits,
+        value=fault.value.value if isinstance(fault.value, Quantity) else fault.value,
         length=None if fault.length is None else _count(fault.length),
         along=fault.along,
         layers=fault.layers,

@@ -82,6 +82,12 @@ def _campaign_options(command: F) -> F:
             ),
             click.option("--trials", type=int, help="Number of fault sets to draw."),
             click.option("--seed", type=int, help="Seed of the random numbers."),
+            click.option(
+                "--plan",
+                metavar="KIND[=EPSILON]",
+                help="How trials are drawn: plain, stratified (by the number of faults), or "
+                "tilted=0.5 (importance sampling of errors of 0.5 or more).",
+            ),
             click.option("--loss", help="squared_error, absolute_error or cross_entropy."),
             click.option("--backend", help="compiled, reference, spiking-compiled or spiking."),
             click.option("--dtype", help="float32 or float64."),
@@ -115,6 +121,8 @@ def _campaign(values: dict[str, Any]) -> ns.Campaign:
     }
     if "faults" in given:
         given["faults"] = [_fault(text) for text in given["faults"]]
+    if "plan" in given:
+        given["plan"] = _plan(str(given["plan"]))
     return make_campaign(given, values["campaign"])
 
 
@@ -128,6 +136,16 @@ _FAULT_KEYS: dict[str, type] = {
     "mean_duration": float,
     "mean_duration_s": float,
 }
+
+
+def _plan(text: str) -> dict[str, Any]:
+    kind, _, epsilon = text.partition("=")
+    try:
+        return {"kind": kind} | ({"epsilon": float(epsilon)} if epsilon else {})
+    except ValueError as error:
+        raise ns.InputError(
+            f"--plan: expected plain, stratified or tilted=EPSILON, got {text!r}"
+        ) from error
 
 
 def _fault(text: str) -> dict[str, Any]:
@@ -245,7 +263,7 @@ def run(
 ) -> None:
     """Draw the trials of a campaign and write their statistics to a trace."""
     executor = _executor(threads=threads, processes=processes, scheduler=scheduler)
-    campaign = _campaign(values)
+    campaign = ns.resolve(_campaign(values))
     _notes(campaign.deployment)
     with ns.run(campaign, path, executor=executor, progress=not quiet) as trace:
         click.echo(str(trace))

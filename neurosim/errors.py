@@ -1,5 +1,7 @@
 """The errors a caller may want to catch."""
 
+import re
+
 __all__ = [
     "CampaignMismatchError",
     "DeploymentError",
@@ -8,6 +10,7 @@ __all__ = [
     "InputError",
     "NeurosimError",
     "TraceError",
+    "named_entry",
 ]
 
 
@@ -37,3 +40,29 @@ class TraceError(NeurosimError):
 
 class CampaignMismatchError(TraceError):
     """The trace at this path belongs to another campaign; the message says what differs."""
+
+
+def named_entry(message: str) -> str:
+    """What msgspec finds wrong in a file, with the entry first and counted from 1.
+
+    Examples
+    --------
+    >>> named_entry("Expected `object | null`, got `float` - at `$.faults[0].value`")
+    'faults.1.value: expected a table or nothing, got float'
+    >>> named_entry("Object missing required field `unit` - at `$.faults[0].value`")
+    'faults.1.value: expected unit, got a table without it'
+    """
+    found = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message)
+    text, place = found.groups() if found else (message, None)
+    text = re.sub(
+        r"Object missing required field `(.*)`", r"expected \1, got a table without it", text
+    )
+    text = re.sub(r"Invalid enum value", "expected a word that is known here, got", text)
+    for old, new in (("object", "a table"), ("array", "a list"), ("null", "nothing")):
+        text = re.sub(rf"\b{old}\b", new, text)
+    text = text.replace(" | ", " or ").replace("`", "")
+    text = text[:1].lower() + text[1:]
+    if place:
+        where = re.sub(r"\[(\d+)\]", lambda at: f".{int(at[1]) + 1}", place)
+        text = f"{where}: {text}"
+    return text

@@ -12,15 +12,22 @@ from neurosim.campaign import Campaign
 from neurosim.errors import InputError, TraceError
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
 from neurosim.layers import Array
+from neurosim.sampling import PlainMonteCarlo
 from neurosim.statistics import Changes, Statistics, summarise
 from neurosim.trace import Rows, Trace, TraceWriter, is_finished, rows_of
+from neurosim.weighted_statistics import (
+    WeightedStatistics,
+    enumerate_few,
+    summarise_weighted,
+    with_control,
+)
 
 __all__ = ["compute_chunk", "run"]
 
 
 def compute_chunk(
     campaign: Campaign, backend: Backend, stop: int, k: int
-) -> tuple[Statistics, Rows]:
+) -> tuple[Statistics | WeightedStatistics, Rows]:
     """Compute unit of work k: trials k * campaign.chunk up to the next one, at most to `stop`.
 
     A pure function of its arguments that keeps nothing between calls: executors may call it in
@@ -37,12 +44,18 @@ def compute_chunk(
 
     Returns
     -------
-    statistics : Statistics
+    statistics : Statistics, or WeightedStatistics with a weighted plan
     rows : dict of str to ndarray
         What the campaign records of each trial.
     """
     first = k * campaign.chunk
-    batch = campaign.fault_batch(first, min(first + campaign.chunk, stop))
+    last = min(first + campaign.chunk, stop)
+    trials = None
+    if isinstance(campaign.plan, PlainMonteCarlo):
+        batch = campaign.fault_batch(first, last)
+    else:
+        trials = campaign.weighted_trials(first, last)
+        batch = trials.batch
     hidden: list[Array] | None = None
     spiking_rows: Rows = {}
     if isinstance(backend, SpikingBackend):
@@ -57,8 +70,37 @@ def compute_chunk(
         changes = Changes.of(errors)
     else:
         changes = backend.changes(batch)
-    statistics = summarise(campaign, backend.golden, changes, first)
-    return statistics, rows_of(campaign, batch, changes, hidden) | spiking_rows
+    rows = rows_of(campaign, batch, changes, hidden) | spiking_rows
+    if trials is None:
+        return summarise(campaign, backend.golden, changes, first), rows
+    rows |= {"weight": trials.weights, "law": trials.laws}
+    return summarise_weighted(campaign, backend.golden, trials, changes, first), rows
+
+
+def _enumerated(
+    campaign: Campaign, backend: Backend, piece: tuple[int, int, int, int]
+) -> WeightedStatistics:
+    """Exact parts from some sets of at most one fault: those of a group, and their numbers."""
+    g, first, stop, number = piece
+    draws = campaign.draws.groups[g]
+    batch, chances = draws.enumerated(campaign.deployment.sites, campaign.n_inputs, first, stop)
+    changes, about = backend.changes(batch), (draws.first, draws.stop)
+    return enumerate_few(campaign, backend.golden, changes, chances, about, number)
+
+
+def _enumerate(campaign: Campaign, backend: Backend, executor: Executor) -> WeightedStatistics:
+    """What a weighted plan computes before its trials: all sets of at most one fault."""
+    pieces, number = [], 0
+    for g, draws in enumerate(campaign.draws.groups):
+        for first in range(0, draws.n_enumerated, campaign.chunk):
+            stop = min(first + campaign.chunk, draws.n_enumerated)
+            pieces.append((g, first, stop, number))
+            number += stop - first
+    results = executor.map(partial(_enumerated, campaign, backend), pieces)
+    total = next(results)
+    for part in results:
+        total = total.merge(part)
+    return with_control(total, campaign.draws)
 
 
 def run(
@@ -100,7 +142,7 @@ def run(
     Raises
     ------
     InputError
-        If trials or checkpoint_seconds are not as said above.
+        If trials or checkpoint_seconds are not as said above, or a weighted plan is not resolved.
     CampaignMismatchError
         If what lies at the path belongs to another campaign.
     TraceError
@@ -114,6 +156,9 @@ def run(
     """
     target = Path(path)
     wanted = _checked_trials(campaign, trials)
+    pool = executor or ThreadExecutor()
+    # A weighted plan that is not resolved is refused here.
+    draws = None if isinstance(campaign.plan, PlainMonteCarlo) else campaign.draws
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(
             f"checkpoint_seconds: expected seconds from 0 on, got {checkpoint_seconds!r}"
@@ -122,11 +167,17 @@ def run(
         return Trace(target)
     with one_blas_thread():
         backend = backend_of(campaign)
+    enumerated = None if draws is None else _enumerate(campaign, backend, pool)
     with TraceWriter(
-        campaign, target, wanted, backend.golden, checkpoint_seconds=checkpoint_seconds
+        campaign,
+        target,
+        wanted,
+        backend.golden,
+        enumerated=enumerated,
+        checkpoint_seconds=checkpoint_seconds,
     ) as writer:
         try:
-            _compute(campaign, backend, writer, wanted, executor or ThreadExecutor(), progress)
+            _compute(campaign, backend, writer, wanted, pool, progress)
             writer.finish()
         except TraceError:
             raise

@@ -423,3 +423,23 @@ def test_hardening(folder):
     )  # fmt: skip
     assert "2 neurons protected" in output
     assert "budget" in refused("harden", file, "--budget", "0")
+
+
+def test_plans_are_spelled_in_the_file_and_on_the_command_line(folder):
+    file = folder / "campaign.toml"
+    file.write_text(CAMPAIGN.replace("replicas = [3]", 'plan = {kind = "stratified"}'))
+    said = call("run", file, "-o", folder / "a.h5", "--quiet")
+    assert "stratified by the number of faults" in said
+    assert "effective sample size" in said
+    assert "effective sample size" in call(
+        "compare", file, "--trace", folder / "a.h5", "--method", "enumeration"
+    )
+    said = call("run", file, "-o", folder / "b.h5", "--quiet", "--plan", "tilted=0.1")
+    assert "importance sampling of |error| >= 0.1" in said
+    assert "expected plain, stratified or tilted" in refused("predict", file, "--plan", "tilted=x")
+    assert "expected an epsilon" in refused("predict", file, "--plan", "tilted")
+    assert "epsilons" in refused("predict", file, "--plan", "tilted=0.3")
+    assert "'straitified'" in refused("predict", file, "--plan", "straitified")
+    assert "beside kind stratified" in refused("predict", file, "--plan", "stratified=0.1")
+    file.write_text(CAMPAIGN.replace("replicas = [3]", 'plan = {kind = "plain", stratta = [2]}'))
+    assert "did you mean strata" in refused("predict", file)

@@ -17,6 +17,8 @@ import pytest
 from distributed import Client, LocalCluster
 from test_cli import call, folder, refused
 from test_runner import assert_same, campaign_of
+from test_weighted_plans import PLANS
+from test_weighted_plans import campaign as weighted_campaign
 from threadpoolctl import threadpool_limits
 from work_elsewhere import (
     Loaded,
@@ -98,6 +100,21 @@ def test_the_same_datasets_whether_or_not_a_worker_is_killed(
     ns.run(campaign_of(TRIALS), tmp_path / "t.h5", executor=through, progress=False).close()
     assert not killed or flag.exists()
     assert_same(tmp_path / "t.h5", unbroken)
+
+
+@remote
+@pytest.mark.parametrize("plan", ["stratified", "tilted"])
+def test_weighted_trials_too_wherever_the_plan_is_resolved(tmp_path, monkeypatch, executor, plan):
+    monkeypatch.setattr("neurosim.campaign._CHUNK_TRIALS", 256)
+    work = weighted_campaign(PLANS[plan], trials=2000, record=("faults", "error"))
+    here = ns.resolve(work, executor=ns.SerialExecutor())
+    ns.run(here, tmp_path / "here.h5", executor=ns.SerialExecutor(), progress=False).close()
+    through = InSmallUnits(executor, str(tmp_path / "killed"))
+    there = ns.resolve(work, executor=through)
+    assert there.fingerprint == here.fingerprint
+    ns.run(there, tmp_path / "there.h5", executor=through, progress=False).close()
+    assert (tmp_path / "killed").exists()
+    assert_same(tmp_path / "there.h5", tmp_path / "here.h5")
 
 
 def test_all_workers_of_a_cluster_killed_cost_only_time(cluster):

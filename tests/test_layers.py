@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 
 from neurosim.errors import InputError
-from neurosim.layers import Activation, Dense, softmax, softmax_change
+from neurosim.layers import Activation, Add, Affine, Conv2D, Dense, softmax, softmax_change
 
 SPELLED = ["identity", "relu", "leaky_relu(0.01)", "sigmoid(1)", "sigmoid(4)", "tanh", "softplus"]
 CLOSED = {
@@ -198,3 +198,21 @@ def test_pull_back_is_the_transpose_of_push_forward():
         (layer.push_forward(dy) * cotangent).sum(axis=1),
         (dy * layer.pull_back(cotangent)).sum(axis=1),
     )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a: Dense(weight=[[1.0]], bias=[0.0], activation=a),
+        lambda a: Conv2D(weight=np.ones((1, 1, 1, 1)), bias=[0.0], activation=a),
+        lambda a: Affine(activation=a),
+        lambda a: Add(activation=a),
+    ],
+)
+def test_layers_take_the_name_of_an_activation_and_nothing_else(make):
+    assert make("sigmoid(4)").activation == Activation("sigmoid", 4.0)
+    assert make(Activation("relu")).activation == Activation("relu")
+    with pytest.raises(InputError, match="activation: expected one of identity"):
+        make("rellu")
+    with pytest.raises(InputError, match='expected an Activation, or a name such as "relu", got 3'):
+        make(3)

@@ -125,3 +125,25 @@ def test_a_mixture_draws_each_law_its_number_of_sets():
     )
     offsets, _ = Mixture(laws=laws).draw([3, 2], 1, 2**31, 0)
     assert np.diff(offsets).tolist() == [1, 1, 1, 4, 4]
+
+
+def test_laws_between_two_numbers_of_faults_are_strata():
+    """Exact masses, only sets of so many faults, and weights that are mass over share."""
+    sizes = fault_sets(SITES).sum(axis=1)
+    chances = set_probabilities(SITES, UNEQUAL)
+    laws = [
+        FaultLaw(probability=UNEQUAL, least=low, most=high)
+        for low, high in ((2, 2), (3, 4), (5, 9))
+    ]
+    shares = np.array([0.5, 0.2, 0.3])
+    for number, law in enumerate(laws):
+        held = (sizes >= law.least) & (sizes <= law.most)
+        assert law.mass == pytest.approx(chances[held].sum(), rel=1e-12)
+        offsets, sites = law.draw(5, 77, 0, 30_000)
+        assert (np.diff(offsets) >= law.least).all()
+        assert (np.diff(offsets) <= law.most).all()
+        p = p_value(numbers(offsets, sites), np.where(held, chances, 0) / chances[held].sum())
+        assert p > 1e-6
+        mixture = Mixture(laws=tuple(laws))
+        weights = mixture.weights(shares, mixture.log_ratios(offsets, sites))
+        np.testing.assert_allclose(weights, law.mass / shares[number], rtol=1e-12)

@@ -194,3 +194,27 @@ def test_a_campaign_file_has_values(tmp_path):
         '[[faults]]\nsite = "synapse"\nprobability = 0.1\nlayers = [2]\nvalue = 0.5\n'
     )
     assert ns.load_campaign(tmp_path / "c.toml").faults == (ALWAYS_ON, HELD)
+
+
+def test_a_profile_has_values_with_their_source(tmp_path):
+    source = 'unit = "1", status = "assumption", source = "test" }\n'
+    text = (
+        '[chip]\nname = "c"\ndescription = "d"\n'
+        f'[[faults]]\nsite = "neuron"\npersistence = "permanent"\nlayers = [1]\n'
+        f'value = "maximum"\nprobability = {{ value = 0.1, {source}'
+        f'[[faults]]\nsite = "synapse"\npersistence = "permanent"\nlayers = [2]\n'
+        f"value = {{ value = 0.5, {source}probability = {{ value = 0.1, {source}"
+    )
+    path = tmp_path / "chip.toml"
+    path.write_text(text)
+    chip = ns.Chip.load(path)
+    assert chip.faults == (ALWAYS_ON, HELD)
+    assert chip.quantities["faults.2.value"].value == 0.5
+    for wrong, message in (
+        ('value = "full"', "faults"),
+        ("value = 1.0", "faults"),  # without its source
+        (f"value = {{ value = 1.0, {source.replace('1', 'V', 1)}", "faults.1.value"),
+    ):
+        path.write_text(text.replace('value = "maximum"', wrong))
+        with pytest.raises(ns.errors.NeurosimError, match=message):
+            ns.Chip.load(path)

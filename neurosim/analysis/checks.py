@@ -22,6 +22,7 @@ from neurosim.theory import Prediction
 from neurosim.theory.surrogate import SurrogateLaw
 from neurosim.theory.tails import binomial_interval, cantelli, chebyshev, median_failure
 from neurosim.weight_faults import count_sites
+from neurosim.weighted_statistics import Estimate, WeightedResults
 
 __all__ = [
     "BoundChecks",
@@ -60,8 +61,16 @@ class BoundChecks:
     any_verdict: Array
 
 
-def check_bounds(statistics: Statistics, prediction: Prediction, level: float) -> BoundChecks:
-    """Bounds by the predicted moments; level: false-alarm rate of one verdict."""
+def check_bounds(
+    statistics: Statistics,
+    prediction: Prediction,
+    level: float,
+    weighted: WeightedResults | None = None,
+) -> BoundChecks:
+    """Bounds by the predicted moments; level: false-alarm rate of one verdict.
+
+    weighted: of weighted trials; limits are then normal, where enough effective failures were seen.
+    """
     n = statistics.errors.count
     epsilon = np.array(statistics.epsilons).reshape(-1, 1, 1)
     bounds = {
@@ -71,8 +80,13 @@ def check_bounds(statistics: Statistics, prediction: Prediction, level: float) -
         for bound in (chebyshev, cantelli)
     }
     # Two-sided intervals at 2 level: one-sided limits at level.
-    low, high = binomial_interval(statistics.exceedances, n, confidence=1 - 2 * level)
-    any_low, any_high = binomial_interval(statistics.exceedances_any, n, confidence=1 - 2 * level)
+    if weighted is None:
+        confidence = 1 - 2 * level
+        low, high = binomial_interval(statistics.exceedances, n, confidence)
+        any_low, any_high = binomial_interval(statistics.exceedances_any, n, confidence)
+    else:
+        low, high = _normal_limits(weighted.exceedances, level)
+        any_low, any_high = _normal_limits(weighted.exceedances_any, level)
     any_cantelli = np.minimum(bounds["cantelli"].sum(axis=2), 1)
     return BoundChecks(
         epsilons=statistics.epsilons,
@@ -89,6 +103,13 @@ def check_bounds(statistics: Statistics, prediction: Prediction, level: float) -
         any_cantelli=any_cantelli,
         any_verdict=_held(any_low, any_cantelli),
     )
+
+
+def _normal_limits(estimate: Estimate, level: float) -> tuple[Array, Array]:
+    half = stats.norm.isf(level) * estimate.standard_error
+    known = estimate.trusted & np.isfinite(half)
+    low = np.where(known, np.maximum(estimate.value - half, 0), 0.0)
+    return low, np.where(known, np.minimum(estimate.value + half, 1), 1.0)
 
 
 def _held(low: Array, bound: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,12 +28,14 @@ from neurosim.analysis.intervals import (
     reliable,
     variance_interval,
 )
+from neurosim.analysis.weighted import judge_weighted, predicted_loss
 from neurosim.campaign import Campaign
 from neurosim.errors import CampaignMismatchError, InputError
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
-from neurosim.theory import Assumptions, Prediction, check_assumptions, predict
+from neurosim.theory import Assumptions, Prediction, check_assumptions
 from neurosim.theory.arguments import whole_number
+from neurosim.weighted_statistics import WeightedResults
 
 if TYPE_CHECKING:
     from neurosim.trace import Trace
@@ -71,13 +73,16 @@ class Comparison:
     mean, variance : Verdicts, (n_inputs, n_outputs)
     loss : Verdicts, (n_inputs,), or None
         Mean error of the campaign's loss, where it has one.
-    between_chips, within_chip : Verdicts, (n_outputs,)
+    between_chips, within_chip : Verdicts, (n_outputs,), or None
         Variance over trials of the mean error over inputs; mean over trials of the variance of the
-        error over inputs.
+        error over inputs. None with weighted trials.
     bounds : BoundChecks
     laws : LawChecks
     medians : MedianChecks
     rates : tuple of RateCheck
+        Empty with weighted trials, whose faults are not drawn at their rate.
+    weighted : WeightedResults, optional
+        What weighted trials gave; then verdicts are z-tests with its standard errors.
     """
 
     campaign: Campaign
@@ -91,12 +96,13 @@ class Comparison:
     mean: Verdicts
     variance: Verdicts
     loss: Verdicts | None
-    between_chips: Verdicts
-    within_chip: Verdicts
+    between_chips: Verdicts | None
+    within_chip: Verdicts | None
     bounds: BoundChecks
     laws: LawChecks
     medians: MedianChecks
     rates: tuple[RateCheck, ...]
+    weighted: WeightedResults | None = None
 
     @cached_property
     def assumptions(self) -> Assumptions:
@@ -105,16 +111,18 @@ class Comparison:
 
     @property
     def _verdicts(self) -> dict[str, Array]:
-        loss = {} if self.loss is None else {"mean of the loss": self.loss.verdict}
-        return {
-            "mean": self.mean.verdict,
-            "variance": self.variance.verdict,
-            **loss,
-            "variance between chips": self.between_chips.verdict,
-            "variance within a chip": self.within_chip.verdict,
-            "law of the error": self.laws.verdict,
-            "probability of no error": self.laws.zero.verdict,
+        named = {
+            "mean": self.mean,
+            "variance": self.variance,
+            "mean of the loss": self.loss,
+            "variance between chips": self.between_chips,
+            "variance within a chip": self.within_chip,
         }
+        found = {name: verdicts.verdict for name, verdicts in named.items() if verdicts is not None}
+        if self.weighted is not None:
+            return found
+        laws = {"law of the error": self.laws.verdict}
+        return found | laws | {"probability of no error": self.laws.zero.verdict}
 
     @property
     def agrees(self) -> bool:
@@ -158,6 +166,7 @@ class Comparison:
             f"{self.statistics.errors.count} trials x {self.campaign.n_inputs} inputs beside "
             f"{self.prediction.method} theory{' (exact here)' if self.prediction.exact else ''}; "
             f"false-alarm rate of the whole comparison {self.false_alarm_rate:g}",
+            *self._weight_lines(),
             "",
             f"{'':26}{AGREES:>9}{DISAGREES:>11}{CANNOT_TELL:>13}",
         ]
@@ -186,6 +195,16 @@ class Comparison:
                 f"{rate.realised:.4g} ({rate.verdict}, p = {rate.p_value:.2g})"
             )
         return "\n".join([*lines, "", str(self.assumptions), "", self.verdict])
+
+    def _weight_lines(self) -> list[str]:
+        if self.weighted is None:
+            return []
+        size = self.weighted.effective_sample_size
+        return [
+            f"{self.campaign.plan}; effective sample size of the weights {size.min():.4g} to "
+            f"{size.max():.4g}; variances of chips, laws, replicas and realised rates are not "
+            "judged: trials are not chips here"
+        ]
 
     def _tail_lines(self) -> list[str]:
         if not self.bounds.epsilons:
@@ -244,7 +263,8 @@ def compare(
     false_alarm_rate : float
         Of the whole comparison: variances get a quarter, means a fifth, chips, laws, bounds,
         medians and realised rates a tenth each, the loss a twentieth, divided evenly among the
-        verdicts of a family.
+        verdicts of a family. Of weighted trials only means, variances, the loss and bounds are
+        judged, by z-tests with their standard errors.
     mean_tolerance : float
         In predicted standard deviations.
     variance_tolerance : float
@@ -279,11 +299,13 @@ def compare(
             "prediction: expected exact variances, got estimates by probes, whose own error the "
             "verdicts would not know; predict without probes"
         )
-    if trace.fingerprint != campaign.fingerprint:
+    # A campaign whose plan is not resolved has no arrays to differ in.
+    theirs = dict(trace.components)
+    if "plan_arrays" not in campaign.components:
+        theirs.pop("plan_arrays", None)
+    if theirs != campaign.components:
         differing = [
-            name
-            for name, value in campaign.components.items()
-            if trace.components.get(name) != value
+            name for name, value in campaign.components.items() if theirs.get(name) != value
         ]
         raise CampaignMismatchError(
             f"compare: expected a trace and a prediction of one campaign, got two that differ in "
@@ -298,12 +320,12 @@ def compare(
     ):
         if not 0 <= value < np.inf:
             raise InputError(f"{name}: expected 0 or more, got {value}")
-    statistics = trace.statistics
+    statistics, weighted = trace.statistics, trace.weighted
     n_cells, n_outputs = prediction.mean.size, prediction.n_outputs
     chosen = _spaced("law_inputs", law_inputs, campaign.n_inputs)
     outputs = _spaced("law_outputs", law_outputs, n_outputs)
     n_epsilons, n_replicas = len(statistics.epsilons), len(statistics.replicas)
-    if not len(outputs):
+    if not len(outputs) or weighted is not None:
         chosen = chosen[:0]
     verdicts = {
         "mean": n_cells,
@@ -318,10 +340,15 @@ def compare(
     }
     levels = {name: false_alarm_rate * _SHARES[name] / count for name, count in verdicts.items()}
     factor = 0.0 if prediction.exact else 1.0
-    kurtosis = 1.0 if prediction.kurtosis is None else prediction.kurtosis
-    spread = prediction.variance
-    bounds = check_bounds(statistics, prediction, levels["bounds"])
-    chips = levels["chips"]
+    bounds = check_bounds(statistics, prediction, levels["bounds"], weighted)
+    tolerances = factor * mean_tolerance, factor * variance_tolerance
+    if weighted is not None:
+        judged = judge_weighted(weighted, prediction, tolerances, mean_tolerance, levels)
+    else:
+        judged = _judge_plain(statistics, prediction, tolerances, mean_tolerance, levels)
+    rates: tuple[RateCheck, ...] = ()
+    if weighted is None:
+        rates = check_rates(campaign, _totals(trace), statistics.errors.count, levels["rates"])
     return Comparison(
         campaign=campaign,
         prediction=prediction,
@@ -331,37 +358,7 @@ def compare(
         variance_tolerance=variance_tolerance,
         law_tolerance=law_tolerance,
         levels=levels,
-        mean=_judge_mean(
-            statistics.errors,
-            prediction.mean,
-            spread,
-            kurtosis,
-            factor * mean_tolerance * np.sqrt(spread),
-            levels["mean"],
-        ),
-        variance=_judge_variance(
-            statistics.errors,
-            spread,
-            kurtosis,
-            factor * variance_tolerance * spread,
-            levels["variance"],
-        ),
-        loss=_judge_loss(statistics.loss, prediction, mean_tolerance, levels["loss"]),
-        between_chips=_judge_variance(
-            statistics.input_mean,
-            prediction.input_mean_variance,
-            1.0,
-            factor * variance_tolerance * prediction.input_mean_variance,
-            chips,
-        ),
-        within_chip=_judge_mean(
-            statistics.input_variance,
-            prediction.within_chip_variance,
-            0.0,
-            1.0,
-            factor * variance_tolerance * prediction.within_chip_variance,
-            chips,
-        ),
+        **judged,
         bounds=bounds,
         laws=check_laws(
             statistics,
@@ -373,7 +370,8 @@ def compare(
             factor * law_tolerance,
         ),
         medians=check_medians(statistics, bounds, levels["medians"]),
-        rates=check_rates(campaign, _totals(trace), statistics.errors.count, levels["rates"]),
+        rates=rates,
+        weighted=weighted,
     )
 
 
@@ -381,6 +379,40 @@ def _spaced(name: str, asked: int, n: int) -> Array:
     """So many of 0..n - 1, or all, evenly spaced."""
     number = min(whole_number(name, asked, 0), n)
     return np.unique(np.linspace(0, n - 1, number).astype(np.int64))
+
+
+def _judge_plain(
+    statistics: Statistics,
+    prediction: Prediction,
+    tolerances: tuple[float, float],
+    mean_tolerance: float,
+    levels: dict[str, float],
+) -> dict[str, Any]:
+    """Verdicts on moments by the name of their field; the tolerance of the loss is its own."""
+    of_mean, of_variance = tolerances
+    spread, chips = prediction.variance, levels["chips"]
+    kurtosis = 1.0 if prediction.kurtosis is None else prediction.kurtosis
+    between, within = prediction.input_mean_variance, prediction.within_chip_variance
+    return {
+        "mean": _judge_mean(
+            statistics.errors,
+            prediction.mean,
+            spread,
+            kurtosis,
+            of_mean * np.sqrt(spread),
+            levels["mean"],
+        ),
+        "variance": _judge_variance(
+            statistics.errors, spread, kurtosis, of_variance * spread, levels["variance"]
+        ),
+        "loss": _judge_loss(statistics.loss, prediction, mean_tolerance, levels["loss"]),
+        "between_chips": _judge_variance(
+            statistics.input_mean, between, 1.0, of_variance * between, chips
+        ),
+        "within_chip": _judge_mean(
+            statistics.input_variance, within, 0.0, 1.0, of_variance * within, chips
+        ),
+    }
 
 
 def _judge_mean(
@@ -415,12 +447,9 @@ def _judge_variance(
 def _judge_loss(
     moments: Moments | None, prediction: Prediction, mean_tolerance: float, level: float
 ) -> Verdicts | None:
-    campaign, method = prediction.campaign, prediction.method
-    kinked = campaign.loss == "absolute_error" and method == "second-order"
-    grouped = method == "first-order" and bool(prediction.model.setting.groups)
-    if moments is None or prediction.layer is not None or kinked or grouped:
+    loss = None if moments is None else predicted_loss(prediction)
+    if moments is None or loss is None:
         return None
-    loss = predict(campaign, method, loss=campaign.loss)
     factor = 0.0 if loss.exact else mean_tolerance
     kurtosis = 1.0 if loss.kurtosis is None else loss.kurtosis[:, 0]
     mean, variance = loss.mean[:, 0], loss.variance[:, 0]

@@ -7,6 +7,7 @@ from neurosim.certification.hardening import Hardening, Variant, harden
 from neurosim.certification.moments import MomentEstimate, estimate_moments
 from neurosim.certification.planning import trials_to_bound, trials_to_estimate
 from neurosim.certification.rare_failures import Exceedance, exceedance
+from neurosim.certification.resolution import resolve
 
 __all__ = [
     "Certificate",
@@ -24,6 +25,7 @@ __all__ = [
     "exceedance",
     "harden",
     "largest_probability",
+    "resolve",
     "trials_to_bound",
     "trials_to_estimate",
 ]

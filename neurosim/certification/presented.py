@@ -11,18 +11,16 @@ import numpy as np
 
 from neurosim.backends import Backend, make_backend
 from neurosim.campaign import Campaign
-from neurosim.faults import Events, FaultBatch, Sites
+from neurosim.faults import Sites
 from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.physical_sites import SiteGroups, members_of
+from neurosim.sampling import GROUP, NEURON, SYNAPSE, FaultySites
 from neurosim.statistics import Changes
 from neurosim.theory.group_effects import GroupEffects
 from neurosim.theory.setting import Block, Setting
 
 __all__ = ["PresentedInputs"]
-
-# Kinds of sites; a row, column, core or link is a group of neurons and synapses.
-_NEURON, _SYNAPSE, _GROUP = range(3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,17 +65,14 @@ class PresentedInputs:
         return Sites(self.campaign.network.widths[: self.layer + 1])
 
     @cached_property
-    def _sites(self) -> tuple[Array, Array, Array, Array]:
-        """Kind, number, probability, and position among effects of blocks.
-
-        The number of a group is its place among all groups.
-        """
+    def _found(self) -> tuple[FaultySites, Array]:
+        """The sites, and their places among the effects of all blocks."""
         kinds, numbers, probabilities, places = [], [], [], []
         before, groups_before = 0, 0
         for block, p in self.setting.probabilities.items():
             n, groups = self.setting.n_sites(block), self.setting.groups.get(block)
             if groups is not None:
-                kind, first, matters = _GROUP, groups_before, self._groups_matter(groups)
+                kind, first, matters = GROUP, groups_before, self._groups_matter(groups)
                 groups_before += len(groups)
             elif self._is_behind(block):
                 continue
@@ -89,15 +84,14 @@ class PresentedInputs:
             probabilities.append(np.full(len(units), p))
             places.append(before + units)
             before += n
-        if not kinds:
-            nothing = np.empty(0, np.int64)
-            return nothing, nothing, np.empty(0), nothing
-        return (
-            np.concatenate(kinds),
-            np.concatenate(numbers),
-            np.concatenate(probabilities),
-            np.concatenate(places),
+        nothing = np.empty(0, np.int64)
+        sites = FaultySites(
+            kinds=np.concatenate([nothing, *kinds]),
+            numbers=np.concatenate([nothing, *numbers]),
+            probabilities=np.concatenate([np.empty(0), *probabilities]),
+            members=self.setting.members,
         )
+        return sites, np.concatenate([nothing, *places])
 
     def _is_behind(self, block: Block) -> bool:
         """Whether its sites come after what is looked at, or are its own neurons."""
@@ -119,8 +113,8 @@ class PresentedInputs:
         if kind == "neuron":
             all_of_them = np.ones(self.setting.n_sites(block), np.bool_)
             matters = self._lit if layer == 0 else all_of_them
-            return _NEURON, int(layout.neuron_offsets[layer]), matters
-        return _SYNAPSE, int(layout.synapse_offsets[layer]), self._synapses_matter(layer)
+            return NEURON, int(layout.neuron_offsets[layer]), matters
+        return SYNAPSE, int(layout.synapse_offsets[layer]), self._synapses_matter(layer)
 
     def _groups_matter(self, groups: SiteGroups) -> Array:
         """Which groups hold a neuron or a synapse that matters."""
@@ -134,26 +128,15 @@ class PresentedInputs:
             matters[here] |= np.bincount(which, found, minlength=len(here)) > 0
         return np.asarray(matters)
 
-    @cached_property
-    def _members(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Of all groups, one after the other: offsets and members, neurons then synapses."""
-        several = list(self.setting.groups.values())
-        found = []
-        for kind in ("neuron", "synapse"):
-            counts = [np.diff(getattr(g, kind + "_offsets")) for g in several]
-            members = [getattr(g, kind + "s") for g in several]
-            offsets = np.concatenate([[0], np.cumsum(np.concatenate([*counts, np.empty(0, int)]))])
-            found.append((offsets, np.concatenate([*members, np.empty(0, np.int64)])))
-        return found[0], found[1]
+    @property
+    def sites(self) -> FaultySites:
+        """The sites that matter."""
+        return self._found[0]
 
-    @cached_property
-    def _uncertain(self) -> Array:
-        return np.flatnonzero(self._sites[2] < 1)
-
-    @cached_property
+    @property
     def probability(self) -> Array:
         """Probability of each site that matters and may also live: (n_sites,), in (0, 1)."""
-        return self._sites[2][self._uncertain]
+        return self.sites.probability
 
     @cached_property
     def backend(self) -> Backend:
@@ -176,35 +159,10 @@ class PresentedInputs:
 
     def changes(self, offsets: Array, sites: Array) -> Changes:
         """The same without its zeros."""
-        n_sets = len(offsets) - 1
         if self.layer == 0:  # nothing lies before the input
-            return Changes.of(np.zeros((n_sets, *self.golden.shape), self.golden.dtype))
-        trial = np.repeat(np.arange(n_sets), np.diff(offsets))
-        chosen = self._uncertain[sites]
-        kinds, numbers, probabilities, _ = self._sites
-        certain = np.flatnonzero(probabilities == 1)
-        if len(certain):
-            trial = np.concatenate([trial, np.repeat(np.arange(n_sets), len(certain))])
-            chosen = np.concatenate([chosen, np.tile(certain, n_sets)])
-            order = np.lexsort((chosen, trial))
-            trial, chosen = trial[order], chosen[order]
-        of_kind = kinds[chosen]
-        groups = of_kind == _GROUP
-        group_trial, group = trial[groups], numbers[chosen[groups]]
-        events = []
-        for kind, members in zip((_NEURON, _SYNAPSE), self._members, strict=True):
-            single = of_kind == kind
-            when, what = trial[single], numbers[chosen[single]]
-            if len(group):
-                when, what = _with_members(when, what, group_trial, group, *members)
-            events.append(self._events(n_sets, when, what))
-        batch = FaultBatch(
-            sites=self._site_numbers,
-            n_presentations=len(self._inputs),
-            neurons=events[0],
-            synapses=events[1],
-            counts=np.empty((n_sets, 0), np.int64),
-        )
+            nothing = np.zeros((len(offsets) - 1, *self.golden.shape), self.golden.dtype)
+            return Changes.of(nothing)
+        batch = self.sites.batch(self._site_numbers, len(self._inputs), offsets, sites)
         return self.backend.changes(batch)
 
     def effects(self) -> Array:
@@ -212,34 +170,9 @@ class PresentedInputs:
         rows = slice(self.first, self.first + 1)
         singles = GroupEffects(setting=self.setting, by_derivatives=False)
         every = [singles.effects(block, rows)[:, 0] for block in self.setting.probabilities]
-        places = self._sites[3][self._uncertain]
+        places = self._found[1][self.sites.uncertain]
         return np.concatenate(every, axis=1)[:, places].T
 
     def set_probabilities(self, offsets: Array, sites: Array) -> Array:
         """Probability of each fault set: (n_sets,)."""
-        p = self.probability
-        odds = np.append((np.log(p) - np.log1p(-p))[sites], 0.0)
-        log_odds = np.add.reduceat(odds, offsets[:-1]) * (np.diff(offsets) > 0)
-        result: Array = np.exp(log_odds + np.log1p(-p).sum())
-        return result
-
-    def _events(self, n_sets: int, trial: Array, site: Array) -> Events:
-        return Events(
-            offsets=np.concatenate([[0], np.cumsum(np.bincount(trial, minlength=n_sets))]),
-            site=site,
-            start=np.zeros(len(site), np.int32),
-            stop=np.full(len(site), len(self._inputs), np.int32),
-        )
-
-
-def _with_members(
-    trial: Array, site: Array, group_trial: Array, group: Array, offsets: Array, members: Array
-) -> tuple[Array, Array]:
-    """Sites of each trial with the members of its groups, each once, in order."""
-    which, member = members_of(offsets, members, group)
-    trial = np.concatenate([trial, group_trial[which]])
-    site = np.concatenate([site, member])
-    order = np.lexsort((site, trial))
-    trial, site = trial[order], site[order]
-    first = np.append(True, (np.diff(trial) != 0) | (np.diff(site) != 0))[: len(trial)]
-    return trial[first], site[first]
+        return self.sites.set_probabilities(offsets, sites)

@@ -49,12 +49,8 @@ def require_sites(campaign: Campaign, what: str) -> None:
     InputError
         If it is not: what then remains is simulation.
     """
-    found = beyond_sites(campaign)
-    if found is not None:
-        raise InputError(
-            "campaign: expected stuck-at-0 neurons, synapses, rows, columns, cores and links of a "
-            f"chain of dense layers for {what}, got {found}; certify simulates such campaigns"
-        )
+    sites = "neurons, synapses, rows, columns, cores and links"
+    _refuse(beyond_sites(campaign), sites, what)
 
 
 def require_formulas(campaign: Campaign, what: str) -> None:
@@ -65,9 +61,12 @@ def require_formulas(campaign: Campaign, what: str) -> None:
     InputError
         If it is not: what then remains is simulation.
     """
-    found = beyond_formulas(campaign)
+    _refuse(beyond_formulas(campaign), "neurons and synapses", what)
+
+
+def _refuse(found: str | None, sites: str, what: str) -> None:
     if found is not None:
         raise InputError(
-            f"campaign: expected stuck-at-0 neurons and synapses of a chain of dense layers for "
-            f"{what}, got {found}; certify simulates such campaigns"
+            f"campaign: expected stuck-at-0 {sites} of a chain of dense layers for {what}, got "
+            f"{found}; certify simulates such campaigns"
         )

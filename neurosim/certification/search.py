@@ -170,6 +170,8 @@ class Search:
         Errors without faults and, where known, of each site alone.
     every_cell : bool
         Whether every cell matters, or any.
+    extended : bool
+        Whether more sets may be computed beside the draws.
     """
 
     shown: PresentedInputs
@@ -179,6 +181,7 @@ class Search:
     enumerated: Array
     errors: Array
     every_cell: bool
+    extended: bool = True
 
     def draw(
         self, plan: DrawingPlan, repeats: int, first: int, stage: int
@@ -254,7 +257,7 @@ class Search:
 
     def _planned(self, laws: _Laws, fresh: list[Seen], seen: list[Seen]) -> DrawingPlan:
         plan = self._fitted(laws, fresh, self._complete)
-        if not any(self._matters(s.means) for s in seen):
+        if not self.extended or not any(self._matters(s.means) for s in seen):
             return plan
         return self._fitted(laws, fresh, self._extended(plan, seen))
 

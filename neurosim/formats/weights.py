@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, named_entry
 from neurosim.formats.tensor import Parts, Tensor, UnreadableError
 from neurosim.layers import Activation, Array
 from neurosim.layers.windows import padding_of, pair
@@ -198,7 +198,7 @@ def _description(
     try:
         description = msgspec.convert(architecture, _Description)
     except msgspec.ValidationError as error:
-        raise FormatError(f"{source}: {error}") from error
+        raise FormatError(f"{source}: {named_entry(str(error))}") from error
     if not description.layer or not description.input_shape or min(description.input_shape) < 1:
         raise FormatError(f"{source}: expected layers, and an input_shape of sizes from 1 on")
     return description, source

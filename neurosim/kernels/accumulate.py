@@ -11,6 +11,8 @@ from numba import njit
 
 __all__ = [
     "by_input",
+    "cell_extremes",
+    "cell_sums",
     "count_exceedances",
     "count_medians",
     "fill_histogram",
@@ -37,6 +39,34 @@ def by_input(inputs, weights, values, n_inputs):
         for o in range(n_outputs):
             ordered[k, o] = values[i, o]
     return starts, ordered_weights, ordered
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cell_extremes(cells, values, n_cells):
+    """Smallest and largest value over the rows of each cell, infinities where there is none."""
+    low = np.full((n_cells, values.shape[1]), np.inf)
+    high = np.full((n_cells, values.shape[1]), -np.inf)
+    for i in range(len(cells)):
+        cell = cells[i]
+        for v in range(values.shape[1]):
+            low[cell, v] = min(low[cell, v], values[i, v])
+            high[cell, v] = max(high[cell, v], values[i, v])
+    return low, high
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cell_sums(cells, factors, values, n_cells):
+    """Sums of factor times value over the rows of each cell: (n_cells, n_values).
+
+    Rows are added in their order: the bits depend on nothing else.
+    """
+    n_values = values.shape[1]
+    sums = np.zeros((n_cells, n_values))
+    for i in range(len(cells)):
+        cell, factor = cells[i], factors[i]
+        for v in range(n_values):
+            sums[cell, v] += factor * values[i, v]
+    return sums
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -110,7 +140,7 @@ def over_inputs(offsets, values, n_inputs):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def fill_histogram(n, starts, weights, values, edges):
-    """Counts (n_inputs, n_outputs, n_bins) over n trials.
+    """Counts (n_inputs, n_outputs, n_bins) over n trials, of the dtype of the weights.
 
     A bin holds low <= |value| < high on its side of 0; the middle bin holds exactly 0. Bins are
     four an octave: the exponent of |value| and two more bits of it are the number of its bin.
@@ -119,7 +149,7 @@ def fill_histogram(n, starts, weights, values, edges):
     middle = bins // 2
     # The first bin beside the middle one ends at the first of the edges that lie at octaves.
     before = (np.float64(edges[middle + 2]).view(np.int64) >> 50) - 2
-    counts = np.zeros((n_inputs, n_outputs, bins), np.int64)
+    counts = np.zeros((n_inputs, n_outputs, bins), weights.dtype)
     for x in range(n_inputs):
         changed = 0
         for k in range(starts[x], starts[x + 1]):

@@ -151,6 +151,28 @@ class Activation:
             raise InputError(f"activation: expected {self.kind}(slope in [0, 1]), got {self}")
 
     @staticmethod
+    def of(given: "Activation | str") -> "Activation":
+        """An activation, or the one that a text names.
+
+        Raises
+        ------
+        InputError
+            If it is neither.
+
+        Examples
+        --------
+        >>> Activation.of("relu") == Activation.of(Activation("relu"))
+        True
+        """
+        if isinstance(given, Activation):
+            return given
+        if not isinstance(given, str):
+            raise InputError(
+                f'activation: expected an Activation, or a name such as "relu", got {given!r}'
+            )
+        return Activation.parse(given)
+
+    @staticmethod
     def parse(text: str) -> "Activation":
         """Read an activation as it is written, for instance "relu" or "sigmoid(4)".
 

@@ -39,7 +39,7 @@ class Conv2D(Weighted):
     weight : array_like, shape (channels_out, channels_in / groups, height, width)
         Finite; kept as float64.
     bias : array_like, shape (channels_out,)
-    activation : Activation
+    activation : Activation or str
     stride, dilation : int or (height, width)
     padding : int, (height, width) or ((top, bottom), (left, right))
     groups : int

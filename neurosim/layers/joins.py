@@ -185,7 +185,7 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like, shape (channels,) or ()
-    activation : Activation
+    activation : Activation or str
 
     Raises
     ------
@@ -203,6 +203,7 @@ class Affine:
     activation: Activation = field(default_factory=_identity)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", Activation.of(self.activation))
         try:
             scale, shift = np.broadcast_arrays(
                 np.asarray(self.scale, np.float64), np.asarray(self.shift, np.float64)
@@ -262,7 +263,7 @@ class Add:
 
     Parameters
     ----------
-    activation : Activation
+    activation : Activation or str
 
     Examples
     --------
@@ -271,6 +272,9 @@ class Add:
     """
 
     activation: Activation = field(default_factory=_identity)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", Activation.of(self.activation))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the sum.

@@ -31,6 +31,7 @@ class Weighted:
     _WRITTEN: ClassVar[tuple[str, ...]] = ("n_out", "n_in")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", Activation.of(self.activation))
         for name in ("weight", "bias"):
             try:
                 array = frozen(getattr(self, name), np.float64)
@@ -85,7 +86,7 @@ class Dense(Weighted):
         W_l, finite; kept as float64.
     bias : array_like, shape (n_out,)
         b_l, finite.
-    activation : Activation
+    activation : Activation or str
         phi.
 
     Raises

@@ -157,11 +157,13 @@ def exceedance_curve(comparison: Comparison) -> Figure | None:
     mean, variance = prediction.mean[i, k], prediction.variance[i, k]
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    low, high = binomial_interval(tails[keep], n, confidence=0.95)
-    axes.fill_between(epsilons[keep], low, high, step="post", color=BLUE, alpha=0.25, linewidth=0)
-    axes.step(
-        epsilons[keep], tails[keep] / n, where="post", color=BLUE, label="simulated (95 % interval)"
-    )
+    label = "simulated"
+    if comparison.weighted is None:
+        low, high = binomial_interval(tails[keep], n, confidence=0.95)
+        at = epsilons[keep]
+        axes.fill_between(at, low, high, step="post", color=BLUE, alpha=0.25, linewidth=0)
+        label = "simulated (95 % interval)"
+    axes.step(epsilons[keep], tails[keep] / n, where="post", color=BLUE, label=label)
     law = prediction.distribution(i, k)
     axes.plot(grid, law.exceedance(grid), color=BLACK, linewidth=1, label="law of the surrogate")
     axes.plot(
@@ -180,7 +182,7 @@ def exceedance_curve(comparison: Comparison) -> Figure | None:
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(0.3 / n, 1.5)
+    axes.set_ylim(0.3 * min(1.0, float(tails[keep].min())) / n, 1.5)
     axes.set_xlabel("epsilon (same unit as the output)")
     axes.set_ylabel("P(|error| ≥ epsilon)")
     axes.set_title(f"input {i}, output {k}: the largest predicted variance", fontsize=10)

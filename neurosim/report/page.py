@@ -176,7 +176,9 @@ def comparison_page(comparison: Comparison, pictures: dict[str, bytes | None]) -
                 "Bins have fixed edges; trials without any error at the "
                 "output are told above each panel. Line: exact law of the linear surrogate.",
                 pictures["histograms"],
-                "No trial had an error at the input selected for this figure.",
+                "No trial had an error at the input selected for this figure."
+                if comparison.weighted is None
+                else "Weighted trials are not judged by their distribution.",
             ),
             _section(
                 "How likely is a large error",

@@ -1,6 +1,32 @@
 """How the fault sets of trials are drawn: plans of campaigns, and mixtures of unequal laws."""
 
+from neurosim.sampling.faulty_sites import GROUP, NEURON, SYNAPSE, FaultySites
 from neurosim.sampling.mixtures import FaultLaw, Mixture, count_law
 from neurosim.sampling.plans import STREAM_VERSION, PlainMonteCarlo, draw
+from neurosim.sampling.weighted import (
+    PERIOD,
+    Draws,
+    ImportanceTilted,
+    ResolvedDraws,
+    Stratified,
+    WeightedTrials,
+)
 
-__all__ = ["STREAM_VERSION", "FaultLaw", "Mixture", "PlainMonteCarlo", "count_law", "draw"]
+__all__ = [
+    "GROUP",
+    "NEURON",
+    "PERIOD",
+    "STREAM_VERSION",
+    "SYNAPSE",
+    "Draws",
+    "FaultLaw",
+    "FaultySites",
+    "ImportanceTilted",
+    "Mixture",
+    "PlainMonteCarlo",
+    "ResolvedDraws",
+    "Stratified",
+    "WeightedTrials",
+    "count_law",
+    "draw",
+]

@@ -80,10 +80,13 @@ class FaultLaw:
     least : int
         The least number of faults. Where many are expected anyway (`mass` is then 1) it is not
         enforced: sets of fewer faults are drawn too.
+    most : int, optional
+        The largest number of faults; then `least` is always enforced.
     """
 
     probability: Array
     least: int
+    most: int | None = None
 
     @cached_property
     def _sorted(self) -> tuple[Array, Array, Array]:
@@ -93,10 +96,12 @@ class FaultLaw:
     def _tables(self) -> tuple[Array, Array] | None:
         """Laws of counts, or None where sites are drawn one by one."""
         mean = float(self.probability.sum())
-        if self.least == 0 or mean > _MANY:
+        if self.most is None and (self.least == 0 or mean > _MANY):
             return None
         _, starts, values = self._sorted
-        most = _most(mean, self.least, len(self.probability))
+        most = self.most
+        if most is None:
+            most = _most(mean, self.least, len(self.probability))
         own, onward = count_tables(np.diff(starts), values, most)
         return own, onward
 
@@ -117,6 +122,13 @@ class FaultLaw:
         if self._tables is None:
             return 1.0
         return float(self._tables[1][0, self.least :][::-1].sum())
+
+    def holds(self, sizes: Array) -> Array:
+        """Which sets, of so many faults, it can draw: (n_sets,) of bool."""
+        if self._tables is None:
+            return np.ones(len(sizes), np.bool_)
+        held = sizes >= self.least
+        return np.asarray(held if self.most is None else held & (sizes <= self.most))
 
     def draw(self, seed: int, stream: int, first: int, n_trials: int) -> tuple[Array, Array]:
         """Fault sets of trials first .. first + n_trials - 1: (offsets, sites).
@@ -142,7 +154,8 @@ class Mixture:
     Parameters
     ----------
     laws : tuple of FaultLaw
-        The first is the law of the faults; its part in every draw bounds the weights.
+        The first is the law of the faults; its part in every draw bounds the weights. Instead of
+        it, there may be one for each range of numbers of faults.
     """
 
     laws: tuple[FaultLaw, ...]
@@ -159,6 +172,9 @@ class Mixture:
     def log_ratios(self, offsets: Array, sites: Array) -> Array:
         """Log of the probability of each set under each law by the true one: (n_sets, n_laws)."""
         ratios: Array = log_ratios(offsets, sites, *self._shifts)
+        sizes = np.diff(offsets)
+        for c, law in enumerate(self.laws):
+            ratios[~law.holds(sizes), c] = -np.inf
         return ratios
 
     def draw(

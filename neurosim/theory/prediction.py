@@ -521,21 +521,8 @@ def _with_onsets(setting: Setting, method: str, probes: int | None) -> _Parts:
     effects = parts.model.effects  # type: ignore[attr-defined]
     in_time = OnsetEffects(effects=effects)
     p = {block: rates[:, None] for block, rates in in_time.probabilities.items()}
-    first, second = block_sums(effects)
-    means = {block: p[block] * first[block] for block in p}
-    variances = {block: p[block] * (1 - p[block]) * second[block] for block in p}
-    mean, variance = _total(means, setting), _total(variances, setting)
-    return _Parts(
-        mean=mean,
-        variance=variance,
-        means=means,
-        variances=variances,
-        mean_terms={"linear": mean},
-        exact=parts.exact,
-        mean_paper=mean,
-        variance_paper=_total({block: p[block] * second[block] for block in p}, setting),
-        model=replace(in_time, variance=variance),
-    )
+    found = _by_effects(effects, p)
+    return replace(found, exact=parts.exact, model=replace(in_time, variance=found.variance))
 
 
 def _by_probes(setting: Setting, method: str, probes: int, seed: int) -> _Parts:
@@ -616,10 +603,13 @@ def _total(parts: Mapping[Block, Array], setting: Setting) -> Array:
     return np.asarray(sum(parts.values(), np.zeros((setting.n_inputs, setting.n_outputs))))
 
 
-def _by_effects(effects: Effects) -> _Parts:
-    """Means and variances of the sum of the effects (T1, b4)."""
+def _by_effects(effects: Effects, rates: Mapping[Block, Array] | None = None) -> _Parts:
+    """Means and variances of the sum of the effects (T1, b4).
+
+    rates: probabilities that are others at each presentation, (n_inputs, 1).
+    """
     setting = effects.setting
-    p = setting.probabilities
+    p = setting.probabilities if rates is None else rates
     first, second = block_sums(effects)
     means = {block: p[block] * first[block] for block in p}
     variances = {block: p[block] * (1 - p[block]) * second[block] for block in p}

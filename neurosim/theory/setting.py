@@ -14,6 +14,8 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from neurosim.errors import InputError
 from neurosim.faults import FaultProcess, Permanent, Transient, onset_window
 from neurosim.graph import Graph
@@ -128,6 +130,19 @@ class Setting:
     def lags(self) -> dict[Block, tuple[tuple[float, float], ...]]:
         """Terms of `lag_terms` of each block."""
         return {block: lag_terms(processes) for block, processes in self.processes.items()}
+
+    @cached_property
+    def members(self) -> tuple[tuple[Array, Array], ...]:
+        """Offsets and numbers of the neurons, then of the synapses, of all groups in order.
+
+        Empty without groups.
+        """
+        several, found = list(self.groups.values()), []
+        for kind in ("neuron", "synapse") if several else ():
+            counts = np.concatenate([np.diff(getattr(g, f"{kind}_offsets")) for g in several])
+            numbers = np.concatenate([getattr(g, f"{kind}s") for g in several])
+            found.append((np.concatenate([[0], np.cumsum(counts)]), numbers))
+        return tuple(found)
 
     def only(self, block: Block) -> Setting:
         """The same with one block failing alone."""

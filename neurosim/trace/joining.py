@@ -15,12 +15,14 @@ from neurosim.trace.layout import (
     TRACE,
     check_same_campaign,
     copy_rows,
+    merged,
     read_header,
     read_state,
     read_statistics,
     write_header,
     write_results,
 )
+from neurosim.weighted_statistics import WeightedStatistics
 
 __all__ = ["join"]
 
@@ -80,8 +82,8 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
                     f"{other}: expected trials from {before.stop} on, where {one} ends, got "
                     f"trials from {after.first} on ({what})"
                 )
-        total: Statistics | None = None
-        state: Statistics | None = None
+        total: Statistics | WeightedStatistics | None = None
+        state: Statistics | WeightedStatistics | None = None
         environments: list[Environment] = []
         for _, source, file in parts:
             complete = read_state(file, source)
@@ -90,8 +92,8 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
                 total, state = part, complete
             else:
                 # All but the last trace end with a complete unit of work, where the next begins.
-                state = total if complete is None else total.merge(complete)
-                total = total.merge(part)
+                state = total if complete is None else merged(total, complete)
+                total = merged(total, part)
             with reading(source):
                 environments += [
                     e for e in provenance.read(file["provenance"]) if e not in environments

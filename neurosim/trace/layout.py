@@ -29,6 +29,7 @@ from neurosim.trace.changed_rows import (
     shifted,
 )
 from neurosim.trace.files import reading
+from neurosim.weighted_statistics import WeightedResults, WeightedStatistics
 
 __all__ = [
     "STATE",
@@ -41,13 +42,16 @@ __all__ = [
     "check_same_campaign",
     "copy_rows",
     "joined_rows",
+    "merged",
     "read_header",
     "read_state",
     "read_statistics",
+    "read_weighted",
     "row_bytes",
     "rows_of",
     "write_campaign",
     "write_header",
+    "write_plan",
     "write_results",
     "write_statistics",
 ]
@@ -166,6 +170,30 @@ def _short(value: str | None) -> str:
     return value if len(value) <= 160 else f"{value[:157]}..."
 
 
+def write_plan(
+    group: h5py.Group, campaign: Campaign, enumerated: WeightedStatistics | None
+) -> None:
+    """Write the explicit arrays of a weighted plan, and what was enumerated beside its trials."""
+    if enumerated is None:
+        return
+    draws = campaign.draws
+    plan = group.create_group("plan")
+    plan.attrs["plan"] = str(campaign.plan)
+    plan.attrs["resolved_from"] = draws.campaign
+    largest = np.zeros(campaign.n_inputs)
+    for one in draws.groups:
+        largest[one.first : one.stop] = one.largest_weight
+    derived = {"largest_weight": largest, "stratum_share": draws.shares}
+    for name, array in (draws.arrays | derived).items():
+        _create(plan, name, array)
+    write_statistics(group.create_group("enumerated"), enumerated)
+
+
+def _create(group: h5py.Group, name: str, array: Array) -> None:
+    options = _COMPRESSION if array.ndim and array.nbytes > _SMALL else {}
+    group.create_dataset(name, data=array, **options)
+
+
 def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None:
     """Write what a reader needs to know of the campaign."""
     text = h5py.string_dtype("utf-8")
@@ -189,16 +217,16 @@ def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None
         group["labels"] = campaign.labels
 
 
-def write_statistics(group: h5py.Group, statistics: Statistics) -> None:
-    """Write statistics, one dataset for each entry of `Statistics.to_arrays`."""
+def write_statistics(group: h5py.Group, statistics: Statistics | WeightedStatistics) -> None:
+    """Write statistics, one dataset for each entry of their `to_arrays`."""
     for name, value in statistics.to_arrays().items():
         if name not in _KNOWN_ELSEWHERE:
-            array = np.asarray(value)
-            options = _COMPRESSION if array.ndim and array.nbytes > _SMALL else {}
-            group.create_dataset(name, data=array, **options)
+            _create(group, name, np.asarray(value))
 
 
-def read_statistics(file: h5py.File, path: Path, group: str = "statistics") -> Statistics:
+def read_statistics(
+    file: h5py.File, path: Path, group: str = "statistics"
+) -> Statistics | WeightedStatistics:
     """Read what `write_statistics` wrote.
 
     Raises
@@ -210,13 +238,41 @@ def read_statistics(file: h5py.File, path: Path, group: str = "statistics") -> S
         flat = {name: dataset[()] for name, dataset in file[group].items()}
         for name in _KNOWN_ELSEWHERE:
             flat[name] = file["campaign"][name][()]
+        if "evaluated" in flat:
+            return WeightedStatistics.from_arrays(flat)
         return Statistics.from_arrays(flat)
+
+
+def read_weighted(file: h5py.File, path: Path) -> WeightedResults | None:
+    """Read the estimates of a weighted plan; None where trials have no weights.
+
+    Raises
+    ------
+    TraceError
+        If the file is damaged.
+    """
+    with reading(path):
+        if "plan" not in file["campaign"]:
+            return None
+        drawn = read_statistics(file, path)
+        enumerated = read_statistics(file, path, "campaign/enumerated")
+        if not (
+            isinstance(drawn, WeightedStatistics) and isinstance(enumerated, WeightedStatistics)
+        ):
+            raise TraceError(f"{path}: expected statistics of weighted trials, got plain ones")
+        return WeightedResults(
+            enumerated=enumerated,
+            drawn=drawn,
+            largest_weight=file["campaign/plan/largest_weight"][()],
+            shares=file["campaign/plan/stratum_share"][()],
+            together=len(file["campaign/plan/input_first"]) == 1,
+        )
 
 
 def write_results(
     file: h5py.File,
-    total: Statistics,
-    state: Statistics | None,
+    total: Statistics | WeightedStatistics,
+    state: Statistics | WeightedStatistics | None,
     environments: Sequence[Environment],
 ) -> None:
     """Write the statistics, what a continuation starts from, and where they were computed.
@@ -224,9 +280,9 @@ def write_results(
     Parameters
     ----------
     file : h5py.File
-    total : Statistics
+    total : Statistics or WeightedStatistics
         Of all trials.
-    state : Statistics or None
+    state : the same, or None
         Of the complete units of work; None if there is none yet.
     environments : sequence of dict
     """
@@ -238,7 +294,7 @@ def write_results(
     group.attrs["finished"] = environment.now()
 
 
-def read_state(file: h5py.File, path: Path) -> Statistics | None:
+def read_state(file: h5py.File, path: Path) -> Statistics | WeightedStatistics | None:
     """Statistics of the complete units of work of a trace, None if there is none.
 
     Raises
@@ -252,6 +308,25 @@ def read_state(file: h5py.File, path: Path) -> Statistics | None:
     return read_statistics(
         file, path, "statistics" if header.resume == header.stop else "checkpoint"
     )
+
+
+def merged(
+    before: Statistics | WeightedStatistics | None, after: Statistics | WeightedStatistics
+) -> Statistics | WeightedStatistics:
+    """Statistics of a range of trials, if there is one, and of the one that follows it.
+
+    Raises
+    ------
+    TraceError
+        If trials of one have weights and those of the other have none.
+    """
+    if before is None:
+        return after
+    if isinstance(before, Statistics) and isinstance(after, Statistics):
+        return before.merge(after)
+    if isinstance(before, WeightedStatistics) and isinstance(after, WeightedStatistics):
+        return before.merge(after)
+    raise TraceError("statistics: expected both of weighted or both of plain trials")
 
 
 def rows_of(

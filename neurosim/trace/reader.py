@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
+from scipy.stats import norm
 
 from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
@@ -21,8 +22,9 @@ from neurosim.statistics import Moments, Statistics
 from neurosim.trace import provenance
 from neurosim.trace.changed_rows import ChangedErrors
 from neurosim.trace.files import open_hdf5, reading, writing
-from neurosim.trace.layout import TRACE, read_header, read_statistics
+from neurosim.trace.layout import TRACE, read_header, read_statistics, read_weighted
 from neurosim.trace.writer import checkpointed, segments_folder
+from neurosim.weighted_statistics import LEAST_EFFECTIVE, WeightedResults
 
 __all__ = ["LazyArray", "Trace"]
 
@@ -170,9 +172,24 @@ class Trace:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """All streaming statistics, as they were folded."""
+        """All streaming statistics, as they were folded.
+
+        Of weighted trials the estimates in the same form: counts are trials times probabilities.
+        """
+        if self.weighted is not None:
+            right = None
+            if self.labels is not None:
+                right = self.golden.argmax(axis=1) == self.labels
+            return self.weighted.statistics(right)
+        found = read_statistics(self._file, self.path)
+        assert isinstance(found, Statistics)
+        return found
+
+    @cached_property
+    def weighted(self) -> WeightedResults | None:
+        """Estimates with their standard errors, of weighted trials; None where trials are plain."""
         self._dataset("statistics")
-        return read_statistics(self._file, self.path)
+        return read_weighted(self._file, self.path)
 
     @property
     def mean(self) -> Array:
@@ -183,6 +200,73 @@ class Trace:
     def variance(self) -> Array:
         """Variance of the error: the unbiased one, divided by completed - 1; NaN for one trial."""
         return self.statistics.errors.variance
+
+    @property
+    def mean_standard_error(self) -> Array:
+        """Standard error of `mean`, from the spread between trials."""
+        if self.weighted is not None:
+            return self.weighted.mean.standard_error
+        return self.statistics.errors.standard_error
+
+    @property
+    def variance_standard_error(self) -> Array:
+        """Standard error of `variance`, to first order."""
+        if self.weighted is not None:
+            return self.weighted.variance.standard_error
+        moments = self.statistics.errors
+        spread = moments.fourth_moment - (moments.m2 / moments.count) ** 2
+        return np.asarray(np.sqrt(np.maximum(spread, 0) / moments.count))
+
+    @property
+    def exceedance(self) -> Array:
+        """P(|error| >= epsilon), estimated, (n_epsilons, n_inputs, n_outputs)."""
+        return self.exceedances / self.completed
+
+    @property
+    def exceedance_standard_error(self) -> Array:
+        """Standard error of `exceedance`; 0 where plain trials saw none, or nothing else."""
+        if self.weighted is not None:
+            return self.weighted.exceedances.standard_error
+        return _binomial_error(self.exceedance, self.completed)
+
+    @property
+    def exceedance_any(self) -> Array:
+        """P(|error| >= epsilon at any output), estimated, (n_epsilons, n_inputs)."""
+        return self.exceedances_any / self.completed
+
+    @property
+    def exceedance_any_standard_error(self) -> Array:
+        """Standard error of `exceedance_any`."""
+        if self.weighted is not None:
+            return self.weighted.exceedances_any.standard_error
+        return _binomial_error(self.exceedance_any, self.completed)
+
+    @property
+    def effective_sample_size(self) -> Array:
+        """(sum of weights)^2 / sum of their squares, of the trials about each input, (n_inputs,).
+
+        That of the failures drawn, which estimates of them rest on, is in
+        `weighted.exceedances.effective_sample_size`.
+        """
+        if self.weighted is not None:
+            return self.weighted.effective_sample_size
+        return np.full(len(self.golden), float(self.completed))
+
+    @property
+    def weights(self) -> LazyArray:
+        """Weight of each trial, (n_trials,): E f is what was enumerated and the mean of weight f.
+
+        Raises
+        ------
+        TraceError
+            If the trials are plain: each counts once.
+        """
+        if self.weighted is None:
+            raise TraceError(
+                f"{self.path}: expected a plan that weighs trials, got "
+                f"{self.components.get('plan')}, in which each trial counts once"
+            )
+        return LazyArray(self._dataset("trials/weight"), self.path)
 
     @property
     def third_moment(self) -> Array:
@@ -270,6 +354,7 @@ class Trace:
 
         Student's t with the spread between trials, the independent units (inputs of one trial
         share its faults); its part within [0, 1]. NaN for a single trial; None without labels.
+        Of weighted trials, normal with the standard error of the estimate.
 
         Raises
         ------
@@ -281,6 +366,9 @@ class Trace:
         moments = self.statistics.accuracy
         if moments is None:
             return None
+        if self.weighted is not None and self.weighted.accuracy_change is not None:
+            half = float(norm.isf((1 - confidence) / 2)) * self.weighted.accuracy_change[1]
+            return max(0.0, float(moments.mean) - half), min(1.0, float(moments.mean) + half)
         if moments.count < 2:
             return float("nan"), float("nan")
         half = float(stdtrit(moments.count - 1, (1 + confidence) / 2) * moments.standard_error)
@@ -323,8 +411,8 @@ class Trace:
             return self.maximum.copy()
         edges, counts = self.histogram_edges, self.histogram
         reached = np.cumsum(counts, axis=-1)
-        rank = share * self.completed
-        index = (reached < rank).sum(axis=-1)
+        rank = share * reached[..., -1]  # all trials
+        index = (reached < rank[..., None]).sum(axis=-1)
         inside = np.take_along_axis(counts, index[..., None], axis=-1)[..., 0]
         before = np.take_along_axis(reached, index[..., None], axis=-1)[..., 0] - inside
         # The extremes bound the open bins at both ends, and sharpen the others.
@@ -364,7 +452,10 @@ class Trace:
 
     @property
     def fault_counts(self) -> LazyArray:
-        """Faults each process drew in each trial, (n_trials, n_processes)."""
+        """Faults each process drew in each trial, (n_trials, n_processes).
+
+        Of weighted trials how many neurons and synapses are dead, (n_trials, 1).
+        """
         return LazyArray(self._dataset("trials/fault_counts"), self.path)
 
     @property
@@ -569,7 +660,8 @@ class Trace:
             )
         for epsilon, counts in zip(self.epsilons, self.exceedances_any, strict=True):
             share = counts.sum() / presentations
-            lines.append(f"  |error| >= {epsilon:g} at some output in {share:.3%} of presentations")
+            lines.append(f"  |error| >= {epsilon:g} at some output in {_percent(share)}")
+        lines += self._weight_lines()
         reached = checkpointed(self.path)
         if reached is not None and reached > last + 1:
             lines.append(
@@ -578,5 +670,48 @@ class Trace:
             )
         return "\n".join(lines)
 
+    def _weight_lines(self) -> list[str]:
+        """How the trials were weighted, and where they are too few to be trusted."""
+        found = self.weighted
+        if found is None:
+            return []
+        size, each = found.effective_sample_size, found.drawn.evaluated.sum(axis=0)
+        lines = [
+            f"  {self._plan}",
+            f"  effective sample size of the weights {size.min():.4g} to {size.max():.4g} of "
+            f"{each.min()} trials an input; all probabilities together "
+            f"{found.total_weight.value.mean():.6g}",
+        ]
+        for epsilon, trusted, seen in zip(
+            self.epsilons,
+            found.exceedances.trusted,
+            found.exceedances.value > 0,
+            strict=True,
+        ):
+            if not trusted.all():
+                lines.append(
+                    f"  not to be trusted: P(|error| >= {epsilon:g}) at {(~trusted).sum()} of "
+                    f"{seen.sum()} inputs and outputs where it was seen rests on fewer than "
+                    f"{LEAST_EFFECTIVE:g} effective failures, and so does its standard error; "
+                    "draw more trials, or tilt towards this epsilon"
+                )
+        return lines
+
+    @cached_property
+    def _plan(self) -> str:
+        dataset = self._dataset("campaign/plan")
+        with reading(self.path):
+            return str(dataset.attrs["plan"])
+
     def __repr__(self) -> str:
         return f"<Trace {self.path}: {self.completed} trials from {self.first_trial}>"
+
+
+def _binomial_error(share: Array, n: int) -> Array:
+    return np.asarray(np.sqrt(share * (1 - share) / n))
+
+
+def _percent(share: float) -> str:
+    """Of presentations: rare ones keep their digits."""
+    text = f"{share:.3%}" if share >= 1e-5 or share == 0 else f"{100 * share:.3g} %"
+    return f"{text} of presentations"

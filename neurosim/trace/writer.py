@@ -35,22 +35,26 @@ from neurosim.trace.layout import (
     check_same_campaign,
     copy_rows,
     joined_rows,
+    merged,
     read_header,
     read_state,
     read_statistics,
     row_bytes,
     write_campaign,
     write_header,
+    write_plan,
     write_results,
     write_statistics,
 )
+from neurosim.weighted_statistics import WeightedStatistics
 
 __all__ = ["TraceWriter", "checkpointed", "is_finished", "segments_folder"]
 
 _STATE_NAME = re.compile(r"(\d+)\.state\.h5")
 _TRIALS_NAME = re.compile(r"(\d+)-(\d+)\.trials\.h5")
 _MEMORY = 2**26  # bytes of recorded rows that wait for the next checkpoint
-_Found: TypeAlias = tuple[Path, Statistics, list[Environment], list[Path]]
+_AnyStatistics: TypeAlias = Statistics | WeightedStatistics
+_Found: TypeAlias = tuple[Path, _AnyStatistics, list[Environment], list[Path]]
 _MEND = "give another path, or delete that file to begin anew"
 
 
@@ -112,6 +116,8 @@ class TraceWriter:
     trials : range
         Which trials the trace is to hold; begins at a multiple of campaign.chunk.
     golden : ndarray, (n_inputs, n_outputs)
+    enumerated : WeightedStatistics, optional
+        Of a weighted plan: what is computed beside its trials.
     checkpoint_seconds : float
         Least time between two checkpoints; 0 writes one after every unit of work. At most 1 % of
         the time since the start, and 5 % for writing, go before the next (up to 60 times it).
@@ -131,19 +137,21 @@ class TraceWriter:
         trials: range,
         golden: Array,
         *,
+        enumerated: WeightedStatistics | None = None,
         checkpoint_seconds: float,
     ) -> None:
         self._campaign, self._path, self._trials = campaign, path, trials
-        self._golden, self._seconds = golden, checkpoint_seconds
+        self._golden, self._enumerated = golden, enumerated
+        self._seconds = checkpoint_seconds
         self._folder = segments_folder(path)
         self._stack = ExitStack()
-        self._state: Statistics | None = None
+        self._state: _AnyStatistics | None = None
         self._base_stop = trials.start  # trials before it lie in the finished trace
         self._segments: list[Path] = []
         self._environments: list[Environment] = []
         self._pending: list[Rows] = []
         self._pending_first = trials.start
-        self._tail: tuple[Statistics, Rows] | None = None
+        self._tail: tuple[_AnyStatistics, Rows] | None = None
         self._began = self._last = time.monotonic()
         self._cost = 0.0
 
@@ -174,7 +182,7 @@ class TraceWriter:
         """Trials up to this number survive a crash."""
         return self._pending_first
 
-    def add(self, statistics: Statistics, rows: Rows) -> None:
+    def add(self, statistics: _AnyStatistics, rows: Rows) -> None:
         """Take the result of the next unit of work; write a checkpoint when it is time.
 
         Raises
@@ -186,7 +194,7 @@ class TraceWriter:
             if statistics.stop - statistics.first < self._campaign.chunk:
                 self._tail = (statistics, rows)
                 return
-            self._state = statistics if self._state is None else self._state.merge(statistics)
+            self._state = merged(self._state, statistics)
             self._pending.append(rows)
             now = time.monotonic()
             wait = max(20 * self._cost, (now - self._began) / 100)
@@ -243,14 +251,16 @@ class TraceWriter:
     def _write_trace(self) -> None:
         state, total = self._state, self._state
         if self._tail is not None:
-            total = self._tail[0] if state is None else state.merge(self._tail[0])
+            total = merged(state, self._tail[0])
         if total is None or total.stop != self._trials.stop:
             raise RuntimeError("finish: not all trials have been added")
         aside = _part(self._folder / self._path.name)
         with written_aside(self._path, aside) as (file, check):
             resume = total.first if state is None else state.stop
             write_header(file, TRACE, self._campaign.fingerprint, total.first, total.stop, resume)
-            write_campaign(file.create_group("campaign"), self._campaign, self._golden)
+            about = file.create_group("campaign")
+            write_campaign(about, self._campaign, self._golden)
+            write_plan(about, self._campaign, self._enumerated)
             write_results(file, total, state, self._environments)
             trials = file.create_group("trials")
             if self._base_stop > total.first:
@@ -265,7 +275,7 @@ class TraceWriter:
             if last:
                 append_rows(trials, joined_rows(last), total.stop - self._pending_first, check)
 
-    def _write_state(self, file: h5py.File, state: Statistics) -> None:
+    def _write_state(self, file: h5py.File, state: _AnyStatistics) -> None:
         write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
         write_campaign(file.create_group("campaign"), self._campaign, self._golden)
         write_statistics(file.create_group("statistics"), state)
