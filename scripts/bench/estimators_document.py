@@ -78,13 +78,32 @@ def moments():
     )
 
 
-TABLES = (tails, demo, moments)
+def times():
+    """Time to one standard error of the mean, beside plain trials."""
+    return markdown(
+        ("p", "seconds", "torch, us a trial", "trials it would need", "torch, seconds",
+         "times shorter"),
+        [
+            (
+                r["p"] + ("" if r["quiet"] == "yes" else " (not quiet)"),
+                r["seconds"],
+                r["torch_us_per_trial"],
+                f"{float(r['plain_trials_for_the_same_error']):.2g}",
+                f"{float(r['torch_seconds']):.2g}",
+                f"{float(r['times_shorter']):.2g}",
+            )
+            for r in rows_of(f"times-{NETWORK}")
+        ],
+    )  # fmt: skip
+
+
+TABLES = (tails, demo, moments, times)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
-    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails")]
+    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails", "times")]
     names.append("estimators-demo.csv")
     new = [name for name in names if (RESULTS / name).exists()]
     missing = [name for name in names if name not in new and not (DATA / name).exists()]
