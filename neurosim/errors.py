@@ -57,7 +57,8 @@ def named_entry(message: str) -> str:
     text = re.sub(
         r"Object missing required field `(.*)`", r"expected \1, got a table without it", text
     )
-    text = re.sub(r"Invalid enum value", "expected a word that is known here, got", text)
+    text = re.sub(r"Object contains unknown field `(.*)`", r"expected known keys, got \1", text)
+    text = re.sub(r"Invalid (enum )?value", "expected a word that is known here, got", text)
     for old, new in (("object", "a table"), ("array", "a list"), ("null", "nothing")):
         text = re.sub(rf"\b{old}\b", new, text)
     text = text.replace(" | ", " or ").replace("`", "")

@@ -1,7 +1,6 @@
 """Where the inputs and outputs of a block lie on a core with defective crosspoints."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from neurosim.layers import Array
 
@@ -40,6 +39,9 @@ def place_around(loss: Array, where: Array) -> tuple[Array, Array]:
     >>> [places.tolist() for places in place_around(loss, dead)]
     [[1, 0], [0]]
     """
+    # Imported here: it takes longer than all else that a campaign needs.
+    from scipy.optimize import linear_sum_assignment
+
     _, n_out, n_in = loss.shape
     rows, columns = np.arange(n_in), np.arange(n_out)
 

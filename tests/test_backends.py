@@ -1,5 +1,5 @@
 import pickle
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -59,7 +59,8 @@ def test_small_errors_keep_their_relative_accuracy(activation):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_far_changes_across_saturation_are_exact(activation, dtype):
     # Golden values far down, a fault that lifts them all the way up, and the reverse.
-    for bias in (-100.0, 100.0, -250.0, 250.0):
+    for size, sign in product((29.0, 39.0, 58.0, 78.0, 100.0, 250.0), (-1.0, 1.0)):
+        bias = sign * size
         network = ns.Network.dense(
             weights=[[[bias]], [[1.0]]],
             biases=[[-bias / 2], [0.0]],

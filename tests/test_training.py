@@ -1,8 +1,11 @@
 """Eq. 1's terms against theory, faults while training, resumed training, Algorithm 1."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
+from scipy import stats
 
 torch = pytest.importorskip("torch")
 
@@ -11,7 +14,7 @@ from neurosim import training as tr  # noqa: E402
 from neurosim.errors import InputError, TraceError  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import algorithm, fault_masks, fitting  # noqa: E402
+from neurosim.training import algorithm, fault_masks, fitting, measurement  # noqa: E402
 
 WIDTHS = (5, 40, 24, 3)
 KINDS = ("identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus")
@@ -113,6 +116,18 @@ def test_curvature_and_the_gaussian_process_prefer_smooth_weights():
     assert number(tr.curvature_penalty(module(smooth))) == pytest.approx(3 * 8 * np.pi, rel=0.02)
     for penalty in (tr.curvature_penalty, tr.gaussian_process_penalty):
         assert number(penalty(module(rough))) > 100 * number(penalty(module(smooth)))
+
+
+def test_the_gaussian_process_is_the_density_of_its_weights():
+    module = module_of()
+    total = 0.0
+    for layer in tr.to_network(module).layers[:-1]:
+        n_out, n_in = layer.weight.shape
+        t = np.arange(1, n_out + 1) / n_out
+        kernel = np.exp(-0.5 * ((t[:, None] - t) / 0.2) ** 2) + 1e-3 * np.eye(n_out)
+        w = n_in * layer.weight
+        total += np.einsum("ij,ij->", w, np.linalg.solve(kernel, w)) / (2 * n_out) / n_in
+    assert number(tr.gaussian_process_penalty(module, 0.2)) == pytest.approx(total, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +256,20 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch, optimiser):
         tr.train(start, x, y, fit, **options, checkpoint=path)
 
 
+def test_the_anchor_counts_the_distance_to_the_start():
+    x, y = problem()
+    start = tr.random_module((1, 20, 1), "tanh", seed=0, dtype=torch.float64)
+
+    def trained(epochs, anchor):
+        fit = tr.Fit(epochs=epochs, batch_size=len(x))  # one step an epoch
+        return tr.train(start, x, y, fit, seed=0, anchor=anchor, progress=False)
+
+    # At the start the anchor pulls nowhere: the first step is that without it.
+    parts = zip(trained(1, 0.0).module.parameters(), start.parameters(), strict=True)
+    distance = sum(number(((moved - origin) ** 2).mean()) for moved, origin in parts)
+    assert trained(2, 7.0).penalties == (0.0, pytest.approx(7 * distance))
+
+
 def test_patience_returns_the_best_weights():
     x, y = problem()
     fit = tr.Fit(epochs=60, batch_size=48, learning_rate=3.0, patience=2)
@@ -359,6 +388,25 @@ def test_algorithm_1_certifies_a_network_whose_layers_all_fail(tmp_path):
     assert bad <= 48e-3 * len(medians) + 5 * np.sqrt(48e-3 * len(medians))
 
 
+def test_the_terms_of_a_search_are_about_the_layers_that_fail(monkeypatch):
+    seen = []
+
+    def spy(*values, regularisation, **options):
+        seen.append(regularisation)
+        return fitting.train(*values, regularisation=regularisation, **options)
+
+    monkeypatch.setattr(algorithm, "train", spy)
+    x, y = problem()
+    tr.achieve(
+        x, y, tr.Goal(epsilon=0.5, delta=1e-3), hidden=(20, 20), activation="tanh", faults=BOTH,
+        fit=tr.Fit(epochs=2, batch_size=12), seed=0, progress=False,
+        search=tr.Search(most_iterations=1, trials=100),
+    )  # fmt: skip
+    most = 1 - (1 - 0.02) * (1 - 0.01)
+    assert seen[0].variance_layers == {1: pytest.approx(1), 2: pytest.approx(0.01 / most)}
+    assert tuple(seen[0].balance_layers) == (1, 2)
+
+
 @pytest.mark.parametrize("hidden", [(12, 200), (200, 12)])
 def test_the_layer_is_widened_that_the_variance_comes_from(hidden, monkeypatch):
     x, y = problem()
@@ -460,6 +508,41 @@ def test_infeasible_says_why(tmp_path):
     assert found.replicas == 0
 
 
+@pytest.mark.parametrize(("share", "infeasible"), [(0.04, False), (0.06, True)])
+def test_infeasible_inputs_may_be_as_rare_as_failures(tmp_path, monkeypatch, share, infeasible):
+    found = replace(measurement.NOTHING, infeasible_share=share, layer_variances={1: 1.0})
+    monkeypatch.setattr(algorithm, "measure", lambda *_: found)
+    monkeypatch.setattr(algorithm, "_LEAST_BALANCE", 0.0)
+    monkeypatch.setattr(algorithm, "_MOST_WEIGHT_FAILURE", 2.0)
+    goal, options = tr.Goal(epsilon=0.5, delta=0.05), tr.Search(most_iterations=1, trials=100)
+    done = search(tmp_path, goal, hidden=(200,), search=options)
+    assert done.iterations[0].action == ("infeasible" if infeasible else "widen, raise lambda")
+
+
+def test_copies_follow_the_size_of_the_derivatives(tmp_path, monkeypatch):
+    """As many of a neuron as its |g|, over data the root mean square, not its square."""
+    seen = []
+
+    def spy(importance, budget):
+        seen.append((np.asarray(importance), networks[-1]))
+        return continuity.copies_by_importance(importance, budget)
+
+    monkeypatch.setattr(algorithm, "copies_by_importance", spy)
+    networks, judge = [], algorithm._judge
+    monkeypatch.setattr(
+        algorithm, "_judge", lambda task, network, terms: networks.append(network) or judge(
+            task, network, terms)
+    )  # fmt: skip
+    options = tr.Search(most_iterations=3, widen_by=5, trials=100, duplicate=True)
+    search(tmp_path, tr.Goal(epsilon=0.35, delta=1e-4), search=options)
+    x, _ = problem()
+    found, network = seen[0]
+    first, last = network.layers
+    g = np.tanh(x @ first.weight.T + first.bias) * last.weight[0]
+    size = np.sqrt((g**2).mean(axis=0))
+    np.testing.assert_allclose(found / found.sum(), size / size.sum(), rtol=1e-6)
+
+
 def test_the_search_may_end_without_an_answer(tmp_path):
     options = tr.Search(most_iterations=2, widen_by=1)
     found = search(tmp_path, tr.Goal(epsilon=0.12, delta=1e-4), hidden=(30,), search=options)
@@ -494,6 +577,129 @@ def test_the_authors_version_promises_more_than_it_keeps(tmp_path):
     assert "says the paper" in found.reason
     with h5py.File(tmp_path / "log.h5") as file:
         assert file.attrs["method"] == "paper"
+
+
+def one_network(alike=False):
+    """A network with a linear rest, so that b4 is exact: y = V tanh(W x + b).
+
+    alike: both outputs are the same but for a tenth, and fail together.
+    """
+    rng = np.random.default_rng(8)
+    w, b, v = rng.normal(size=(30, 1)), rng.normal(size=30), rng.normal(size=(2, 30)) / 6
+    if alike:
+        v[1] = v[0] + v[1] / 10
+    network = ns.Network.dense(
+        weights=[w, v], biases=[b, [0.1, -0.2]], activations=["tanh", "identity"]
+    )
+    x = np.linspace(-1, 1, 5)[:, None]
+    effects = -v[None] * np.tanh(x @ w.T + b)[:, None, :]  # (n_inputs, n_outputs, n_1)
+    return network, x, effects
+
+
+def task_of(network, x, goal, method="valid", p=0.02, **options):
+    return measurement.Task(
+        inputs=x, targets=network(x) + np.array([0.05, -0.3]), goal=goal,
+        fit=tr.Fit(epochs=1, batch_size=1), seed=4, method=method, rates={1: p},
+        faults=(ns.StuckAtZero("neuron", probability=p, layers=[1]),), search=tr.Search(**options),
+    )  # fmt: skip
+
+
+def tails_of(mean, variance, tolerance):
+    """P(|Delta| >= tolerance) by the least of Cantelli's and Chebyshev's bounds."""
+    cantelli = sum(variance / (variance + (tolerance - sign * mean) ** 2) for sign in (1, -1))
+    chebyshev = variance / (tolerance - np.abs(mean)) ** 2
+    second = (variance + mean**2) / tolerance**2
+    return np.minimum(np.minimum(cantelli, chebyshev), second)
+
+
+@pytest.mark.parametrize("error", ["outputs", "loss"])
+def test_what_one_network_offers_follows_from_its_single_faults(error):
+    network, x, effects = one_network()
+    p, delta_0 = 0.02, 0.01
+    goal = tr.Goal(epsilon=0.6 if error == "outputs" else 0.5, delta=1e-3, error=error)
+    found = measurement.measure(task_of(network, x, goal), network, delta_0)
+    mean, variance = p * effects.sum(axis=-1), p * (1 - p) * (effects**2).sum(axis=-1)
+    if error == "outputs":
+        tolerance, means = goal.epsilon, np.abs(mean).max(axis=1)
+    else:  # the box in which no loss rises by epsilon; residuals are -0.05 and 0.3
+        tolerance = np.sqrt(0.175**2 + goal.epsilon) - 0.175
+        residual = np.array([-0.05, 0.3])[:, None]
+        means = p * (2 * residual * effects + effects**2).mean(axis=1).sum(axis=-1)
+    delta = np.minimum(tails_of(mean, variance, tolerance) + delta_0, 1)
+    assert 0.02 < delta.max() < 0.5
+    assert found.delta == pytest.approx(delta.max())
+    assert found.largest_mean == pytest.approx(means.max() / goal.epsilon)
+    assert found.infeasible_share == 0
+    assert found.layer_variances == {1: pytest.approx(variance.mean())}
+    worst = (30 * variance * 3 / (tolerance - np.abs(mean)) ** 2).max()
+    assert found.claimed_width == pytest.approx(worst)
+
+    def failure(replicas):
+        return stats.binom.sf((replicas + 1) // 2 - 1, replicas, delta).sum(axis=1).mean()
+
+    assert found.replicas == next(r for r in range(1, 99, 2) if failure(r) <= goal.delta)
+    # The worst of the five inputs beyond epsilon.
+    tight = tr.Goal(epsilon=0.999 * means.max(), delta=1e-3, error=error)
+    assert (means >= tight.epsilon).sum() == 1
+    assert measurement.measure(task_of(network, x, tight), network, 0.0).infeasible_share == 0.2
+
+
+def test_the_authors_look_at_the_first_loss_to_first_order():
+    network, x, effects = one_network()
+    goal = tr.Goal(epsilon=0.2, delta=1e-5, error="loss")
+    found = measurement.measure_as_paper(task_of(network, x, goal, "paper"), network)
+    # dL / dy is r for the mean of two squares; effects are exact, for the rest is linear.
+    slopes = np.array([-0.05, 0.3]) @ effects[0]
+    mean, variance = 0.02 * slopes.sum(), 0.02 * (slopes**2).sum()  # p g^2, without 1 - p
+    assert found.largest_mean == pytest.approx(mean / goal.epsilon)
+    assert found.delta == pytest.approx(variance / (goal.epsilon - mean) ** 2)
+    assert found.claimed_width == pytest.approx(30 * variance * 3 / (goal.epsilon - mean) ** 2)
+    assert found.replicas == 20  # 2 ln(1e5) / ln 3, cut
+
+
+@pytest.mark.parametrize(("method", "alike"), [("valid", False), ("valid", True), ("paper", False)])
+def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
+    """Counted again from the recorded errors of the same chips, and bounded by SciPy's beta."""
+    network, x, _ = one_network(alike)
+    goal = tr.Goal(epsilon=0.3 if method == "valid" else 0.02, delta=1e-3,
+                   error="outputs" if method == "valid" else "loss")  # fmt: skip
+    trials, replicas, confidence = 900, 3, 0.95
+    task = task_of(network, x, goal, method, p=0.05, trials=trials, confidence=confidence)
+    found = measurement.confirmed(task, network, replicas)
+    about = task if method == "valid" else task.first()
+    with ns.run(replace(about.campaign(network), record=["error"], loss=None), tmp_path / "t.h5",
+                progress=False) as trace:  # fmt: skip
+        errors = np.asarray(trace.errors)
+    medians = np.median(errors.reshape(-1, replicas, *errors.shape[1:]), axis=1)
+    if method == "valid":
+        bad, bad_medians = np.abs(errors) >= goal.epsilon, np.abs(medians) >= goal.epsilon
+    else:
+        residual = np.array([-0.05, 0.3])
+
+        def rises(some):
+            rise = ((residual + some) ** 2 - residual**2).mean(axis=-1, keepdims=True)
+            return rise >= goal.epsilon
+
+        bad, bad_medians = rises(errors), rises(medians)
+    counts = np.concatenate([bad.sum(axis=0), bad.any(axis=-1).sum(axis=0)[:, None]], axis=1)
+    n_outputs = errors.shape[-1]
+    if method == "paper":  # one count a loss, in the place of each output's
+        n_outputs = 2
+    tail = (1 - confidence) / (len(counts) * (n_outputs + 1))
+    upper = stats.beta.isf(tail, counts + 1, trials - counts)
+    assert 0 < counts[:, :-1].max() < trials
+    assert found.median_groups == len(medians) * len(counts)
+    assert found.median_failures == bad_medians.any(axis=-1).sum() > 0
+    if method == "valid":
+        assert found.chip_limit == pytest.approx(upper[:, :-1].max())
+        by_output = stats.binom.sf(1, 3, upper)
+        limit = np.minimum(by_output[:, :-1].sum(axis=1), by_output[:, -1])
+        # Which of the two is the lesser depends on whether outputs fail together.
+        assert ((by_output[:, -1] < by_output[:, :-1].sum(axis=1)) == alike).all()
+        assert found.failure_limit == pytest.approx(np.minimum(limit, 1).mean())
+    else:  # the median protects no loss: the limit is of the medians themselves
+        k, n = found.median_failures, found.median_groups
+        assert found.failure_limit == pytest.approx(stats.beta.isf(1 - confidence, k + 1, n - k))
 
 
 @pytest.mark.parametrize(

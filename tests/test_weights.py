@@ -155,10 +155,10 @@ def test_weights_are_read_exactly(tmp_path_factory, dtype, data):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("stride = 2", "strides = 2", r"Object contains unknown field `strides`"),
-        ('kind = "flatten"', 'kind = "lstm"', "Invalid value 'lstm'"),
+        ("stride = 2", "strides = 2", "layer.1: expected known keys, got strides"),
+        ('kind = "flatten"', 'kind = "lstm"', "expected a word that is known here, got 'lstm'"),
         ("input_shape = [2, 8, 8]", "input_shape = [2, 8, 0]", "an input_shape of sizes from 1 on"),
-        ("input_shape = [2, 8, 8]", "", "missing required field `input_shape`"),
+        ("input_shape = [2, 8, 8]", "", "expected input_shape, got a table without it"),
         ("input_shape = [2, 8, 8]", "input_shape = [3, 8, 8]", "layer 1 'stem' .*for 3 channels"),
         ('name = "head"', 'name = "foot"', "expected an array 'foot.weight', got none"),
         ('name = "sum"', 'name = "body"', "expected a name of its own"),

@@ -55,7 +55,7 @@ class CompiledBackend:
             synapses.offsets,
             sum(self._prepared.network.widths),
         )
-        parts = self._neurons.changes(_taken(neurons, chosen[:n_neuron_sets]))
+        parts = [self._neurons.changes(_taken(neurons, chosen[:n_neuron_sets]))]
         rest = chosen[n_neuron_sets:]
         if len(rest):
             errors = self._synapses.errors(_taken(neurons, rest), _taken(synapses, rest))

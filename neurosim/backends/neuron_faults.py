@@ -9,23 +9,16 @@ import numpy as np
 
 from neurosim.backends.prepared import PreparedNetwork
 from neurosim.faults import Events, Sites
-from neurosim.kernels.changes import cut_blocks
 from neurosim.kernels.many_dead import dead_outputs, order_by_product
-from neurosim.kernels.neurons import (
-    change_rows,
-    classify,
-    fill_pairs,
-    finish_outputs,
-    finish_rows,
-    layer_bounds,
-)
+from neurosim.kernels.neurons import classify, fill_pairs, finish_outputs, layer_bounds
+from neurosim.kernels.rows import change_rows, cut_rows, finish_rows
 from neurosim.layers import Array
 
 __all__ = ["NeuronFaults", "Part"]
 
-# Pairs that go through the kernels and a matrix product together: enough that the calls from Python
-# cost little, few enough for the cache.
-_BLOCK_PAIRS = 4096
+# Pairs whose rows of changes go through the kernels and a matrix product together: enough that the
+# calls from Python cost little, few enough for the cache.
+_BLOCK_ROWS = 2048
 
 # Neurons whose rows of the table are made together: the shapes that BLAS sees must not depend on
 # who needs which neuron first.
@@ -100,18 +93,10 @@ class NeuronFaults:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_prepared"])  # type: ignore[misc]
 
-    def changes(self, events: Events) -> list[Part]:
-        """Changed pairs of the trials of `events`, block after block."""
-        edges = cut_blocks(
-            events.offsets, events.site, self._active, self._prepared.n_inputs, _BLOCK_PAIRS
-        )
+    def changes(self, events: Events) -> Part:
+        """Changed pairs of the trials of `events`."""
         bounds = layer_bounds(events.offsets, events.site, self._site_offsets)
-        return [
-            self._block(_Block(bounds[first:stop], events.site, events.start, events.stop))
-            for first, stop in pairwise(edges)
-        ]
-
-    def _block(self, block: _Block) -> Part:
+        block = _Block(bounds, events.site, events.start, events.stop)
         prepared, depth = self._prepared, self._depth
         offsets, inputs, single, several = classify(
             *block.arguments, self._golden_t, self._patchable, self._tabled
@@ -131,11 +116,11 @@ class NeuronFaults:
             (self._rows, self._number),
             prepared.weights[hidden],
             prepared.weights_t[-1],
-            prepared.activations[hidden],
+            prepared.activations_t[hidden],
             sums,
         )
-        if len(several):
-            self._several(block, inputs, several, sums, sums[:0])
+        for first, stop in pairwise(cut_rows(several, _BLOCK_ROWS)):
+            self._several(block, inputs, several[first:stop], sums, sums[:0])
         finish_outputs(
             *block.arguments,
             offsets,

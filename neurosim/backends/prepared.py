@@ -91,10 +91,12 @@ def _prepare(
     kind = activation.kind
     if kind in ("sigmoid", "tanh"):
         sigmoid = activation if kind == "sigmoid" else Activation("sigmoid", 2.0)
-        # exp(-80) is still a normal number in single precision, exp(-700) in double.
-        if np.abs(sigmoid.parameter * z).max() > (80 if dtype.itemsize == 4 else 700):
+        # exp(-700) is still a normal number in double precision; in single, changes stop at a
+        # factor of 2^125, which must take the smallest sigma to 1.
+        if np.abs(sigmoid.parameter * z).max() > (60 if dtype.itemsize == 4 else 700):
             return codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
-        return _CODES[kind], (sigmoid(z), sigmoid(-z))
+        scale = 1 if kind == "sigmoid" else 2
+        return _CODES[kind], (scale * sigmoid(z), scale * sigmoid(-z))
     if kind == "softplus":
         return _CODES[kind], (z, z)
     return _CODES[kind], (np.maximum(z, 0), np.minimum(z, 0))

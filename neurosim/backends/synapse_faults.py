@@ -66,7 +66,8 @@ class SynapseFaults:
         last = range(depth, depth + 1)
         many = np.diff(synapses.offsets) * _DEAD_COST > self._n_weights
         (errors,) = self._zeros(len(neurons.offsets) - 1, last)
-        for first, stop in self._blocks(neurons):
+        load = np.where(self._at_once(neurons, synapses) & ~many, _load(synapses), 1.0)
+        for first, stop in self._blocks(load):
             if many[first:stop].all() and _all_last(
                 (neurons, synapses), first, stop, self._prepared.n_inputs
             ):
@@ -126,14 +127,28 @@ class SynapseFaults:
         """Errors of layers 1..L, each (n_trials, n_inputs, n_l), before read-out."""
         layers = range(1, self._prepared.network.depth + 1)
         results = self._zeros(len(neurons.offsets) - 1, layers)
-        for first, stop in self._blocks(neurons):
+        for first, stop in self._blocks(np.ones(len(neurons.offsets) - 1)):
             self._run(neurons, synapses, first, stop, [r[first:stop] for r in results], layers)
         return results
 
-    def _blocks(self, events: Events) -> list[tuple[int, int]]:
-        n_trials = len(events.offsets) - 1
-        firsts = range(0, n_trials, self._block)
-        return [(first, min(first + self._block, n_trials)) for first in firsts]
+    def _at_once(self, neurons: Events, synapses: Events) -> Array:
+        """Trials that `_finish_trials` is sure to finish, so that they keep no rows."""
+        prepared, depth = self._prepared, self._prepared.network.depth
+        n_trials = len(neurons.offsets) - 1
+        if depth < 2 or not _all_last((neurons, synapses), 0, n_trials, prepared.n_inputs):
+            return np.zeros(n_trials, np.bool_)
+        of_neurons = layer_bounds(neurons.offsets, neurons.site, self._sites.neuron_offsets)
+        of_synapses = layer_bounds(synapses.offsets, synapses.site, self._sites.synapse_offsets)
+        earlier = of_neurons[:, depth - 1] - of_neurons[:, 0]
+        earlier += of_synapses[:, depth - 1] - of_synapses[:, 0]
+        some: Array = of_synapses[:, depth] > of_synapses[:, depth - 1]
+        return some & (earlier == 0)
+
+    def _blocks(self, load: Array) -> list[tuple[int, int]]:
+        """Blocks of consecutive trials with a load of `_block` together, or a little more."""
+        number = (np.cumsum(load) - load) // self._block
+        edges = [0, *(np.flatnonzero(np.diff(number)) + 1), len(load)]
+        return [(int(a), int(b)) for a, b in pairwise(edges) if b > a]
 
     def _zeros(self, n_trials: int, layers: range) -> list[Array]:
         prepared = self._prepared
@@ -242,6 +257,12 @@ class SynapseFaults:
             before_t, active = prepared.outputs_t[depth - 2], prepared.active[depth - 2]
             finish_trials(finished, before_t, active, about[0], about[1], errors)
         return finished
+
+
+def _load(synapses: Events) -> Array:
+    """Trials that are finished at once count as little in a block; their lists of events count."""
+    load: Array = (1 + np.diff(synapses.offsets) / 1000) / 64
+    return np.minimum(load, 1.0)
 
 
 def _all_last(kinds: tuple[Events, Events], first: int, stop: int, n_inputs: int) -> bool:

@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from neurosim.kernels.tilted import effect_sums
+from neurosim.kernels.tilted import largest_sums
 from neurosim.layers import Array
 
 __all__ = ["Family", "complete_sizes", "largest_choice", "sets_of_size"]
@@ -101,4 +101,4 @@ class Family:
         return np.asarray(within & (self._reached(offsets, sites) >= cuts))
 
     def _reached(self, offsets: Array, sites: Array) -> Array:
-        return np.asarray(effect_sums(offsets, sites, self.reach).max(axis=1))
+        return np.asarray(largest_sums(offsets, sites, self.reach))

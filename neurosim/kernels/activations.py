@@ -1,8 +1,9 @@
 """Changes of activations, phi(z + dz) - phi(z), without cancellation.
 
 The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
-for the sigmoid family (z alone where sigma(a z) would underflow: "wide"), max(z, 0) and min(z, 0)
-for the piecewise linear one, z alone for softplus. All stays in the dtype of the arrays;
+for the sigmoid, twice that with a = 2 for tanh(z) = 2 sigma(2 z) - 1, as the formula is linear in
+(s, q); z alone where sigma(a z) is too small ("wide"); max(z, 0) and min(z, 0) for the piecewise
+linear family, z alone for softplus. All stays in the dtype of the arrays;
 constants are cast to it, else float32 arithmetic would silently widen.
 """
 
@@ -29,33 +30,39 @@ __all__ = [
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, WIDE_SIGMOID, WIDE_TANH = range(8)
 
 _LOG2_E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # high part exact in few bits: n * high is exact
-_BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
+# (2^r - 1) / r for |r| <= 1/2, relative error 1e-8: the best polynomial of degree 5 (Remez).
+_EXPONENTIAL = (
+    0.6931471879266922,
+    0.2402264979496646,
+    0.055503574336349525,
+    0.009618237493736564,
+    0.001339073547819539,
+    0.00015403512759582956,
+)
+# Added to a float32 of moderate size, it leaves the nearest integer in the last bits.
+_ROUNDER = 12582912.0  # 1.5 * 2^23
+_ROUNDER_BITS, _BIAS, _MANTISSA_BITS = 0x4B400000, 127, np.int32(23)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
-def _sigmoid_single(s, q, d):
-    """sigma(a + d) - sigma(a) in float32: +-s q F / (own + other e), e = exp(-|d|).
+def _sigmoid_single(s, q, u):
+    """sigma(a + d) - sigma(a) in float32, u = d / log 2: s q E / (q + s e), e = 2^u, E = e - 1.
 
-    F = 1 - e is made without cancellation. exp is 2^-n exp(r) with a polynomial, the power of two
-    written as a bit pattern: loops over it become vector code. Not to be reassociated: that would
-    undo the reduction to r.
+    E is made without cancellation. 2^u is 2^k 2^r with a polynomial, the power of two written as a
+    bit pattern: loops over it become vector code. Not to be reassociated: that would undo the
+    rounding to k.
     """
-    one, zero, half = np.float32(1), np.float32(0), np.float32(0.5)
-    x = min(abs(d), np.float32(80))  # exp(-80) is as good as 0 and still a normal number
-    k = np.int32(x * np.float32(_LOG2_E) + half)
-    n = np.float32(k)
-    r = (n * np.float32(_LN2_HIGH) - x) + n * np.float32(_LN2_LOW)
-    m = np.float32(1 / 720) + r * np.float32(1 / 5040)
-    m = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * m)
-    m = r * (one + r * (half + r * (np.float32(1 / 6) + r * m)))
-    power = np.int32((_BIAS - k) << _MANTISSA_BITS).view(np.float32)
-    minus_f = power * m + (power - one)
+    c0, c1, c2, c3, c4, c5 = _EXPONENTIAL
+    u = min(max(u, np.float32(-125)), np.float32(125))  # beyond, sigma(a + d) is 0 or 1
+    rounded = u + np.float32(_ROUNDER)
+    r = u - (rounded - np.float32(_ROUNDER))
+    m = np.float32(c3) + r * (np.float32(c4) + r * np.float32(c5))
+    m = r * (np.float32(c0) + r * (np.float32(c1) + r * (np.float32(c2) + r * m)))
+    k = np.float32(rounded).view(np.int32) - np.int32(_ROUNDER_BITS)
+    power = np.int32((k + np.int32(_BIAS)) << _MANTISSA_BITS).view(np.float32)
+    e_minus_1 = power * m + (power - np.float32(1))
     e = power * m + power
-    own = s if d >= zero else q
-    other = q if d >= zero else s
-    change = s * q * minus_f / (own + other * e)
-    return -change if d >= zero else change
+    return s * q * e_minus_1 / (q + s * e)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -68,25 +75,25 @@ def _sigmoid_double(s, q, d):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_single(first, second, dz, gain, scale, out):
-    g, c = np.float32(gain), np.float32(scale)
+def _sigmoid_row_single(first, second, dz, gain, out):
+    g = np.float32(gain * _LOG2_E)
     for i in range(len(dz)):
-        out[i] = c * _sigmoid_single(first[i], second[i], g * dz[i])
+        out[i] = _sigmoid_single(first[i], second[i], g * dz[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_rows_single(rows, first, second, dz, gain, scale, out):
-    g, c = np.float32(gain), np.float32(scale)
+def _sigmoid_rows_single(rows, first, second, dz, gain, out):
+    g = np.float32(gain * _LOG2_E)
     for k in range(len(rows)):
         row = rows[k]
-        for i in range(dz.shape[1]):
-            out[k, i] = c * _sigmoid_single(first[row, i], second[row, i], g * dz[k, i])
+        for i in range(out.shape[1]):
+            out[k, i] = _sigmoid_single(first[row, i], second[row, i], g * dz[k, i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_double(first, second, dz, gain, scale, out):
+def _sigmoid_row_double(first, second, dz, gain, out):
     for i in range(len(dz)):
-        out[i] = scale * _sigmoid_double(first[i], second[i], gain * dz[i])
+        out[i] = _sigmoid_double(first[i], second[i], gain * dz[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -124,6 +131,17 @@ def _relu_row(first, second, dz, slope, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _relu_rows(rows, first, second, dz, slope, out):
+    real = out.dtype.type
+    below, above = real(slope), real(1 - slope)
+    for k in range(len(rows)):
+        row = rows[k]
+        for i in range(out.shape[1]):
+            d = dz[k, i]
+            out[k, i] = below * d + above * max(d + second[row, i], -first[row, i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _softplus(z):
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
 
@@ -153,12 +171,11 @@ def _softplus_row(first, dz, out):
 def change_row(kind, parameter, first, second, dz, out):
     """Write phi(z + dz) - phi(z) into out; arrays (n,) of one dtype, out may be dz."""
     if kind in (SIGMOID, TANH):
-        # tanh(z) = 2 sigma(2 z) - 1
-        gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
+        gain = parameter if kind == SIGMOID else 2.0
         if out.itemsize == 4:
-            _sigmoid_row_single(first, second, dz, gain, scale, out)
+            _sigmoid_row_single(first, second, dz, gain, out)
         else:
-            _sigmoid_row_double(first, second, dz, gain, scale, out)
+            _sigmoid_row_double(first, second, dz, gain, out)
     elif kind == WIDE_SIGMOID:
         _wide_sigmoid_row(first, dz, parameter, 1.0, out)
     elif kind == WIDE_TANH:
@@ -175,10 +192,11 @@ def change_row(kind, parameter, first, second, dz, out):
 @njit(cache=True, nogil=True, error_model="numpy")
 def change_rows_at(kind, parameter, rows, first, second, dz, out):
     """`change_row` for each row of dz and out (n_rows, n), with the caches at rows[k]."""
+    # Without a view of each row, which costs as much as a hundred changes, for most networks.
     if kind in (SIGMOID, TANH) and out.itemsize == 4:
-        # Without a view of each row, which costs as much as a hundred changes.
-        gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
-        _sigmoid_rows_single(rows, first, second, dz, gain, scale, out)
+        _sigmoid_rows_single(rows, first, second, dz, parameter if kind == SIGMOID else 2.0, out)
+    elif kind in (RELU, LEAKY_RELU):
+        _relu_rows(rows, first, second, dz, parameter, out)
     else:
         for k in range(len(rows)):
             change_row(kind, parameter, first[rows[k]], second[rows[k]], dz[k], out[k])

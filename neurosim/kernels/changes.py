@@ -1,4 +1,4 @@
-"""Lists of changed pairs: trials with equal faults, blocks of work, dense errors.
+"""Lists of changed pairs: trials with equal faults, dense errors.
 
 The changes of a range of trials are told by distinct fault *set*: those of set s are the inputs
 `inputs[offsets[s]:offsets[s + 1]]` in ascending order with a row of `values` (n_pairs, n_outputs)
@@ -8,7 +8,7 @@ each; trial t has the set `sets[t]`, or -1 where nothing failed.
 import numpy as np
 from numba import njit
 
-__all__ = ["cut_blocks", "distinct_trials", "nonzero_rows", "spread", "take_events"]
+__all__ = ["distinct_trials", "nonzero_rows", "spread", "take_events"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -77,33 +77,6 @@ def take_events(offsets, site, start, stop, chosen):
                 stop[e],
             )
     return new_offsets, new_site, new_start, new_stop
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def cut_blocks(offsets, site, active, n_inputs, most):
-    """Edges of blocks of consecutive trials with at most about `most` pairs each, (n_blocks + 1,).
-
-    A neuron before the last hidden layer counts the inputs on which its output is not 0,
-    active (n_early_sites,); any other event counts an eighth of the inputs.
-    """
-    n_trials = len(offsets) - 1
-    edges = np.empty(n_trials + 1, np.int64)
-    edges[0] = 0
-    n, load = 0, 0
-    for t in range(n_trials):
-        weight = 0
-        for e in range(offsets[t], offsets[t + 1]):
-            weight += active[site[e]] if site[e] < len(active) else 1 + n_inputs // 8
-        weight = min(weight, n_inputs)
-        if load > 0 and load + weight > most:
-            n += 1
-            edges[n] = t
-            load = 0
-        load += weight
-    if n_trials:
-        n += 1
-        edges[n] = n_trials
-    return edges[: n + 1].copy()
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from neurosim.certification import Certificate, Hardening
 from neurosim.certification.replicas import joined, median_bound
@@ -106,6 +107,7 @@ def failure_by_input(certificate: Certificate) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(max(min(least, certificate.delta) / 3, 1e-14), 1.6)
     axes.set_xlabel("inputs, the worst first")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"P(some output is off by ≥ {certificate.epsilon:g}), one chip")
     plain_axes(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)

@@ -376,7 +376,7 @@ def _advice(setting: Setting, terms: dict[str, Assumption]) -> tuple[str, str]:
     near = terms["T1 near b4"].verdict == HOLDS
     if setting.groups:
         return "single-fault", (
-            'Trust "single-fault" (b4) as faults become rare: each row, column, core or link '
+            'Trust "single-fault" (b4) as faults become rare: each part of the chip '
             "enters with the change that it makes alone."
         )
     bent = terms["second order"].verdict == FAILS

@@ -11,8 +11,6 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
-from scipy.stats import norm
 
 from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError
@@ -363,11 +361,13 @@ class Trace:
         """
         if not 0 < confidence < 1:
             raise InputError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
+        from scipy.special import ndtri, stdtrit  # not at the start of every campaign
+
         moments = self.statistics.accuracy
         if moments is None:
             return None
         if self.weighted is not None and self.weighted.accuracy_change is not None:
-            half = float(norm.isf((1 - confidence) / 2)) * self.weighted.accuracy_change[1]
+            half = -float(ndtri((1 - confidence) / 2)) * self.weighted.accuracy_change[1]
             return max(0.0, float(moments.mean) - half), min(1.0, float(moments.mean) + half)
         if moments.count < 2:
             return float("nan"), float("nan")

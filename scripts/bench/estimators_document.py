@@ -1,6 +1,7 @@
 """Put the results of estimators.py into docs: data, and the tables of docs/certification.md.
 
 A table stands between `<!-- table: name -->` and `<!-- end -->`; the words around it stay.
+Parts that were not run again keep their documented numbers.
 """
 
 import argparse
@@ -77,19 +78,39 @@ def moments():
     )
 
 
-TABLES = (tails, demo, moments)
+def times():
+    """Time to one standard error of the mean, beside plain trials."""
+    return markdown(
+        ("p", "seconds", "torch, us a trial", "trials it would need", "torch, seconds",
+         "times shorter"),
+        [
+            (
+                r["p"] + ("" if r["quiet"] == "yes" else " (not quiet)"),
+                r["seconds"],
+                r["torch_us_per_trial"],
+                f"{float(r['plain_trials_for_the_same_error']):.2g}",
+                f"{float(r['torch_seconds']):.2g}",
+                f"{float(r['times_shorter']):.2g}",
+            )
+            for r in rows_of(f"times-{NETWORK}")
+        ],
+    )  # fmt: skip
+
+
+TABLES = (tails, demo, moments, times)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
-    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails")]
+    names = [f"estimators-{part}-{NETWORK}.csv" for part in ("moments", "tails", "times")]
     names.append("estimators-demo.csv")
-    missing = [name for name in names if not (RESULTS / name).exists()]
-    if missing:
-        parser.error(f"no results {', '.join(missing)} in {RESULTS}; run estimators.py first")
+    new = [name for name in names if (RESULTS / name).exists()]
+    missing = [name for name in names if name not in new and not (DATA / name).exists()]
+    if missing or not new:
+        parser.error(f"no results {', '.join(missing or names)} in {RESULTS}; run estimators.py")
     DATA.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in new:
         shutil.copy(RESULTS / name, DATA / name)
     PAGE.write_text(fill(PAGE.read_text("utf-8"), TABLES, PAGE), "utf-8")
     print(f"written: {PAGE.relative_to(figures.ROOT)}")

@@ -61,10 +61,11 @@ def main():
         left.step(np.arange(1, n + 1) / n, continuity.sample(function, n), where="pre",
                   label=f"n = {n}")  # fmt: skip
     left.plot(fine, function(fine), "k", lw=1, label="continuous")
+    left.set(xlabel="t", ylabel="f(t)")
     left.legend()
     for k, name in enumerate(("first derivatives", "second derivatives", "Var / p by T1")):
         right.loglog(widths, values[:, k] / values[0, k], "o-", label=f"{name}: {slopes[k]:.2f}")
-    right.set(xlabel="n")
+    right.set(xlabel="n", ylabel="relative to the least n")
     right.legend()
     save_figure(figure, "continuous", options)
     save("continuous", rows, options, f"n = {widths[0]} to {widths[-1]}", began)

@@ -6,14 +6,17 @@ with p = 1e-4.
 """
 
 import time
+from functools import partial
 
 import numpy as np
-from datasets import mnist
-from results import crash_campaign, parser, row, save, save_figure, simulate
+from datasets import Data, mnist
+from results import crash_campaign, estimate, parser, row, save, save_figure, simulate
 
 import neurosim as ns
 
 P, DIGIT = 1e-4, 4
+# Images and trials of an estimate.
+FEW_IMAGES, FEW_TRIALS = 512, 10_000
 
 
 def convnet(data, epochs, quick):
@@ -82,11 +85,27 @@ def three_channels(inputs):
     return np.repeat(np.reshape(inputs, (-1, 1, 28, 28)), 3, axis=1)
 
 
+def estimate_full(data, epochs, trials, options):
+    some = Data("", *(part[:FEW_IMAGES] for part in (data.inputs, data.targets)), *([], []))
+    network = ns.Network.load(convnet(some, 1, quick=False), input_shape=(3, 28, 28))
+    campaign = crash_campaign(network, three_channels(data.inputs[:1]), [0], P, FEW_TRIALS)
+    parts = [
+        (epochs * len(data.inputs) / FEW_IMAGES, partial(convnet, some, 1, quick=False)),
+        (trials / FEW_TRIALS, partial(simulate, campaign)),
+        (1, partial(ns.predict, campaign, "single-fault")),
+    ]
+    what = f"{FEW_IMAGES} of {epochs * len(data.inputs)} images and {FEW_TRIALS} of {trials} trials"
+    estimate("convnet", parts, what, options)
+
+
 def main():
-    options = parser(__doc__, mnist=True).parse_args()
+    options = parser(__doc__, mnist=True, long=True).parse_args()
     began = time.perf_counter()
-    data, quick = mnist(options.mnist), options.quick
+    data, quick = mnist(options.mnist), options.quick and not options.estimate
     epochs, trials = (8, 100_000) if quick else (data.epochs_of(10), 1_000_000)
+    if options.estimate:
+        estimate_full(data, epochs, trials, options)
+        return
     module = convnet(data, epochs, quick)
     network = ns.Network.load(module, input_shape=(3, 28, 28))
     test = network(three_channels(data.test_inputs[: 500 if quick else None]))

@@ -9,14 +9,16 @@ pixels of the left column fail with p = 0.5 (the paper's VGG16): T1 beside all c
 
 import importlib
 import time
+from functools import partial
 from itertools import product
 
 import numpy as np
-from results import crash_campaign, parser, row, save, save_figure, simulate
+from results import crash_campaign, estimate, parser, row, save, save_figure, simulate
 
 import neurosim as ns
 
 P, TOP = 0.01, 5
+FEW = 10
 # Side of the images that each was trained on.
 SIZES = {"lite0": 224, "lite1": 240, "lite2": 260}
 # Printed by the paper as log Var, which is 2 ln sum Var^2, and ln ||Var||_2 from its raw results.
@@ -74,9 +76,19 @@ def pixels(network, image, n):
 
 
 def main():
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, long=True).parse_args()
     began = time.perf_counter()
-    trials, failing = (60, 8) if options.quick else (500, 10)
+    quick = options.quick and not options.estimate
+    trials, failing, probes = (60, 8, 8) if quick else (500, 10, 64)
+    if options.estimate:
+        network, image = pretrained("lite1"), photograph(SIZES["lite1"])
+        campaign = crash_campaign(network, image, range(network.depth + 1), P, FEW)
+        parts = [
+            (len(SIZES) * trials / FEW, partial(simulate, campaign)),
+            (len(SIZES) * probes / FEW, partial(ns.predict, campaign, probes=FEW)),
+        ]
+        estimate("convnet_table", parts, f"{FEW} trials and {FEW} probes of lite1", options)
+        return
     found = {}
     for name in SIZES:
         network = pretrained(name)
@@ -86,7 +98,7 @@ def main():
         layers = range(network.depth + 1)
         campaign = crash_campaign(network, image, layers, P, trials)
         variance = simulate(campaign).errors.variance[0]
-        predicted = ns.predict(campaign, probes=8 if options.quick else 64).variance[0]
+        predicted = ns.predict(campaign, probes=probes).variance[0]
         size = sum(layer.weight.size + layer.bias.size for layer in network.layers)
         found[name] = {
             "ln": float(np.log(np.linalg.norm(variance))),
@@ -139,7 +151,7 @@ def main():
                     np.linalg.norm(few[method][k]) / np.linalg.norm(few["exact"][k])
                 )  # fmt: skip
                 rows.append(
-                    row("Failing pixels", f"lite0, {failing} pixels at p = 0.5: {what} of "
+                    row("Failing pixels", f"lite0, few pixels at p = 0.5: {what} of "
                         f"the top {TOP} by {method} over exact", 1.0, ratio, (0.8, 1.25),
                         "ReLU6, and half of the pixels at once")
                 )  # fmt: skip
@@ -148,10 +160,10 @@ def main():
     figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
     for name, values in found.items():
-        left.plot(values["per layer"], values["ln"], "ko")
-        left.annotate(name, (values["per layer"], values["ln"]), xytext=(5, 0),
-                      textcoords="offset points")  # fmt: skip
-    left.set(xlabel="weights a layer", ylabel="ln of the norm of Var")
+        place = (values["per layer"] / 1e3, values["ln"])
+        left.plot(*place, "ko")
+        left.annotate(name, place, xytext=(5, 0), textcoords="offset points")
+    left.set(xlabel="weights a layer, thousands", ylabel="ln of the norm of Var")
     left.margins(0.2)
     for (name, values), mark in zip(
         few.items() if found else (), ("ks", "C0o", "C1x"), strict=False
@@ -162,7 +174,7 @@ def main():
     if found:
         right.legend()
     save_figure(figure, "convnet_table", options)
-    setting = f"{', '.join(found) or 'no network'}, {trials} trials"
+    setting = f"{', '.join(found) or 'no network'}, {trials} trials, {failing} failing pixels"
     save("convnet_table", rows, options, setting, began)
 
 

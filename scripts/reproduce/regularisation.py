@@ -4,24 +4,26 @@ MNIST 784-100-50-10, crashes p = 0.05 of hidden layer 1. The authors' lambda mul
 """
 
 import time
+from functools import partial
 
 import numpy as np
 from datasets import mnist
 from dropout import P, metrics
-from results import parser, row, save, save_figure, trained
+from results import estimate, parser, row, save, save_figure, trained
 
 import neurosim as ns
 
 # Of the paper: the best crashing test accuracy over all lambda, and over all dropout rates.
 PAPER = {"R1": 0.9563, "dropout": 0.9536}
+PART = 3
 
 
 def main():
-    options = parser(__doc__, mnist=True).parse_args()
+    options = parser(__doc__, mnist=True, long=True).parse_args()
     began = time.perf_counter()
     from neurosim import training
 
-    data, quick = mnist(options.mnist), options.quick
+    data, quick = mnist(options.mnist), options.quick and not options.estimate
     if quick:
         lambdas, rates, networks, epochs = (0.03, 1, 3, 10), (0.01, 0.03, 0.05), 1, 30
     else:
@@ -29,32 +31,40 @@ def main():
         rates, networks, epochs = np.linspace(0, 0.06, 10)[1:], 5, data.epochs_of(10)
     seen = slice(1000 if quick else None)
 
-    def found(**ways):
-        """Test metrics of each network trained in one way."""
-        return [
-            metrics(
-                trained(
-                    data, (784, 100, 50, 10), seed, epochs=epochs, batch=100,
-                    optimiser="adadelta", **ways,
-                ),
-                data.test_inputs[seen], data.test_targets[seen],
-            )
-            for seed in range(networks)
-        ]  # fmt: skip
+    def network_of(seed=0, passes=epochs, **way):
+        return trained(
+            data, (784, 100, 50, 10), seed, epochs=passes, batch=100, optimiser="adadelta", **way
+        )
 
+    def measured(network):
+        return metrics(network, data.test_inputs[seen], data.test_targets[seen])
+
+    def found(**way):
+        """Test metrics of each network trained in one way."""
+        return [measured(network_of(seed, **way)) for seed in range(networks)]
+
+    def with_r1(factor):
+        return {"regularisation": training.Regularisation(variance=factor * P)}
+
+    def with_dropout(rate):
+        always = ns.Transient()
+        process = ns.StuckAtZero("neuron", probability=rate, layers=[1], persistence=always)
+        return {"faults": [process]}
+
+    if options.estimate:
+        share = networks * epochs / PART
+        parts = [
+            (share, partial(network_of, passes=PART)),
+            (share * len(lambdas), partial(network_of, passes=PART, **with_r1(1.0))),
+            (share * len(rates), partial(network_of, passes=PART, **with_dropout(0.03))),
+            (networks * (1 + len(lambdas) + len(rates)), partial(measured, network_of(passes=1))),
+        ]
+        estimate("regularisation", parts, f"{PART} of {epochs} epochs in each way", options)
+        return
     plain = found()
     ways = {
-        "R1": {k: found(regularisation=training.Regularisation(variance=k * P)) for k in lambdas},
-        "dropout": {
-            rate: found(
-                faults=[
-                    ns.StuckAtZero(
-                        "neuron", probability=rate, layers=[1], persistence=ns.Transient()
-                    )
-                ]
-            )
-            for rate in rates
-        },
+        "R1": {k: found(**with_r1(k)) for k in lambdas},
+        "dropout": {rate: found(**with_dropout(rate)) for rate in rates},
     }
 
     def accuracies(some):

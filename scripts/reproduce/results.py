@@ -45,13 +45,16 @@ def row(experiment, quantity, paper, here, within=None, otherwise="", says=None)
     return Row(experiment, quantity, number(paper), number(here), ratio, says)
 
 
-def parser(text, mnist=False):
+def parser(text, mnist=False, long=False):
     result = argparse.ArgumentParser(description=text.splitlines()[0])
     result.add_argument("--quick", action="store_true", help="Small sizes: about a minute.")
     result.add_argument("-o", "--output", type=Path, default=ROOT / "docs",
                         help="Folder for data/ and images/.")  # fmt: skip
     if mnist:
         result.add_argument("--mnist", metavar="FOLDER", help="The full MNIST as IDX files.")
+    if long:
+        text = "Time a part of the full size; write how long all of it would take."
+        result.add_argument("--estimate", action="store_true", help=text)
     return result
 
 
@@ -78,19 +81,39 @@ def save(name, rows, options, setting, began):
               f"{r.ratio:>6}  {r.verdict}")  # fmt: skip
 
 
+def estimate(name, parts, measured, options):
+    """Time one call of each part, of which the full size has so many; write the sum.
+
+    Seconds of processor time, which do not grow where the machine has more to do.
+    """
+    total = 0.0
+    parts[0][1]()  # what is compiled or loaded once does not count
+    for times, call in parts:
+        began = time.process_time()
+        call()
+        total += times * (time.process_time() - began)
+    folder = options.output / DATA
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}-estimate.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([["seconds", "measured"], [f"{total:.0f}", measured]])
+    print(f"{name}, full: about {total / 3600:.1f} h, from {measured}")
+
+
 def save_figure(figure, name, options):
     folder = options.output / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
+    plain_ticks(figure)
+    figure.set_layout_engine("constrained")
     suffix = "" if options.quick else "-full"
     figure.savefig(folder / f"reproduction-{name}{suffix}.png", dpi=110)
 
 
-def plain_ticks(*every):
+def plain_ticks(figure):
     """Labels of logarithmic axes that do not overlap: 1, 2, 5 of few decades, or decades alone."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    for axes in every:
+    for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if axis.get_scale() == "log":
                 low, high = axis.get_view_interval()
