@@ -112,6 +112,17 @@ def test_an_activation_is_read_back_from_how_it_is_written(activation):
     assert Activation.parse(str(activation)) == activation
 
 
+@pytest.mark.parametrize("text", [*SPELLED, "relu6", "hard_swish", "silu", "gelu"])
+def test_what_overwrites_is_what_is_returned(text):
+    whole = np.linspace(-9, 9, 120, dtype=np.float32).reshape(4, 5, 6)
+    whole[0, 0, 0] = np.nan
+    expected = Activation.parse(text)(whole[:, 1:4])
+    before = whole.copy()
+    Activation.parse(text).overwrite(whole[:, 1:4])  # a part, as layers finish their maps
+    np.testing.assert_array_equal(whole[:, 1:4], expected)
+    np.testing.assert_array_equal(whole[:, [0, 4]], before[:, [0, 4]])
+
+
 def test_parameters_have_defaults():
     assert Activation.parse("sigmoid") == Activation("sigmoid", 1.0)
     assert Activation.parse(" leaky_relu ( 0.2 ) ") == Activation("leaky_relu", 0.2)

@@ -255,6 +255,18 @@ class Activation:
             case _:
                 return z * _normal(z)
 
+    def overwrite(self, z: Array) -> None:
+        """Put phi(z) in the place of z."""
+        match self.kind:
+            case "identity":
+                return
+            case "relu":
+                np.maximum(z, 0, out=z)
+            case "relu6":
+                np.clip(z, 0, 6, out=z)
+            case _:
+                z[...] = self(z)
+
     def change(self, z: Array, dz: Array) -> Array:
         """phi(z + dz) - phi(z), elementwise, without the cancellation of the two.
 

@@ -119,8 +119,7 @@ class Conv2D(Weighted):
 
         def finish(maps: Array, channels: slice, positions: slice) -> None:
             maps += bias[channels]
-            if activation.kind != "identity":
-                maps[...] = activation(maps)
+            activation.overwrite(maps)
 
         if self._takes_tiles(y):
             return correlate_by_tiles(y, self._tile_kernels, self.padding, finish)
