@@ -643,11 +643,14 @@ def test_clusters_on_kernels_are_runs_of_the_crossbar(site, along, kernels):
     np.testing.assert_allclose(predicted.variance, 0.09 * (d**2).sum(axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [5, 16])
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("around", [False, True])
-def test_devices_known_to_be_stuck_set_the_weights_of_the_crosspoints_they_hold(kernels, around):
+def test_devices_known_to_be_stuck_set_the_weights_of_the_crosspoints_they_hold(
+    kernels, around, rows
+):
     network, inputs = convnet()
-    chip = ns.Chip(name="c", rows=16, columns=8, cores=100, kernels=kernels, device=ANALOG)
+    chip = ns.Chip(name="c", rows=rows, columns=8, cores=400, kernels=kernels, device=ANALOG)
     rng = np.random.default_rng(0)
     used = sorted(CoreByCore(ns.deploy(network, chip)).crossbars)
     known = ns.DefectMap([
