@@ -100,7 +100,7 @@ def test_layers_have_the_same_bits_for_any_number_of_threads(name, dtype, monkey
         counts.append(len(parts))
         for_each(parts, task)
 
-    for module in ("correlation", "pooling", "weighted"):
+    for module in ("channels_last", "correlation", "pooling", "weighted"):
         monkeypatch.setattr(f"neurosim.layers.{module}.for_each", counted)
     found = []
     for threads in (1, 2, 3):

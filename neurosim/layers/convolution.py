@@ -1,5 +1,6 @@
 """Convolutions of feature maps, as products of matrices; batch normalisation folded into them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,22 +10,23 @@ import numpy.typing as npt
 from neurosim.errors import InputError
 from neurosim.kernels.patches import gather_patches, scatter_channels, scatter_patches
 from neurosim.layers.activation import Activation
-from neurosim.layers.arrays import Array, Shape, frozen
-from neurosim.layers.correlation import (
-    Finish,
-    bands,
-    correlate,
-    correlate_by_tiles,
-    is_depthwise,
+from neurosim.layers.arrays import Array, Shape
+from neurosim.layers.channels_last import (
+    channel_kernels,
+    convolve_by_tiles,
+    convolve_each_channel,
+    convolve_patches,
+    patch_kernels,
     tile_kernels,
 )
+from neurosim.layers.correlation import Finish, bands, correlate, is_depthwise
 from neurosim.layers.weighted import Dense, Weighted
 from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, padding_of, pair
 
 __all__ = ["Conv2D", "folded_batch_norm"]
 
 # Channels and positions from which on tiles are faster than patches: BLAS likes no small products.
-_LEAST_CHANNELS, _LEAST_POSITIONS = 16, 256
+_LEAST_CHANNELS, _LEAST_POSITIONS = 16, 128
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,22 +109,28 @@ class Conv2D(Weighted):
         return (len(self.weight), *self.window.over(height, width))
 
     def preactivation(self, y: Array) -> Array:
-        """z_l, (n, channels_out, ...), for y_{l-1}, (n, channels_in, height, width)."""
-        return self._passed(y, Activation("identity"))
+        """z_l, (n, channels_out, ...), for y_{l-1}, (n, channels_in, height, width), C order."""
+        return np.ascontiguousarray(self._passed(y, Activation("identity")))
 
     def __call__(self, y: Array) -> Array:
-        """y_l for y_{l-1}."""
+        """y_l for y_{l-1}; in single precision with channels last in memory, where that is fast."""
         return self._passed(y, self.activation)
 
     def _passed(self, y: Array, activation: Activation) -> Array:
-        bias = self.bias.astype(y.dtype)[:, None, None]
+        bias, window = self.bias.astype(y.dtype), self.window
+        if y.dtype == np.float32:
+            if self._takes_tiles(y):
+                return convolve_by_tiles(y, self._kept(tile_kernels), bias, window, activation)
+            if self.groups == 1:
+                return convolve_patches(y, self._kept(patch_kernels), bias, window, activation)
+            if self.groups == y.shape[1] == len(self.weight):
+                kernels = self._kept(channel_kernels)
+                return convolve_each_channel(y, kernels, bias, window, activation)
 
         def finish(maps: Array, channels: slice, positions: slice) -> None:
-            maps += bias[channels]
+            maps += bias[channels, None, None]
             activation.overwrite(maps)
 
-        if self._takes_tiles(y):
-            return correlate_by_tiles(y, self._tile_kernels, self.padding, finish)
         return self._correlate(y, finish)
 
     def _takes_tiles(self, y: Array) -> bool:
@@ -136,12 +144,13 @@ class Conv2D(Weighted):
             and np.prod(window.over(*y.shape[-2:])) >= _LEAST_POSITIONS
         )
 
-    @property
-    def _tile_kernels(self) -> Array:
-        """The kernels for `correlate_by_tiles`, made once."""
-        if "_tiles" not in self.__dict__:
-            self.__dict__["_tiles"] = frozen(tile_kernels(self.weight), np.float32)
-        kernels: Array = self.__dict__["_tiles"]
+    def _kept(self, make: Callable[[Array], Array]) -> Array:
+        """The weights in another form, in single precision, made once."""
+        name = f"_{make.__name__}"
+        if name not in self.__dict__:
+            self.__dict__[name] = np.array(make(self.weight), np.float32)  # in its memory order
+            self.__dict__[name].setflags(write=False)
+        kernels: Array = self.__dict__[name]
         return kernels
 
     def _correlate(self, y: Array, finish: Finish | None = None) -> Array:

@@ -1,4 +1,4 @@
-"""How convolutions are computed: as products of patches, by tiles, or channel by channel.
+"""How convolutions are computed: as products of patches, or channel by channel.
 
 The work is cut into parts that fit into the cache of a core, by the shapes alone; several threads
 may share them.
@@ -10,31 +10,24 @@ from typing import TypeAlias
 import numpy as np
 
 from neurosim.kernels.patches import correlate_channels, gather_patches
-from neurosim.kernels.winograd import join_tiles, split_tiles
 from neurosim.layers.arrays import Array
 from neurosim.layers.threads import for_each, slices
 from neurosim.layers.windows import NO_PADDING, Padding, Pair, Window, pad
 
-__all__ = ["Finish", "bands", "correlate", "correlate_by_tiles", "is_depthwise", "tile_kernels"]
+__all__ = ["PATCH_VALUES", "Finish", "bands", "correlate", "is_depthwise"]
 
 # What is done, in place, to a part of the result while it is in the cache: (maps, channels,
 # positions), maps (n_channels, n_images, n_positions), positions of the flattened map.
 Finish: TypeAlias = Callable[[Array, slice, slice], None]
 
 # Values of a matrix of patches: what fits into the cache of a core while BLAS reads it.
-_PATCH_VALUES = 2**19
+PATCH_VALUES = 2**19
 
 # Multiplications that are worth a part of their own.
 _PART_WORK = 2**23
 
-# Values of the tiles of a part, before and after the product; so many tiles at least, for BLAS.
-_TILE_VALUES, _LEAST_TILES = 2**19, 128
-
 # Parts that a layer is cut into where the cache asks for fewer, if each is worth it.
 _LEAST_PARTS = 4
-
-# Elements of a tile: the transform of a kernel, G g G^T, is made with rows of G.
-_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 def correlate(
@@ -101,7 +94,7 @@ def _points(x: Array, weight: Array, groups: int, z: Array, finish: Finish) -> N
     matrix = weight.reshape(len(weight), n_in)
     n_positions = flat.shape[2]
     n_parts = max(1, min(_LEAST_PARTS, n_out * n_in * n_positions // _PART_WORK))
-    rows, columns = n_out, max(64, _PATCH_VALUES // n_in)
+    rows, columns = n_out, max(64, PATCH_VALUES // n_in)
     if n_positions > n_out:
         columns = min(columns, -(-n_positions // n_parts))
     else:
@@ -159,55 +152,9 @@ def _patches(
 
 def bands(n: int, height: int, width: int, rows: int) -> list[tuple[slice, int, int]]:
     """Images and output rows whose patches go through one product: whole images, or part of one."""
-    columns = max(64, _PATCH_VALUES // rows)
+    columns = max(64, PATCH_VALUES // rows)
     if height * width <= columns:
         step = max(1, columns // (height * width))
         return [(images, 0, height) for images in slices(n, step)]
     parts = slices(height, max(1, columns // width))
     return [(slice(i, i + 1), part.start, part.stop) for i in range(n) for part in parts]
-
-
-def tile_kernels(weight: Array) -> Array:
-    """G g G^T of kernels (c_out, c_in, 3, 3): (16, c_out, c_in)."""
-    found = np.einsum("ik,jl,ockl->ijoc", _G, _G, weight, optimize=True)
-    return np.ascontiguousarray(found.reshape(16, *weight.shape[:2]))
-
-
-def correlate_by_tiles(x: Array, kernels: Array, padding: Padding, finish: Finish) -> Array:
-    """Correlation of maps, (n, c, h, w), with 3 x 3 kernels, as `tile_kernels` makes them.
-
-    Errors are those of float arithmetic relative to what a tile of four outputs sees: an output
-    that sees nothing but zeros need not be 0.
-    """
-    _, c_out, c_in = kernels.shape
-    window = Window(size=(3, 3), stride=(1, 1), dilation=(1, 1), padding=padding)
-    height, width = window.over(*x.shape[2:])
-    z = np.empty((len(x), c_out, height, width), x.dtype)
-    x = np.ascontiguousarray(x)
-    rows, columns = -(-height // 2), -(-width // 2)
-    step = max(_TILE_VALUES // (16 * (c_in + c_out)), _LEAST_TILES) // columns
-    parts = slices(rows, max(1, step))
-    # Where tiles are few, output channels are shared out, and each part makes all tiles.
-    channels = max(64, -(-c_out * len(parts) // _LEAST_PARTS))
-
-    def compute(part: tuple[int, slice, slice]) -> None:
-        image, some, out = part
-        n = (some.stop - some.start) * columns
-        tiles = np.empty((c_in, 16, n), x.dtype)
-        split_tiles(x[image], padding[0][0], padding[1][0], some.start, some.stop, columns, tiles)
-        products = np.empty((out.stop - out.start, 16, n), x.dtype)
-        np.matmul(kernels[:, out], tiles.transpose(1, 0, 2), out=products.transpose(1, 0, 2))
-        join_tiles(products, some.start, some.stop, columns, z[image, out])
-        positions = slice(2 * some.start * width, min(2 * some.stop, height) * width)
-        finish(_flat(z[image, out])[..., positions], out, positions)
-
-    for_each(
-        [
-            (i, some, out)
-            for i in range(len(x))
-            for some in parts
-            for out in slices(c_out, channels)
-        ],
-        compute,
-    )
-    return z

@@ -7,6 +7,7 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.layers.activation import Activation
 from neurosim.layers.arrays import Array, Shape
+from neurosim.layers.channels_last import has_channels_last, largest_values
 from neurosim.layers.threads import for_each, slices
 from neurosim.layers.windows import Padding, Pair, Window, channels_of, pad, padding_of, pair
 
@@ -122,6 +123,8 @@ class MaxPool2D(Pool):
 
     def preactivation(self, y: Array) -> Array:
         """The pooled maps, (n, channels, ...), of (n, channels, height, width)."""
+        if has_channels_last(y):
+            return largest_values(y, self.window)
         return self._combined(y, -np.inf, np.maximum)
 
     def __call__(self, y: Array) -> Array:
