@@ -12,12 +12,16 @@ torch = pytest.importorskip("torch")
 import neurosim as ns  # noqa: E402
 from neurosim import training as tr  # noqa: E402
 from neurosim.errors import InputError, TraceError  # noqa: E402
+from neurosim.layers import activation  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import algorithm, fault_masks, fitting, measurement  # noqa: E402
+from neurosim.training import algorithm, fault_masks, fitting, measurement, modules  # noqa: E402
 
 WIDTHS = (5, 40, 24, 3)
-KINDS = ("identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus")
+KINDS = (
+    "identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus", "soft_clip(2)",
+    "soft_leaky_relu(0.1)", "relu6", "hard_swish", "silu", "gelu",
+)  # fmt: skip
 
 
 def module_of(activation="tanh", widths=WIDTHS, **options):
@@ -54,6 +58,25 @@ def test_a_module_computes_what_its_network_does_and_back(activation, inputs):
     again = tr.to_module(network)
     for a, b in zip(module.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_every_activation_of_networks_is_one_of_modules():
+    """Values and slopes, at the kinks and far outside too; none falls through to another."""
+    kinds = {ns.layers.Activation.parse(text).kind for text in KINDS}
+    assert kinds == set(activation._DEFAULT_PARAMETER)
+    z = np.concatenate([np.linspace(-12, 12, 97), [-3.0, 0.0, 2.0, 3.0, 6.0]])
+    for text in KINDS:
+        kind = ns.layers.Activation.parse(text)
+        t = torch.tensor(z, requires_grad=True)
+        values = modules._activate(kind, t)
+        np.testing.assert_allclose(values.detach(), kind(z), rtol=1e-10, atol=1e-12, err_msg=text)
+        slopes = modules.slope(kind, t)
+        np.testing.assert_allclose(
+            slopes.detach(), kind.derivative(z), rtol=1e-9, atol=1e-12, err_msg=text
+        )
+        if kind.smooth and text != "identity":  # R1's gradients go through the slopes
+            (second,) = torch.autograd.grad(slopes.sum(), t)
+            np.testing.assert_allclose(second, kind.second_derivative(z), atol=1e-9, err_msg=text)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -251,6 +274,9 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch, optimiser):
         assert torch.equal(a, b)
     with pytest.raises(TraceError, match="one of other data"):
         tr.train(start, x, y, fit, **options | {"seed": 8}, checkpoint=path)
+    other = tr.DenseModule(start.weights, start.biases, [ns.layers.Activation("gelu")] * 2)
+    with pytest.raises(TraceError, match="one of other data"):
+        tr.train(other, x, y, fit, **options, checkpoint=path)
     path.write_bytes(b"nonsense")
     with pytest.raises(TraceError, match="expected a checkpoint"):
         tr.train(start, x, y, fit, **options, checkpoint=path)
@@ -712,16 +738,19 @@ def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
         ({"faults": ()}, "dead neurons"),
         ({"faults": ns.StuckAtZero("synapse", probability=0.1, layers=[1])}, "dead neurons"),
         ({"fit": tr.Fit(epochs=1, batch_size=1, loss="absolute_error")}, "squared_error"),
+        ({"targets": np.zeros(48)}, "class numbers .48,., integers, .* got float64"),
+        ({"targets": np.zeros(48, int), "certified": (np.zeros((2, 1)), [0, 1])}, "from 0 to 0"),
+        ({"certified": (np.zeros((2, 1)), np.zeros((3, 1)))}, "shape .3, 1."),
     ],
 )
 def test_wrong_questions_are_refused(change, message):
     x, y = problem()
     good = {
         "hidden": (5,), "activation": "tanh", "faults": CRASH, "seed": 0,
-        "fit": tr.Fit(epochs=1, batch_size=8),
+        "fit": tr.Fit(epochs=1, batch_size=8), "inputs": x, "targets": y,
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
-        tr.achieve(x, y, tr.Goal(epsilon=0.1, delta=0.1), **good | change)
+        tr.achieve(goal=tr.Goal(epsilon=0.1, delta=0.1), **good | change)
 
 
 def test_the_authors_version_knows_one_layer():
