@@ -15,7 +15,14 @@ from neurosim.errors import InputError, TraceError  # noqa: E402
 from neurosim.layers import activation  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import algorithm, fault_masks, fitting, measurement, modules  # noqa: E402
+from neurosim.training import (  # noqa: E402
+    algorithm,
+    fault_masks,
+    fitting,
+    losses,
+    measurement,
+    modules,
+)
 
 WIDTHS = (5, 40, 24, 3)
 KINDS = (
@@ -153,6 +160,33 @@ def test_the_gaussian_process_is_the_density_of_its_weights():
     assert number(tr.gaussian_process_penalty(module, 0.2)) == pytest.approx(total, rel=1e-6)
 
 
+def test_random_modules_have_the_deviations_of_the_authors():
+    module = tr.random_module((200, 300, 400), "sigmoid(8)", seed=0, dtype=torch.float64)
+    for weight, before in zip(module.weights, (200, 300), strict=True):
+        wanted = np.sqrt(2 / before) / 2  # the largest slope of sigmoid(8) is 2
+        # 5.5 standard deviations: false alarms below 1e-7.
+        assert abs(number(weight.std()) / wanted - 1) < 5.5 / np.sqrt(2 * weight.numel())
+    biases = torch.cat(list(module.biases))
+    assert abs(number(biases.std()) - 1) < 5.5 / np.sqrt(2 * 700)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "cross_entropy"])
+def test_losses_and_their_gradients(loss):
+    """Against NumPy; of targets, too, that are no distribution."""
+    rng = np.random.default_rng(0)
+    outputs, targets = rng.normal(size=(5, 3)), rng.random(size=(5, 3))
+    wanted = {
+        "squared_error": ((outputs - targets) ** 2).mean(axis=1),
+        "absolute_error": np.abs(outputs - targets).mean(axis=1),
+        "cross_entropy": -(targets * np.log(ns.layers.softmax(outputs))).sum(axis=1),
+    }[loss]
+    y, t = torch.tensor(outputs, requires_grad=True), torch.tensor(targets)
+    found = losses.losses(y, t, loss)
+    np.testing.assert_allclose(found.detach(), wanted, rtol=1e-12)
+    (slope,) = torch.autograd.grad(found.sum(), y)
+    np.testing.assert_allclose(losses.loss_gradient(y, t, loss).detach(), slope, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     "penalty",
     [
@@ -282,6 +316,16 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch, optimiser):
         tr.train(start, x, y, fit, **options, checkpoint=path)
 
 
+def test_the_losses_of_a_record_are_means_over_steps():
+    x, y = problem()
+    start = tr.random_module((1, 12, 1), "tanh", seed=1)
+    fit = tr.Fit(epochs=1, batch_size=24, learning_rate=1e-12)  # as good as no step
+    found = tr.train(start, x, y, fit, seed=0, progress=False,
+                     regularisation=tr.Regularisation(norm=2.0))  # fmt: skip
+    assert found.losses == (pytest.approx(((tr.to_network(start)(x) - y) ** 2).mean(), rel=1e-5),)
+    assert found.penalties == (pytest.approx(2 * number(tr.infinity_norm(start)), rel=1e-5),)
+
+
 def test_the_anchor_counts_the_distance_to_the_start():
     x, y = problem()
     start = tr.random_module((1, 20, 1), "tanh", seed=0, dtype=torch.float64)
@@ -303,6 +347,7 @@ def test_patience_returns_the_best_weights():
     record = tr.train(start, x, y, fit, seed=0, validation=(x, y), progress=False)
     assert record.stopped_early
     assert len(record.losses) < 60
+    assert len(record.losses) - 1 - int(np.argmin(record.validation_losses)) == fit.patience
     outputs = record.network(x)
     assert ((outputs - y) ** 2).mean() == pytest.approx(min(record.validation_losses), rel=1e-4)
 
@@ -569,6 +614,22 @@ def test_copies_follow_the_size_of_the_derivatives(tmp_path, monkeypatch):
     np.testing.assert_allclose(found / found.sum(), size / size.sum(), rtol=1e-6)
 
 
+def test_the_anchor_holds_what_was_duplicated(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*values, anchor, **options):
+        seen.append(anchor)
+        return fitting.train(*values, anchor=anchor, **options)
+
+    monkeypatch.setattr(algorithm, "train", spy)
+    options = tr.Search(most_iterations=4, widen_by=5, trials=100, duplicate=True, anchor=0.3)
+    found = search(tmp_path, tr.Goal(epsilon=0.35, delta=1e-4), search=options)
+    widened = ["widen" in row.action for row in found.iterations[:-1]]
+    assert seen == [0.0, *(0.3 if grown else 0.0 for grown in widened)]
+    assert any(widened)
+    assert not all(widened)
+
+
 def test_the_search_may_end_without_an_answer(tmp_path):
     options = tr.Search(most_iterations=2, widen_by=1)
     found = search(tmp_path, tr.Goal(epsilon=0.12, delta=1e-4), hidden=(30,), search=options)
@@ -726,6 +787,18 @@ def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
     else:  # the median protects no loss: the limit is of the medians themselves
         k, n = found.median_failures, found.median_groups
         assert found.failure_limit == pytest.approx(stats.beta.isf(1 - confidence, k + 1, n - k))
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+def test_medians_of_a_confirmation_do_not_depend_on_batches(chunk, monkeypatch):
+    network, x, _ = one_network()
+    task = task_of(network, x, tr.Goal(epsilon=0.3, delta=1e-3), p=0.05, trials=120)
+    whole = measurement.confirmed(task, network, 3)
+    monkeypatch.setattr(ns.Campaign, "chunk", chunk)
+    found = measurement.confirmed(task, network, 3)
+    assert found == whole
+    assert found.median_groups == 120 // 3 * len(x)
+    assert found.median_failures > 0
 
 
 @pytest.mark.parametrize(
