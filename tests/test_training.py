@@ -12,12 +12,23 @@ torch = pytest.importorskip("torch")
 import neurosim as ns  # noqa: E402
 from neurosim import training as tr  # noqa: E402
 from neurosim.errors import InputError, TraceError  # noqa: E402
+from neurosim.layers import activation  # noqa: E402
 from neurosim.theory import continuity  # noqa: E402
 from neurosim.trace.logs import read_log  # noqa: E402
-from neurosim.training import algorithm, fault_masks, fitting, measurement  # noqa: E402
+from neurosim.training import (  # noqa: E402
+    algorithm,
+    fault_masks,
+    fitting,
+    losses,
+    measurement,
+    modules,
+)
 
 WIDTHS = (5, 40, 24, 3)
-KINDS = ("identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus")
+KINDS = (
+    "identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus", "soft_clip(2)",
+    "soft_leaky_relu(0.1)", "relu6", "hard_swish", "silu", "gelu",
+)  # fmt: skip
 
 
 def module_of(activation="tanh", widths=WIDTHS, **options):
@@ -54,6 +65,25 @@ def test_a_module_computes_what_its_network_does_and_back(activation, inputs):
     again = tr.to_module(network)
     for a, b in zip(module.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_every_activation_of_networks_is_one_of_modules():
+    """Values and slopes, at the kinks and far outside too; none falls through to another."""
+    kinds = {ns.layers.Activation.parse(text).kind for text in KINDS}
+    assert kinds == set(activation._DEFAULT_PARAMETER)
+    z = np.concatenate([np.linspace(-12, 12, 97), [-3.0, 0.0, 2.0, 3.0, 6.0]])
+    for text in KINDS:
+        kind = ns.layers.Activation.parse(text)
+        t = torch.tensor(z, requires_grad=True)
+        values = modules._activate(kind, t)
+        np.testing.assert_allclose(values.detach(), kind(z), rtol=1e-10, atol=1e-12, err_msg=text)
+        slopes = modules.slope(kind, t)
+        np.testing.assert_allclose(
+            slopes.detach(), kind.derivative(z), rtol=1e-9, atol=1e-12, err_msg=text
+        )
+        if kind.smooth and text != "identity":  # R1's gradients go through the slopes
+            (second,) = torch.autograd.grad(slopes.sum(), t)
+            np.testing.assert_allclose(second, kind.second_derivative(z), atol=1e-9, err_msg=text)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -128,6 +158,33 @@ def test_the_gaussian_process_is_the_density_of_its_weights():
         w = n_in * layer.weight
         total += np.einsum("ij,ij->", w, np.linalg.solve(kernel, w)) / (2 * n_out) / n_in
     assert number(tr.gaussian_process_penalty(module, 0.2)) == pytest.approx(total, rel=1e-6)
+
+
+def test_random_modules_have_the_deviations_of_the_authors():
+    module = tr.random_module((200, 300, 400), "sigmoid(8)", seed=0, dtype=torch.float64)
+    for weight, before in zip(module.weights, (200, 300), strict=True):
+        wanted = np.sqrt(2 / before) / 2  # the largest slope of sigmoid(8) is 2
+        # 5.5 standard deviations: false alarms below 1e-7.
+        assert abs(number(weight.std()) / wanted - 1) < 5.5 / np.sqrt(2 * weight.numel())
+    biases = torch.cat(list(module.biases))
+    assert abs(number(biases.std()) - 1) < 5.5 / np.sqrt(2 * 700)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "cross_entropy"])
+def test_losses_and_their_gradients(loss):
+    """Against NumPy; of targets, too, that are no distribution."""
+    rng = np.random.default_rng(0)
+    outputs, targets = rng.normal(size=(5, 3)), rng.random(size=(5, 3))
+    wanted = {
+        "squared_error": ((outputs - targets) ** 2).mean(axis=1),
+        "absolute_error": np.abs(outputs - targets).mean(axis=1),
+        "cross_entropy": -(targets * np.log(ns.layers.softmax(outputs))).sum(axis=1),
+    }[loss]
+    y, t = torch.tensor(outputs, requires_grad=True), torch.tensor(targets)
+    found = losses.losses(y, t, loss)
+    np.testing.assert_allclose(found.detach(), wanted, rtol=1e-12)
+    (slope,) = torch.autograd.grad(found.sum(), y)
+    np.testing.assert_allclose(losses.loss_gradient(y, t, loss).detach(), slope, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +308,22 @@ def test_resumed_training_has_the_same_bits(tmp_path, monkeypatch, optimiser):
         assert torch.equal(a, b)
     with pytest.raises(TraceError, match="one of other data"):
         tr.train(start, x, y, fit, **options | {"seed": 8}, checkpoint=path)
+    other = tr.DenseModule(start.weights, start.biases, [ns.layers.Activation("gelu")] * 2)
+    with pytest.raises(TraceError, match="one of other data"):
+        tr.train(other, x, y, fit, **options, checkpoint=path)
     path.write_bytes(b"nonsense")
     with pytest.raises(TraceError, match="expected a checkpoint"):
         tr.train(start, x, y, fit, **options, checkpoint=path)
+
+
+def test_the_losses_of_a_record_are_means_over_steps():
+    x, y = problem()
+    start = tr.random_module((1, 12, 1), "tanh", seed=1)
+    fit = tr.Fit(epochs=1, batch_size=24, learning_rate=1e-12)  # as good as no step
+    found = tr.train(start, x, y, fit, seed=0, progress=False,
+                     regularisation=tr.Regularisation(norm=2.0))  # fmt: skip
+    assert found.losses == (pytest.approx(((tr.to_network(start)(x) - y) ** 2).mean(), rel=1e-5),)
+    assert found.penalties == (pytest.approx(2 * number(tr.infinity_norm(start)), rel=1e-5),)
 
 
 def test_the_anchor_counts_the_distance_to_the_start():
@@ -277,6 +347,7 @@ def test_patience_returns_the_best_weights():
     record = tr.train(start, x, y, fit, seed=0, validation=(x, y), progress=False)
     assert record.stopped_early
     assert len(record.losses) < 60
+    assert len(record.losses) - 1 - int(np.argmin(record.validation_losses)) == fit.patience
     outputs = record.network(x)
     assert ((outputs - y) ** 2).mean() == pytest.approx(min(record.validation_losses), rel=1e-4)
 
@@ -543,6 +614,22 @@ def test_copies_follow_the_size_of_the_derivatives(tmp_path, monkeypatch):
     np.testing.assert_allclose(found / found.sum(), size / size.sum(), rtol=1e-6)
 
 
+def test_the_anchor_holds_what_was_duplicated(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*values, anchor, **options):
+        seen.append(anchor)
+        return fitting.train(*values, anchor=anchor, **options)
+
+    monkeypatch.setattr(algorithm, "train", spy)
+    options = tr.Search(most_iterations=4, widen_by=5, trials=100, duplicate=True, anchor=0.3)
+    found = search(tmp_path, tr.Goal(epsilon=0.35, delta=1e-4), search=options)
+    widened = ["widen" in row.action for row in found.iterations[:-1]]
+    assert seen == [0.0, *(0.3 if grown else 0.0 for grown in widened)]
+    assert any(widened)
+    assert not all(widened)
+
+
 def test_the_search_may_end_without_an_answer(tmp_path):
     options = tr.Search(most_iterations=2, widen_by=1)
     found = search(tmp_path, tr.Goal(epsilon=0.12, delta=1e-4), hidden=(30,), search=options)
@@ -702,6 +789,18 @@ def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
         assert found.failure_limit == pytest.approx(stats.beta.isf(1 - confidence, k + 1, n - k))
 
 
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+def test_medians_of_a_confirmation_do_not_depend_on_batches(chunk, monkeypatch):
+    network, x, _ = one_network()
+    task = task_of(network, x, tr.Goal(epsilon=0.3, delta=1e-3), p=0.05, trials=120)
+    whole = measurement.confirmed(task, network, 3)
+    monkeypatch.setattr(ns.Campaign, "chunk", chunk)
+    found = measurement.confirmed(task, network, 3)
+    assert found == whole
+    assert found.median_groups == 120 // 3 * len(x)
+    assert found.median_failures > 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -712,16 +811,19 @@ def test_a_confirmation_is_the_limit_of_its_own_trials(method, alike, tmp_path):
         ({"faults": ()}, "dead neurons"),
         ({"faults": ns.StuckAtZero("synapse", probability=0.1, layers=[1])}, "dead neurons"),
         ({"fit": tr.Fit(epochs=1, batch_size=1, loss="absolute_error")}, "squared_error"),
+        ({"targets": np.zeros(48)}, "class numbers .48,., integers, .* got float64"),
+        ({"targets": np.zeros(48, int), "certified": (np.zeros((2, 1)), [0, 1])}, "from 0 to 0"),
+        ({"certified": (np.zeros((2, 1)), np.zeros((3, 1)))}, "shape .3, 1."),
     ],
 )
 def test_wrong_questions_are_refused(change, message):
     x, y = problem()
     good = {
         "hidden": (5,), "activation": "tanh", "faults": CRASH, "seed": 0,
-        "fit": tr.Fit(epochs=1, batch_size=8),
+        "fit": tr.Fit(epochs=1, batch_size=8), "inputs": x, "targets": y,
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
-        tr.achieve(x, y, tr.Goal(epsilon=0.1, delta=0.1), **good | change)
+        tr.achieve(goal=tr.Goal(epsilon=0.1, delta=0.1), **good | change)
 
 
 def test_the_authors_version_knows_one_layer():

@@ -19,7 +19,7 @@ from neurosim.theory.continuity import balance, copies_by_importance, duplicate,
 from neurosim.theory.prediction import predict
 from neurosim.theory.tails import weight_perturbation
 from neurosim.training.confirmation import Confirmation
-from neurosim.training.fitting import Fit, train
+from neurosim.training.fitting import Fit, train, wanted_outputs
 from neurosim.training.goals import Goal, Search
 from neurosim.training.iterations import Achievement, Iteration, save_iterations
 from neurosim.training.measurement import (
@@ -267,10 +267,11 @@ def achieve(
     n_outputs = int(y.max()) + 1 if y.ndim == 1 else y.shape[1]
     widths = (int(np.prod(x.shape[1:])), *hidden, n_outputs)
     processes, rates = _crashes(faults, widths, method)
-    about, wanted = (np.asarray(a) for a in (certified or (x, y)))
+    about, wanted = certified or (x, y)
+    about = np.asarray(about)
     task = Task(
         inputs=about.reshape(len(about), -1),
-        targets=np.eye(n_outputs)[wanted] if wanted.ndim == 1 else wanted,
+        targets=wanted_outputs(wanted, len(about), n_outputs),
         goal=goal, fit=fit, faults=processes, rates=rates, seed=seed,
         search=search or Search(), method=method,
     )  # fmt: skip

@@ -21,13 +21,14 @@ from tqdm import tqdm
 from neurosim.campaign import Loss
 from neurosim.errors import InputError, TraceError
 from neurosim.faults import StuckAtZero
+from neurosim.layers import Array
 from neurosim.network import Network
 from neurosim.training.fault_masks import check_faults, draw_masks
 from neurosim.training.losses import losses
 from neurosim.training.modules import DenseModule, to_network
 from neurosim.training.regularisers import Regularisation
 
-__all__ = ["Fit", "TrainingRecord", "train"]
+__all__ = ["Fit", "TrainingRecord", "train", "wanted_outputs"]
 
 _CHECKPOINT_VERSION = 1
 
@@ -143,30 +144,37 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def wanted_outputs(targets: npt.ArrayLike, n_inputs: int, n_outputs: int) -> Array:
+    """Wanted outputs (n_inputs, n_outputs), checked; class numbers become one-hot rows."""
+    y = np.asarray(targets)
+    if y.shape == (n_inputs,) and y.dtype.kind in "iu":
+        if y.min() < 0 or y.max() >= n_outputs:
+            raise InputError(
+                f"targets: expected class numbers from 0 to {n_outputs - 1}, got {y.min()} to "
+                f"{y.max()}"
+            )
+        y = np.eye(n_outputs)[y]
+    if y.shape != (n_inputs, n_outputs):
+        raise InputError(
+            f"targets: expected class numbers ({n_inputs},), integers, or wanted outputs "
+            f"({n_inputs}, {n_outputs}), got {y.dtype} of shape {y.shape}"
+        )
+    return y
+
+
 def _pair(
     module: DenseModule, inputs: npt.ArrayLike, targets: npt.ArrayLike, loss: str
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and wanted outputs as tensors, checked; class numbers become one-hot rows."""
+    """Inputs and wanted outputs as tensors, checked."""
     dtype = module.weights[0].dtype
     x = np.asarray(inputs)
     x = x.reshape(len(x), -1) if x.ndim > 1 else x
-    y = np.asarray(targets)
-    n_in, n_out = module.widths[0], module.widths[-1]
+    n_in = module.widths[0]
     if x.ndim != 2 or x.shape[1] != n_in or not len(x):
         raise InputError(
             f"inputs: expected shape (n_inputs, {n_in}), at least one input, got {np.shape(inputs)}"
         )
-    if y.shape == (len(x),) and y.dtype.kind in "iu":
-        if y.min() < 0 or y.max() >= n_out:
-            raise InputError(
-                f"targets: expected class numbers from 0 to {n_out - 1}, got {y.min()} to {y.max()}"
-            )
-        y = np.eye(n_out)[y]
-    if y.shape != (len(x), n_out):
-        raise InputError(
-            f"targets: expected class numbers ({len(x)},), integers, or wanted outputs "
-            f"({len(x)}, {n_out}), got {y.dtype} of shape {y.shape}"
-        )
+    y = wanted_outputs(targets, len(x), module.widths[-1])
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("inputs, targets: expected finite numbers, got NaN or infinity")
     if loss == "cross_entropy" and module.readout != "softmax":
@@ -178,7 +186,8 @@ def _pair(
 
 
 def _fingerprint(module: DenseModule, tensors: Sequence[Tensor], options: Sequence[Any]) -> str:
-    digest = hashlib.sha256(repr((_CHECKPOINT_VERSION, module.widths, options)).encode())
+    kind = (module.widths, module.activations, module.readout)
+    digest = hashlib.sha256(repr((_CHECKPOINT_VERSION, kind, options)).encode())
     for tensor in (*module.parameters(), *tensors):
         digest.update(tensor.detach().numpy().tobytes())
     return digest.hexdigest()

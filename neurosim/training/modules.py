@@ -1,5 +1,6 @@
 """Networks as PyTorch modules and back, without loss."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,8 +31,21 @@ def _activate(activation: Activation, z: Tensor) -> Tensor:
             return torch.sigmoid(activation.parameter * z)
         case "tanh":
             return torch.tanh(z)
-        case _:
+        case "softplus":
             return nn.functional.softplus(z)
+        case "soft_clip":
+            return nn.functional.softplus(z) - nn.functional.softplus(z - activation.parameter)
+        case "soft_leaky_relu":
+            below = activation.parameter
+            return below * z + (1 - below) * nn.functional.softplus(z)
+        case "relu6":
+            return nn.functional.relu6(z)
+        case "hard_swish":
+            return nn.functional.hardswish(z)
+        case "silu":
+            return nn.functional.silu(z)
+        case _:
+            return nn.functional.gelu(z)
 
 
 def slope(activation: Activation, z: Tensor) -> Tensor:
@@ -42,14 +56,29 @@ def slope(activation: Activation, z: Tensor) -> Tensor:
         case "relu":
             return (z > 0).to(z.dtype)
         case "leaky_relu":
-            return torch.where(z > 0, 1.0, activation.parameter).to(z.dtype)
+            return torch.where(z > 0, torch.ones_like(z), activation.parameter)
         case "sigmoid":
             y = torch.sigmoid(activation.parameter * z)
             return activation.parameter * y * (1 - y)
         case "tanh":
             return 1 - torch.tanh(z) ** 2
-        case _:
+        case "softplus":
             return torch.sigmoid(z)
+        case "soft_clip":
+            return torch.sigmoid(z) - torch.sigmoid(z - activation.parameter)
+        case "soft_leaky_relu":
+            below = activation.parameter
+            return below + (1 - below) * torch.sigmoid(z)
+        case "relu6":
+            return ((z > 0) & (z <= 6)).to(z.dtype)
+        case "hard_swish":
+            return torch.where((z > -3) & (z <= 3), z / 3 + 0.5, (z > 3).to(z.dtype))
+        case "silu":
+            y = torch.sigmoid(z)
+            return y + z * y * (1 - y)
+        case _:
+            bell = torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+            return torch.special.ndtr(z) + z * bell
 
 
 class DenseModule(nn.Module):

@@ -53,8 +53,11 @@ def main():
             (-1.05, -0.95), noise),
         row("Quadratic", "(x_1 - a)^2 at x_1 = a: E by T1", 0.0,
             float(loss["first-order"].mean_paper[0, 0]), (0.0, 0.0), "T1 must be 0 here"),
-        row("Quadratic", "(x_1 - a)^2: simulated E as a share of b4's p a^2", 1.0,
-            simulated / float(loss["single-fault"].mean[0, 0]), (0.95, 1.05), noise),
+        row("Quadratic", f"(x_1 - a)^2 at x_1 = a = {a:g}: E by b4", P * a**2,
+            float(loss["single-fault"].mean[0, 0]), (P * a**2 * (1 - 1e-9), P * a**2 * (1 + 1e-9)),
+            "b4 must be p a^2 here"),
+        row("Quadratic", f"(x_1 - a)^2 at x_1 = a = {a:g}: E simulated", P * a**2, simulated,
+            (0.95 * P * a**2, 1.05 * P * a**2), noise),
     ]  # fmt: skip
     from matplotlib.figure import Figure
 
