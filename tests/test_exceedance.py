@@ -365,10 +365,10 @@ def test_cuts_are_failures_and_all_smallest_failures_are_among_them(monkeypatch)
 
 
 def test_a_wrong_weight_of_cuts_is_caught(monkeypatch):
-    """The negative control: as if cuts were a third likelier than they are."""
+    """The negative control: as if cuts were half as likely as they are."""
     right = CutLaw.log_ratios
     monkeypatch.setattr(importance, "_ENUMERATED", 1)
-    monkeypatch.setattr(CutLaw, "log_ratios", lambda *a: right(*a) + np.log(1.3))
+    monkeypatch.setattr(CutLaw, "log_ratios", lambda *a: right(*a) + np.log(2))
     work = campaign(network((6, 6, 3)), NEURONS, n_inputs=1)
     found = ns.exceedance(work, 2.0, 0.05)
     zs = z_values(found, [exact_law(work, 0)], 2.0)

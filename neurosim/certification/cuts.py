@@ -18,9 +18,9 @@ __all__ = ["Look", "find_cuts"]
 # Of sets (offsets, sites): how far each reaches, (n_sets, n_drives), 1 a threshold; which fail.
 Look: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
-# Sites that sets are grown of, sets of a size that are looked at, the largest size; and the share
-# of what is found below which larger sets are not worth looking at.
-_SITES, _WIDTH, _LARGEST, _LITTLE = 96, 1024, 8, 0.02
+# Sites that sets are grown of, sets of a size that are grown, ways to grow them that are looked at,
+# the largest size; and the share of what is found below which more is not worth looking at.
+_SITES, _PARENTS, _WIDTH, _LARGEST, _LITTLE = 80, 2**10, 3 * 2**10, 8, 0.02
 
 
 def find_cuts(
@@ -43,20 +43,23 @@ def find_cuts(
     sets, found, total = np.arange(n)[:, None], [], known
     alone, fails = look(np.arange(n + 1), order)
     reached, pairs, looked = alone, np.zeros((n, n, alone.shape[1])), n
+    highest = np.cumprod(np.sort(probability[order])[::-1])
     for size in range(2, min(n, _LARGEST) + 1):
+        if _WIDTH * highest[size - 1] < _LITTLE * total or fails.all():
+            break
         sets = _grown(sets[~fails], reached[~fails], alone, pairs)
         flat = np.sort(order[sets], axis=1)
         reached, fails = look(np.arange(len(sets) + 1) * size, flat.ravel())
         looked += len(sets)
         if size == 2:
             a, b = sets.T
-            pairs[a, b] = reached - alone[a] - alone[b]
+            pairs[a, b] = pairs[b, a] = reached - alone[a] - alone[b]
         if size < least:
             continue
         found.append(flat[fails])
         added = float(np.prod(probability[found[-1]], axis=1).sum())
         total += added
-        if added < _LITTLE * total or fails.all():
+        if added < _LITTLE * total:
             break
     sizes = [np.full(len(cuts), cuts.shape[1]) for cuts in found]
     offsets = np.cumsum(np.concatenate([[0], *sizes]))
@@ -65,11 +68,21 @@ def find_cuts(
 
 
 def _grown(sets: Array, reached: Array, alone: Array, pairs: Array) -> Array:
-    """Sets of one site more: all pairs; else those that seem to reach farthest."""
-    predicted = predict_grown(sets, reached, alone, pairs)
-    flat = predicted.ravel()
-    some = np.flatnonzero(flat > -np.inf)
-    if sets.shape[1] > 1 and len(some) > _WIDTH:
-        some = some[np.argpartition(-flat[some], _WIDTH)[:_WIDTH]]
-    parent, site = np.divmod(some, len(alone))
-    return np.concatenate([sets[parent], site[:, None]], axis=1)
+    """Sets of one site more, once each: all pairs; else those that seem to reach farthest."""
+    n, several = len(alone), sets.shape[1] > 1
+    if several:
+        far = _largest(reached.max(axis=1), _PARENTS)
+        sets, reached = sets[far], reached[far]
+    predicted = predict_grown(sets, reached, alone, pairs).ravel()
+    some = _largest(predicted, _WIDTH if several else len(predicted))
+    parent, site = np.divmod(some[predicted[some] > -np.inf], n)
+    grown = np.sort(np.concatenate([sets[parent], site[:, None]], axis=1), axis=1)
+    _, first = np.unique(grown @ n ** np.arange(grown.shape[1]), return_index=True)
+    return np.asarray(grown[first])
+
+
+def _largest(values: Array, most: int) -> Array:
+    """Where the largest values are, at most so many."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    return np.argpartition(values, -most)[-most:]

@@ -1,7 +1,6 @@
 """All fault sets of few faults."""
 
 from functools import lru_cache
-from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -14,9 +13,14 @@ __all__ = ["complete_sizes", "sets_of_size"]
 @lru_cache(maxsize=16)
 def sets_of_size(n_sites: int, size: int) -> tuple[Array, Array]:
     """All sets of so many sites: (offsets, sites), each ascending."""
-    n = comb(n_sites, size)
-    flat = (site for chosen in combinations(range(n_sites), size) for site in chosen)
-    return np.arange(n + 1) * size, np.fromiter(flat, np.int64, n * size)
+    sets, following = np.empty((1, 0), np.int64), np.zeros(1, np.int64)
+    for _ in range(size):
+        counts = n_sites - following
+        parent = np.repeat(np.arange(len(sets)), counts)
+        before = np.cumsum(counts) - counts
+        site = np.arange(len(parent)) + (following - before)[parent]
+        sets, following = np.column_stack([sets[parent], site]), site + 1
+    return np.arange(len(sets) + 1) * size, sets.ravel()
 
 
 def complete_sizes(n_sites: int, most_sets: int) -> int:

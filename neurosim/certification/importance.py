@@ -244,7 +244,7 @@ def _sample(
         elif _done(estimate, rule) or estimate.evaluations >= rule.most or hopeless:
             return estimate, None
         if judged is not None and drawn >= judged and found:
-            judged = None
+            judged *= 2
             if _is_poor(estimate, rule):
                 return estimate, Seen.joined(found)
 

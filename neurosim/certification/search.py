@@ -1,9 +1,10 @@
 """Where the failures of one input are looked for: the laws that fault sets are drawn from.
 
 A law tilted along what single faults do finds the failures that single faults announce, and misses
-others. So pilots explore with laws of more faults, and the first two add laws about the failures
-they found; how much is drawn from each is fitted to what the others saw. The true law keeps a
-share of every draw, which bounds the weights. What pilots draw is not used in any estimate.
+others. So cuts are looked for where few faults are expected, sites that fail together, and a pilot
+explores with laws of more faults and adds laws about the failures it found; how much is drawn from
+each is fitted to what a second pilot sees. The true law keeps a share of every draw, which bounds
+the weights. What pilots draw and what cuts are made of is not used in any estimate.
 """
 
 from collections.abc import Sequence
@@ -19,15 +20,15 @@ from neurosim.kernels.tilted import solve_tilt
 from neurosim.layers import Array
 from neurosim.sampling import CutLaw, FaultLaw, Mixture
 
-__all__ = ["BATCH", "PILOTS", "DrawingPlan", "Search", "Seen", "failed"]
+__all__ = ["BATCH", "DrawingPlan", "Search", "Seen", "failed"]
 
 BATCH = 512
-PILOTS, _FINDING = 4, 2  # how many pilots, and how many of them add laws
+_PILOT = 2  # batches of a pilot
 # Streams of the draws, beyond those of fault processes; a trial's number holds the input's.
 _PILOT_STREAM, _STREAM = 2**31, 2**31 + 64
 _TRIALS_AN_INPUT = 2**40
 # Shares of the draws by kind of law, and the part of each that its laws share evenly.
-_SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.25, "found": 0.15, "cuts": 0.4}
+_SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.35, "found": 0.25, "cuts": 0.2}
 _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
@@ -86,8 +87,6 @@ class Seen:
 
     Parameters
     ----------
-    draws : int
-        Sets drawn, failing or not.
     values : ndarray, (n, n_cells + 1)
         Weight times failure of the failing ones.
     offsets, sites : ndarray
@@ -95,7 +94,6 @@ class Seen:
     drives : ndarray, (n, n_drives)
     """
 
-    draws: int
     values: Array
     offsets: Array
     sites: Array
@@ -106,7 +104,6 @@ class Seen:
         """All of them."""
         sizes = np.concatenate([np.diff(part.offsets) for part in parts])
         return Seen(
-            draws=sum(part.draws for part in parts),
             values=np.concatenate([part.values for part in parts]),
             offsets=np.concatenate([[0], np.cumsum(sizes)]),
             sites=np.concatenate([part.sites for part in parts]),
@@ -118,14 +115,9 @@ class Seen:
         chosen = np.arange(first, len(self.values), 2)
         offsets, sites = _chosen(self.offsets, self.sites, chosen)
         return Seen(
-            draws=self.draws // 2, values=self.values[chosen], offsets=offsets, sites=sites,
+            values=self.values[chosen], offsets=offsets, sites=sites,
             drives=self.drives[chosen],
         )  # fmt: skip
-
-    @property
-    def means(self) -> Array:
-        """Estimates: (n_cells + 1,)."""
-        return np.asarray(self.values.sum(axis=0) / self.draws)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,7 +192,6 @@ class Search:
             return values, None
         starts, chosen = _chosen(offsets, sites, failing)
         return values, Seen(
-            draws=len(values),
             values=values[failing],
             offsets=starts,
             sites=chosen,
@@ -215,29 +206,23 @@ class Search:
         _, effects, thresholds = self._effects
         for effect, threshold in zip(effects.T, thresholds, strict=True):
             self._add_tilted(laws, effect, float(threshold))
-        evaluations = PILOTS * BATCH
+        evaluations = 2 * _PILOT * BATCH
         if self._few:
             cuts, looked = self._grown_cuts(laws)
             laws, evaluations = replace(laws, cuts=cuts), evaluations + looked
-        seen: list[Seen] = []
-        judged = 0
-        for pilot in range(PILOTS):
-            plan = self._fitted(laws, [])
-            _, failures = self._drawn(plan, 1, _PILOT_STREAM + pilot, 0)
-            if failures is not None:
-                seen.append(failures)
-                if pilot < _FINDING:
-                    laws = self._with_laws_from(laws, failures)
-                    judged = len(seen)
-        # A law is not judged by the failures that it was made from.
-        return self._fitted(laws, seen[judged:] or seen), evaluations
+        _, found = self._drawn(self._fitted(laws, None), _PILOT, _PILOT_STREAM, 0)
+        if found is not None:
+            laws = self._with_laws_from(laws, found)
+        # A law is not judged by the failures that it was made from, if there are others.
+        _, others = self._drawn(self._fitted(laws, None), _PILOT, _PILOT_STREAM + 1, 0)
+        return self._fitted(laws, others or found), evaluations
 
     def again(self, plan: DrawingPlan, seen: Seen) -> DrawingPlan:
         """A better plan, after failures that were drawn by one: half make laws, half judge them."""
         if len(seen.values) < 2:
             return plan
         laws = self._with_laws_from(plan.laws, seen.every_second(0))
-        return self._fitted(laws, [seen.every_second(1)])
+        return self._fitted(laws, seen.every_second(1))
 
     def _with_laws_from(self, laws: _Laws, seen: Seen) -> _Laws:
         """More laws, about failures that were drawn."""
@@ -246,13 +231,13 @@ class Search:
         self._add_found(more, seen)
         return replace(more, cuts=self._learnt_cuts(laws.cuts, seen)) if self._few else more
 
-    def _fitted(self, laws: _Laws, seen: list[Seen]) -> DrawingPlan:
-        """Draws in shares under which the failures seen are likeliest."""
+    def _fitted(self, laws: _Laws, seen: Seen | None) -> DrawingPlan:
+        """Draws in shares under which the failures seen, if any, are likeliest."""
         mixture = Mixture(laws=tuple(laws.laws), cuts=laws.cuts)
         merits = np.array(laws.merits if laws.cuts is None else [*laws.merits, 1.0])
-        if seen:
-            value = np.concatenate([self._shares(s) for s in seen]) / len(seen)
-            ratios = np.concatenate([mixture.log_ratios(s.offsets, s.sites) for s in seen])
+        if seen is not None:
+            value = self._shares(seen)
+            ratios = mixture.log_ratios(seen.offsets, seen.sites)
             likelihood = np.exp(ratios - ratios.max(axis=1, keepdims=True))
             merits = np.full(len(merits), 1 / len(merits))
             for _ in range(10):  # expectation maximisation

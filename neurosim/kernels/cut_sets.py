@@ -70,27 +70,28 @@ def count_held(offsets, sites, starts, listed, cut_offsets, cut_sites):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def predict_grown(sets, reached, alone, pairs):
-    """How far each set reaches with one more site, of those after its last: (n_sets, n_sites).
+    """How far each set reaches with one more site: (n_sets, n_sites), -inf for its own sites.
 
-    sets (n_sets, size), ascending; reached (n_sets, n_drives), what each reaches; alone (n_sites,
+    sets (n_sets, size); reached (n_sets, n_drives), what each reaches; alone (n_sites,
     n_drives), what a site adds to nothing; pairs (n_sites, n_sites, n_drives), what two add beyond
-    that. The largest over drives; -inf for sites up to the last.
+    that. The largest over drives.
     """
     n_sites, n_drives = alone.shape
     result = np.full((len(sets), n_sites), -np.inf)
     sums = np.empty((n_sites, n_drives))
     for t in range(len(sets)):
-        after = sets[t, -1] + 1
-        for s in range(after, n_sites):
+        for s in range(n_sites):
             for d in range(n_drives):
                 sums[s, d] = alone[s, d] + reached[t, d]
         for i in sets[t]:
-            for s in range(after, n_sites):
+            for s in range(n_sites):
                 for d in range(n_drives):
                     sums[s, d] += pairs[i, s, d]
-        for s in range(after, n_sites):
+        for s in range(n_sites):
             top = -np.inf
             for d in range(n_drives):
                 top = max(top, sums[s, d])
             result[t, s] = top
+        for i in sets[t]:
+            result[t, i] = -np.inf
     return result
