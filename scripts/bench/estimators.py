@@ -10,6 +10,8 @@ a given number of evaluations. Beside it `exceedance` on the demo network, with 
 """
 
 import argparse
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -22,6 +24,16 @@ from neurosim.certification.importance import StoppingRule, estimate_input
 
 PROBABILITIES = (1e-4, 1e-3, 1e-2, 5e-2)
 LEVELS = (1e-3, 1e-4, 1e-6, 1e-8)
+# A process that computes next to nothing with the kernels that `exceedance` loads.
+STARTED = """
+import neurosim as ns
+from neurosim import data
+network = ns.Network.load(data.network_path())
+campaign = ns.Campaign(
+    deployment=ns.deploy(network, ns.Chip.load("crossbar-256")), trials=1, seed=1,
+    faults=[ns.StuckAtZero("neuron", probability=1e-3)], inputs=[[1.0] * network.widths[0]])
+ns.exceedance(campaign, 0.5)
+"""
 
 
 def campaign(found, p: float, seed: int) -> ns.Campaign:
@@ -185,8 +197,9 @@ def demo(tolerances=(0.5, 0.75, 0.95), every=4) -> list[dict[str, str]]:
 
     inputs = images["inputs"]
     begin = time.perf_counter()
-    ns.exceedance(work(1, inputs[:1]), tolerances[-1])
+    subprocess.run([sys.executable, "-c", STARTED], check=True)
     start = time.perf_counter() - begin
+    ns.exceedance(work(1, inputs[:1]), tolerances[-1])
     rows = []
     for epsilon in tolerances:
         begin, spent = time.perf_counter(), time.process_time()
