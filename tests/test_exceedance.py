@@ -3,20 +3,19 @@
 False-alarm rate of every random test: 1e-6.
 """
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from exact import PlainNetwork, enumerate_faults
+from exact import PlainNetwork, enumerate_faults, fault_sets
 from scipy import stats
 
 import neurosim as ns
 from neurosim import data
-from neurosim.certification import families, importance, search
+from neurosim.certification import cuts, importance, search
 from neurosim.errors import InputError
 from neurosim.physical_sites import site_groups
-from neurosim.sampling import Mixture
+from neurosim.sampling import CutLaw, Mixture
 from neurosim.theory.bounds import bernstein, output_range, variance_bound
 from neurosim.theory.site_bounds import site_bounds
 
@@ -60,9 +59,9 @@ def exact_law(work, x, **options):
 
 @pytest.fixture
 def sampled(monkeypatch):
-    """Enumerate the fault-free set only, so that small networks are sampled too."""
+    """Enumerate the fault-free set only, so that small networks are sampled too; without cuts."""
     monkeypatch.setattr(importance, "_ENUMERATED", 1)
-    monkeypatch.setattr(search, "_EXTENSIONS", 0)
+    monkeypatch.setattr(search, "_FEW", 0.0)
 
 
 def z_values(found, laws, epsilon):
@@ -94,9 +93,11 @@ MIXED = [
         ((4, 3, 3), "relu", "identity", MIXED, 0.3),
     ],
 )
+@pytest.mark.parametrize("few", [0.0, 4.0], ids=["without cuts", "with cuts"])
 def test_sampled_probabilities_are_those_of_all_fault_sets(
-    sampled, widths, activation, last, faults, epsilon
+    sampled, monkeypatch, few, widths, activation, last, faults, epsilon
 ):
+    monkeypatch.setattr(search, "_FEW", few)
     work = campaign(network(widths, activation, last), faults)
     laws = [exact_law(work, x) for x in range(2)]
     found = ns.exceedance(work, epsilon, 0.05, target="outputs", max_evaluations=60_000)
@@ -335,36 +336,43 @@ def test_upper_bounds_hold(sampled):
     assert (sure <= 1).all()
 
 
-def test_largest_choice_and_families_hold_what_they_say():
-    assert families.largest_choice(500, 2, 2**12) == 91
-    assert families.largest_choice(5, 2, 2**12) == 5
-    family = families.Family(order=np.array([3, 0, 1, 2]), limits=(4, 4, 2))
-    offsets = np.array([0, 0, 1, 3, 5, 8])
-    sites = np.array([2, 0, 3, 1, 3, 0, 1, 3])
-    assert family.holds(offsets, sites).tolist() == [True, True, True, False, False]
-    assert family.sets(2)[1].tolist() == [0, 3]
+def test_cuts_are_failures_and_all_smallest_failures_are_among_them(monkeypatch):
+    """Of eleven sites, where no set is left out for others that reach farther."""
+    monkeypatch.setattr(cuts, "_LITTLE", 0.0)
+    monkeypatch.setattr(cuts, "_LARGEST", 11)
+    rng = np.random.default_rng(4)
+    sets = fault_sets(11)
+    bits = 1 << np.arange(11)
+    reach, bend = rng.normal(size=(11, 3)), rng.normal(size=(11, 11, 3)) / 4
+    reached = sets @ reach + np.einsum("si,sj,ijd->sd", sets, sets, np.triu(bend.T, 1).T)
+    fails = (reached >= 1.7).any(axis=1)
+    place = np.argsort(sets @ bits)
+
+    def look(offsets, sites):
+        number = place[np.add.reduceat(bits[sites], offsets[:-1])]
+        return reached[number] / 1.7, fails[number]
+
+    for least in (2, 3):
+        offsets, sites, _ = cuts.find_cuts(look, np.full(11, 0.01), rng.permutation(11), least, 0.0)
+        found = [frozenset(part.tolist()) for part in np.split(sites, offsets[1:-1])]
+        assert len(set(found)) == len(found) > 10
+        assert all(len(cut) >= least for cut in found)
+        failing = {frozenset(np.flatnonzero(s).tolist()) for s in sets[fails]}
+        assert set(found) <= failing
+        smallest = {s for s in failing if not any(s - {i} in failing for i in s)}
+        smallest = {s for s in smallest if not any(other < s for other in failing)}
+        assert {s for s in smallest if len(s) >= least} <= set(found)
 
 
-def test_cut_families_hold_what_they_compute():
-    """Every set of up to three of seven sites: held if and only if it is among those computed."""
-    rng = np.random.default_rng(2)
-    reach = rng.normal(size=(7, 3))
-    whole = families.Family(
-        order=rng.permutation(7), limits=(7, 7, 6, 5), reach=reach, cuts=(-np.inf,) * 4
-    )
-    cuts = (-np.inf, -np.inf, whole.farthest(2, 6), whole.farthest(3, 4))
-    cut = replace(whole, cuts=cuts)
-    assert not cut.is_cut(1)
-    assert cut.is_cut(2)
-    for size, n_sets in ((1, 7), (2, 6), (3, 4)):
-        _, sites = cut.sets(size)
-        computed = {tuple(s) for s in sites.reshape(-1, size)}
-        assert len(computed) == n_sets
-        every = families.sets_of_size(7, size)
-        held = cut.holds(np.arange(len(every) + 1) * size, every.ravel())
-        assert {tuple(s) for s in every[held]} == computed
-        reached = [max(sum(reach[i, d] for i in s) for d in range(3)) for s in computed]
-        assert min(reached) >= cuts[size] - 1e-12
+def test_a_wrong_weight_of_cuts_is_caught(monkeypatch):
+    """The negative control: as if cuts were half as likely as they are."""
+    right = CutLaw.log_ratios
+    monkeypatch.setattr(importance, "_ENUMERATED", 1)
+    monkeypatch.setattr(CutLaw, "log_ratios", lambda *a: right(*a) + np.log(2))
+    work = campaign(network((6, 6, 3)), NEURONS, n_inputs=1)
+    found = ns.exceedance(work, 2.0, 0.05)
+    zs = z_values(found, [exact_law(work, 0)], 2.0)
+    assert np.abs(zs).max() > stats.norm.isf(ALARM / 2 / len(zs))
 
 
 @pytest.mark.parametrize("epsilon", [1.5, 2.0])
@@ -465,7 +473,6 @@ def test_rows_columns_cores_and_links_fail_as_all_sets_of_them_say(monkeypatch, 
     most = min(np.abs(errors).max() for errors, _ in exact)
     for enumerated, epsilon in ((1, 0.5 * most), (1, 0.8 * most), (2**14, 0.8 * most)):
         monkeypatch.setattr(importance, "_ENUMERATED", enumerated)
-        monkeypatch.setattr(search, "_EXTENSIONS", 0 if enumerated == 1 else 4)
         found = ns.exceedance(work, epsilon, 0.05, max_evaluations=60_000)
         for x, (errors, chances) in enumerate(exact):
             truth = chances @ (np.abs(errors).max(axis=1) >= epsilon)

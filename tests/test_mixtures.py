@@ -7,7 +7,7 @@ import pytest
 from exact import fault_sets, set_probabilities
 from scipy import stats
 
-from neurosim.sampling import FaultLaw, Mixture, count_law
+from neurosim.sampling import CutLaw, FaultLaw, Mixture, count_law
 
 SITES = 9
 UNEQUAL = np.array([0.5, 0.02, 0.02, 0.3, 0.3, 0.3, 0.9, 0.02, 0.3])
@@ -147,3 +147,65 @@ def test_laws_between_two_numbers_of_faults_are_strata():
         mixture = Mixture(laws=tuple(laws))
         weights = mixture.weights(shares, mixture.log_ratios(offsets, sites))
         np.testing.assert_allclose(weights, law.mass / shares[number], rtol=1e-12)
+
+
+CUTS = ((0, 3), (3, 6), (1, 2, 4), (0, 3, 6), (8,))
+
+
+def cut_law(cuts=CUTS, probability=UNEQUAL):
+    sizes = [len(cut) for cut in cuts]
+    return CutLaw(
+        probability=probability,
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        sites=np.concatenate(cuts),
+    )
+
+
+def with_cuts(cuts=CUTS, probability=UNEQUAL):
+    """How many cuts each of `fault_sets` holds, and the exact law: that number times the chance."""
+    held = sum(fault_sets(SITES)[:, list(cut)].all(axis=1).astype(int) for cut in cuts)
+    chances = held * set_probabilities(SITES, probability)
+    return held, chances / chances.sum()
+
+
+def test_cuts_are_drawn_with_the_faults_that_come_with_them():
+    # False-alarm rate 1e-6. 200 000 draws see a cut that is missing.
+    offsets, sites = cut_law().draw(7, 2**31, 0, 200_000)
+    assert all((np.diff(part) > 0).all() for part in np.split(sites, offsets[1:-1])[:1000])
+    drawn = numbers(offsets, sites)
+    assert p_value(drawn, with_cuts()[1]) > 1e-6
+    assert p_value(drawn, with_cuts(CUTS[:3] + CUTS[4:])[1]) < 1e-6
+    later, rest = cut_law().draw(7, 2**31, 150, 50)
+    assert np.array_equal(rest, sites[offsets[150] : offsets[200]])
+    assert np.array_equal(later, offsets[150:201] - offsets[150])
+
+
+def test_the_ratio_of_cuts_is_that_of_the_exact_law():
+    sets = flat(fault_sets(SITES))
+    held, law = with_cuts()
+    assert cut_law().held(*sets).tolist() == held.tolist()
+    true = set_probabilities(SITES, UNEQUAL)
+    np.testing.assert_allclose(np.exp(cut_law().log_ratios(*sets)) * true, law, rtol=1e-12)
+
+
+def test_chances_of_cuts_far_below_the_smallest_number():
+    law = cut_law(((0, 1, 2), (3, 4, 5)), np.full(SITES, 1e-150))
+    ratios = law.log_ratios(np.array([0, 3]), np.array([0, 1, 2]))
+    assert ratios[0] == pytest.approx(450 * np.log(10) - np.log(2), rel=1e-12)
+
+
+def test_weights_with_cuts_make_the_mixture_the_true_law():
+    laws = [np.full(SITES, 0.05), UNEQUAL]
+    p = laws[0]
+    mixture = Mixture(
+        laws=tuple(FaultLaw(probability=q, least=1) for q in laws), cuts=cut_law(probability=p)
+    )
+    sets = fault_sets(SITES)
+    some = sets.sum(axis=1) >= 1
+    shares = np.array([0.1, 0.3, 0.6])
+    weights = mixture.weights(shares, mixture.log_ratios(*flat(sets[some])))
+    every = [conditioned(p, 1), conditioned(UNEQUAL, 1), with_cuts(probability=p)[1]]
+    drawn = sum(a * law[some] for a, law in zip(shares, every, strict=True))
+    np.testing.assert_allclose(drawn * weights, set_probabilities(SITES, p)[some])
+    offsets, sites = mixture.draw([0, 0, 40], 7, 2**31, 0)
+    assert (mixture.cuts.held(offsets, sites) > 0).all()

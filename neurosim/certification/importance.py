@@ -10,11 +10,10 @@ from neurosim.certification.failures import (
     failures_at,
     impossible_cells,
 )
-from neurosim.certification.families import Family, complete_sizes
+from neurosim.certification.families import complete_sizes, sets_of_size
 from neurosim.certification.presented import PresentedInputs
 from neurosim.certification.search import (
     BATCH,
-    PILOTS,
     DrawingPlan,
     Search,
     Seen,
@@ -154,8 +153,7 @@ def estimate_input(
         )  # fmt: skip
     n_sites = len(shown.probability)
     most = complete_sizes(n_sites, _ENUMERATED)
-    family = Family(order=np.arange(n_sites), limits=(n_sites,) * (most + 1))
-    parts = [family.sets(size) for size in range(most + 1)]
+    parts = [sets_of_size(n_sites, size) for size in range(most + 1)]
     errors = [shown.errors(*sets)[:, 0] for sets in parts]
     law = count_law(shown.probability, most + 1)
     before = InputEstimate(
@@ -177,18 +175,17 @@ def estimate_input(
     )
     if _done(before, rule):
         return before
-    before = replace(before, evaluations=before.evaluations + PILOTS * BATCH)
     search = Search(
         shown=shown,
         failure=failure,
         least=most + 1,
-        law=law,
-        enumerated=before.enumerated,
+        known=float(before.enumerated[-1]),
         errors=np.concatenate(errors[:2]),
         every_cell=rule.every_cell,
     )
-    plan = search.plan()
-    known = _extended(before, search, plan, law)
+    plan, evaluations = search.plan()
+    before = replace(before, evaluations=before.evaluations + evaluations)
+    known = before
     for stage in range(_STAGES):
         if _done(known, rule):
             return known
@@ -197,41 +194,9 @@ def estimate_input(
         estimate, seen = _sample(search, plan, known, rule, stage, judged)
         if seen is None:
             return estimate
-        better = search.again(plan, seen)
-        if better.family is not plan.family:
-            known = _extended(before, search, better, law)
-            estimate = replace(
-                estimate,
-                evaluations=estimate.evaluations + known.evaluations - before.evaluations,
-            )
-        known = replace(known, evaluations=estimate.evaluations, looks=estimate.looks)
-        plan = better
+        known = replace(before, evaluations=estimate.evaluations, looks=estimate.looks)
+        plan = search.again(plan, seen)
     raise AssertionError("the last stage is not judged")
-
-
-def _extended(
-    before: InputEstimate, search: Search, plan: DrawingPlan, law: Array
-) -> InputEstimate:
-    """The estimate with what the plan's family holds of sets of more faults, all computed."""
-    shown = search.shown
-    enumerated, evaluations = before.enumerated, before.evaluations
-    limits = plan.family.limits
-    missing = law[search.least :].copy()
-    for size in range(search.least, len(limits)):
-        if limits[size]:
-            sets = plan.family.sets(size)
-            p = shown.set_probabilities(*sets)
-            enumerated = enumerated + p @ failed(search.failure, shown.errors(*sets)[:, 0])
-            whole = limits[size] == len(shown.probability) and not plan.family.is_cut(size)
-            left = 0.0 if whole else max(missing[size - search.least] - p.sum(), 0.0)
-            missing[size - search.least] = left
-            evaluations += len(p)
-    return replace(
-        before,
-        enumerated=enumerated,
-        rest=float(missing[::-1].sum()),
-        evaluations=evaluations,
-    )
 
 
 def _done(estimate: InputEstimate, rule: StoppingRule) -> bool:
@@ -279,7 +244,7 @@ def _sample(
         elif _done(estimate, rule) or estimate.evaluations >= rule.most or hopeless:
             return estimate, None
         if judged is not None and drawn >= judged and found:
-            judged = None
+            judged *= 2
             if _is_poor(estimate, rule):
                 return estimate, Seen.joined(found)
 

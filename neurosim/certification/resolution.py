@@ -236,13 +236,12 @@ def _about(campaign: Campaign, epsilon: float, setting: Setting, x: int) -> Draw
         shown=shown,
         failure=failure,
         least=2,
-        law=count_law(shown.probability, 2),
-        enumerated=chances @ failed(failure, errors),
+        known=float((chances @ failed(failure, errors))[-1]),
         errors=errors,
         every_cell=True,
-        extended=False,
+        with_cuts=False,
     )
-    found = search.plan()
+    found, _ = search.plan()
     some = np.flatnonzero(found.counts)
     laws = [found.mixture.laws[c] for c in some]
     return _draws(shown, laws, found.counts[some] * (PERIOD // BATCH))

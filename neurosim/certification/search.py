@@ -1,9 +1,10 @@
 """Where the failures of one input are looked for: the laws that fault sets are drawn from.
 
 A law tilted along what single faults do finds the failures that single faults announce, and misses
-others. So pilots explore with laws of more faults, and the first two add laws about the failures
-they found; how much is drawn from each is fitted to what the others saw. The true law keeps a
-share of every draw, which bounds the weights. What pilots draw is not used in any estimate.
+others. So cuts are looked for where few faults are expected, sites that fail together, and a pilot
+explores with laws of more faults and adds laws about the failures it found; how much is drawn from
+each is fitted to what a second pilot sees. The true law keeps a share of every draw, which bounds
+the weights. What pilots draw and what cuts are made of is not used in any estimate.
 """
 
 from collections.abc import Sequence
@@ -12,31 +13,27 @@ from functools import cached_property
 
 import numpy as np
 
+from neurosim.certification.cuts import find_cuts
 from neurosim.certification.failures import Failure
-from neurosim.certification.families import Family, largest_choice
 from neurosim.certification.presented import PresentedInputs
 from neurosim.kernels.tilted import solve_tilt
 from neurosim.layers import Array
-from neurosim.sampling import FaultLaw, Mixture
+from neurosim.sampling import CutLaw, FaultLaw, Mixture
 
-__all__ = ["BATCH", "PILOTS", "DrawingPlan", "Search", "Seen", "failed"]
+__all__ = ["BATCH", "DrawingPlan", "Search", "Seen", "failed"]
 
 BATCH = 512
-PILOTS, _FINDING = 4, 2  # how many pilots, and how many of them add laws
+_PILOT = 2  # batches of a pilot
 # Streams of the draws, beyond those of fault processes; a trial's number holds the input's.
 _PILOT_STREAM, _STREAM = 2**31, 2**31 + 64
 _TRIALS_AN_INPUT = 2**40
 # Shares of the draws by kind of law, and the part of each that its laws share evenly.
-_SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.4, "found": 0.4}
+_SHARES = {"true": 0.1, "exploring": 0.1, "tilted": 0.35, "found": 0.25, "cuts": 0.2}
 _EVENLY = 0.2
 _EXPLORED = (2.0, 4.0, 8.0)
 _NEIGHBOURS = 0.7
-# Sets of one size computed beside the draws, of those looked at the ones that reach farthest by
-# single faults; for how many sizes: those with this share of the failures seen, if so many of them
-# are held, and those up to two faults smaller; not where all sets of a size are less than a part of
-# what was seen, nor where that is little beside the known.
-_EXTENDED, _LOOKED_AT, _EXTENSIONS, _COMMON, _HELD, _BELOW = 2**10, 2**14, 4, 0.02, 0.1, 2
-_NEGLIGIBLE, _LITTLE = 1e-3, 0.05
+# Cuts are looked for where at most so many faults are expected, and so many more learnt from draws.
+_FEW, _LEARNT = 4.0, 2**8
 _STEPS = 32  # classes of probabilities that a law has, for each probability of the faults
 _LARGEST_SHIFT = 30.0
 _LARGEST_LOGIT = 12.0
@@ -55,6 +52,7 @@ class _Laws:
     laws: list[FaultLaw] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     merits: list[float] = field(default_factory=list)
+    cuts: CutLaw | None = None
 
     def add(self, kind: str, law: FaultLaw, merit: float = 1.0) -> None:
         """Append one."""
@@ -64,11 +62,11 @@ class _Laws:
 
     def copy(self) -> "_Laws":
         """The same laws, to append others."""
-        return _Laws(laws=[*self.laws], kinds=[*self.kinds], merits=[*self.merits])
+        return _Laws(laws=[*self.laws], kinds=[*self.kinds], merits=[*self.merits], cuts=self.cuts)
 
     def counts(self, merits: Array) -> Array:
         """Draws of a batch from each law."""
-        kinds = np.array(self.kinds)
+        kinds = np.array(self.kinds if self.cuts is None else [*self.kinds, "cuts"])
         shares = np.zeros(len(kinds))
         for kind, share in _SHARES.items():
             own = kinds == kind
@@ -89,8 +87,6 @@ class Seen:
 
     Parameters
     ----------
-    draws : int
-        Sets drawn, failing or not.
     values : ndarray, (n, n_cells + 1)
         Weight times failure of the failing ones.
     offsets, sites : ndarray
@@ -98,7 +94,6 @@ class Seen:
     drives : ndarray, (n, n_drives)
     """
 
-    draws: int
     values: Array
     offsets: Array
     sites: Array
@@ -109,7 +104,6 @@ class Seen:
         """All of them."""
         sizes = np.concatenate([np.diff(part.offsets) for part in parts])
         return Seen(
-            draws=sum(part.draws for part in parts),
             values=np.concatenate([part.values for part in parts]),
             offsets=np.concatenate([[0], np.cumsum(sizes)]),
             sites=np.concatenate([part.sites for part in parts]),
@@ -121,19 +115,14 @@ class Seen:
         chosen = np.arange(first, len(self.values), 2)
         offsets, sites = _chosen(self.offsets, self.sites, chosen)
         return Seen(
-            draws=self.draws // 2, values=self.values[chosen], offsets=offsets, sites=sites,
+            values=self.values[chosen], offsets=offsets, sites=sites,
             drives=self.drives[chosen],
         )  # fmt: skip
-
-    @property
-    def means(self) -> Array:
-        """Estimates: (n_cells + 1,)."""
-        return np.asarray(self.values.sum(axis=0) / self.draws)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DrawingPlan:
-    """What to draw from, and what not to draw for it is computed anyway.
+    """What to draw from.
 
     Parameters
     ----------
@@ -142,13 +131,11 @@ class DrawingPlan:
         Of these laws.
     counts : ndarray of int
         Draws of a batch from each law.
-    family : Family
     """
 
     laws: _Laws
     mixture: Mixture
     counts: Array
-    family: Family
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,31 +149,28 @@ class Search:
     failure : Failure
     least : int
         Sets of fewer faults are not looked at.
-    law : ndarray
-        Of the number of faults.
-    enumerated : ndarray, (n_cells + 1,)
+    known : float
         Probability of the failing sets of fewer faults.
     errors : ndarray, (1 or n_sites + 1, n_outputs)
         Errors without faults and, where known, of each site alone.
     every_cell : bool
         Whether every cell matters, or any.
-    extended : bool
-        Whether more sets may be computed beside the draws.
+    with_cuts : bool
+        Whether cuts may be looked for.
     """
 
     shown: PresentedInputs
     failure: Failure
     least: int
-    law: Array
-    enumerated: Array
+    known: float
     errors: Array
     every_cell: bool
-    extended: bool = True
+    with_cuts: bool = True
 
     def draw(
         self, plan: DrawingPlan, repeats: int, first: int, stage: int
     ) -> tuple[Array, Seen | None]:
-        """Weight times failure of batches of sets, 0 in the family; and the failures, if any.
+        """Weight times failure of batches of sets, 0 of fewer faults; and the failures, if any.
 
         Of the first, (n_sets, n_cells + 1). Every stage has random numbers of its own.
         """
@@ -200,7 +184,7 @@ class Search:
         offsets, sites = plan.mixture.draw(plan.counts * repeats, seed, stream, number)
         ratios = plan.mixture.log_ratios(offsets, sites)
         weights = plan.mixture.weights(plan.counts / plan.counts.sum(), ratios)
-        weights[plan.family.holds(offsets, sites)] = 0
+        weights[np.diff(offsets) < self.least] = 0
         errors = self.shown.errors(offsets, sites)[:, 0]
         values = weights[:, None] * failed(self.failure, errors)
         failing = np.flatnonzero(values[:, -1])
@@ -208,113 +192,102 @@ class Search:
             return values, None
         starts, chosen = _chosen(offsets, sites, failing)
         return values, Seen(
-            draws=len(values),
             values=values[failing],
             offsets=starts,
             sites=chosen,
             drives=self.failure.drives(errors[failing]) - self._effects[0],
         )
 
-    @cached_property
-    def _complete(self) -> Family:
-        """The sets that are not looked for."""
-        n_sites = len(self.shown.probability)
-        return Family(order=np.arange(n_sites), limits=(n_sites,) * self.least)
-
-    def plan(self) -> DrawingPlan:
-        """What to draw from, and what to compute beside it, after all pilots."""
+    def plan(self) -> tuple[DrawingPlan, int]:
+        """What to draw from, after all pilots; and how many fault sets were computed for it."""
         laws = _Laws()
         laws.add("true", FaultLaw(probability=self.shown.probability, least=self.least))
         self._add_exploring(laws)
         _, effects, thresholds = self._effects
         for effect, threshold in zip(effects.T, thresholds, strict=True):
             self._add_tilted(laws, effect, float(threshold))
-        seen: list[Seen] = []
-        judged = 0
-        for pilot in range(PILOTS):
-            plan = self._fitted(laws, [], self._complete)
-            _, failures = self._drawn(plan, 1, _PILOT_STREAM + pilot, 0)
-            if failures is not None:
-                seen.append(failures)
-                if pilot < _FINDING:
-                    self._add_from(laws, failures)
-                    judged = len(seen)
-        # A law is not judged by the failures that it was made from.
-        return self._planned(laws, seen[judged:] or seen, seen)
+        evaluations = 2 * _PILOT * BATCH
+        if self._few:
+            cuts, looked = self._grown_cuts(laws)
+            laws, evaluations = replace(laws, cuts=cuts), evaluations + looked
+        _, found = self._drawn(self._fitted(laws, None), _PILOT, _PILOT_STREAM, 0)
+        if found is not None:
+            laws = self._with_laws_from(laws, found)
+        # A law is not judged by the failures that it was made from, if there are others.
+        _, others = self._drawn(self._fitted(laws, None), _PILOT, _PILOT_STREAM + 1, 0)
+        return self._fitted(laws, others or found), evaluations
 
     def again(self, plan: DrawingPlan, seen: Seen) -> DrawingPlan:
-        """A better plan, after failures that were drawn by one: half make laws, half judge them.
-
-        What was computed beside the draws is kept: failures among it were not drawn.
-        """
+        """A better plan, after failures that were drawn by one: half make laws, half judge them."""
         if len(seen.values) < 2:
             return plan
-        laws, fresh = plan.laws.copy(), [seen.every_second(1)]
-        self._add_from(laws, seen.every_second(0))
-        if plan.family is self._complete:
-            return self._planned(laws, fresh, [seen])
-        return self._fitted(laws, fresh, plan.family)
+        laws = self._with_laws_from(plan.laws, seen.every_second(0))
+        return self._fitted(laws, seen.every_second(1))
 
-    def _planned(self, laws: _Laws, fresh: list[Seen], seen: list[Seen]) -> DrawingPlan:
-        plan = self._fitted(laws, fresh, self._complete)
-        if not self.extended or not any(self._matters(s.means) for s in seen):
-            return plan
-        return self._fitted(laws, fresh, self._extended(plan, seen))
+    def _with_laws_from(self, laws: _Laws, seen: Seen) -> _Laws:
+        """More laws, about failures that were drawn."""
+        more = laws.copy()
+        self._add_refitted(more, seen)
+        self._add_found(more, seen)
+        return replace(more, cuts=self._learnt_cuts(laws.cuts, seen)) if self._few else more
 
-    def _add_from(self, laws: _Laws, seen: Seen) -> None:
-        """Laws about failures that were drawn."""
-        self._add_refitted(laws, seen)
-        self._add_found(laws, seen)
-
-    def _fitted(self, laws: _Laws, seen: list[Seen], family: Family) -> DrawingPlan:
-        """Draws in shares under which the failures seen outside the family are likeliest."""
-        mixture = Mixture(laws=tuple(laws.laws))
-        values = [self._shares(s) * ~family.holds(s.offsets, s.sites) for s in seen]
-        merits = np.array(laws.merits)
-        if sum(v.sum() for v in values) > 0:
-            value = np.concatenate(values) / np.concatenate(values).sum()
-            ratios = np.concatenate([mixture.log_ratios(s.offsets, s.sites) for s in seen])
+    def _fitted(self, laws: _Laws, seen: Seen | None) -> DrawingPlan:
+        """Draws in shares under which the failures seen, if any, are likeliest."""
+        mixture = Mixture(laws=tuple(laws.laws), cuts=laws.cuts)
+        merits = np.array(laws.merits if laws.cuts is None else [*laws.merits, 1.0])
+        if seen is not None:
+            value = self._shares(seen)
+            ratios = mixture.log_ratios(seen.offsets, seen.sites)
             likelihood = np.exp(ratios - ratios.max(axis=1, keepdims=True))
             merits = np.full(len(merits), 1 / len(merits))
             for _ in range(10):  # expectation maximisation
                 joint = likelihood * merits
                 merits = value @ (joint / joint.sum(axis=1, keepdims=True))
-        return DrawingPlan(laws=laws, mixture=mixture, counts=laws.counts(merits), family=family)
+        return DrawingPlan(laws=laws, mixture=mixture, counts=laws.counts(merits))
 
-    def _extended(self, plan: DrawingPlan, seen: list[Seen]) -> Family:
-        """The family with sets of the likeliest sites, of the sizes of the failures seen.
+    @property
+    def _few(self) -> bool:
+        return self.with_cuts and float(self.shown.probability.sum()) <= _FEW
 
-        Of slightly smaller sizes too: there a single failing set may outweigh all that pilots saw.
-        """
-        every = Seen.joined(seen)
-        offsets, sites, sizes = every.offsets, every.sites, np.diff(every.offsets)
-        value = np.concatenate([self._shares(s) for s in seen]) / len(seen)
-        by_size = np.bincount(sizes, value)
-        common = np.flatnonzero(by_size > _COMMON)
-        marginal = sum(
-            n * law.probability for n, law in zip(plan.counts, plan.mixture.laws, strict=True)
+    def _grown_cuts(self, laws: _Laws) -> tuple[CutLaw | None, int]:
+        """Cuts of the sites that the laws expect to fail; and how many sets were computed."""
+        marginal = np.asarray(
+            laws.counts(np.array(laws.merits)) @ [q.probability for q in laws.laws]
         )
-        order = np.argsort(-np.asarray(marginal), kind="stable")
-        smallest = min(self._smallest(s.means) for s in seen)
-        limits, cuts = list(self._complete.limits), [-np.inf] * self.least
-        stop = min(int(common.max()) + 1, self.least + _EXTENSIONS, len(self.law))
-        for size in range(self.least, stop):
-            limit, cut = 0, -np.inf
-            useful = size in common or common.min() - _BELOW <= size < common.min()
-            if useful and self.law[size] > _NEGLIGIBLE * smallest:
-                limit = largest_choice(len(order), size, _LOOKED_AT)
-                only = Family(
-                    order=order, limits=(0,) * size + (limit,), reach=self._reach,
-                    cuts=(-np.inf,) * (size + 1),
-                )  # fmt: skip
-                cut = only.farthest(size, _EXTENDED)
-                only = replace(only, cuts=(-np.inf,) * size + (cut,))
-                if size in common:
-                    held = value @ only.holds(offsets, sites)
-                    limit = limit if held > _HELD * by_size[size] else 0
-            limits.append(limit)
-            cuts.append(cut)
-        return Family(order=order, limits=tuple(limits), reach=self._reach, cuts=tuple(cuts))
+        order = np.argsort(-marginal, kind="stable")
+        offsets, sites, looked = find_cuts(
+            self._look, self.shown.probability, order, self.least, self.known
+        )
+        return self._cut_law(offsets, sites), looked
+
+    def _cut_law(self, offsets: Array, sites: Array) -> CutLaw | None:
+        if len(offsets) == 1:
+            return None
+        return CutLaw(probability=self.shown.probability, offsets=offsets, sites=sites)
+
+    def _look(self, offsets: Array, sites: Array) -> tuple[Array, Array]:
+        """How far sets reach, by drive, the threshold as the unit; and which fail."""
+        base, _, thresholds = self._effects
+        errors = self.shown.errors(offsets, sites)[:, 0]
+        unit = np.where(thresholds > 0, thresholds, np.inf)
+        fails = np.asarray(self.failure.cells(errors).any(axis=1))
+        return (self.failure.drives(errors) - base) / unit, fails
+
+    def _learnt_cuts(self, cuts: CutLaw | None, seen: Seen) -> CutLaw | None:
+        """The cuts and the likeliest failures that hold none of them."""
+        fresh = np.argsort(-self.shown.set_probabilities(seen.offsets, seen.sites), kind="stable")
+        if cuts is not None:
+            fresh = fresh[cuts.held(seen.offsets, seen.sites)[fresh] == 0]
+        numbers = _distinct(seen.offsets, seen.sites, fresh)[:_LEARNT]
+        if not len(numbers):
+            return cuts
+        offsets, sites = _chosen(seen.offsets, seen.sites, numbers)
+        if cuts is None:
+            return self._cut_law(offsets, sites)
+        return self._cut_law(
+            np.concatenate([cuts.offsets, cuts.offsets[-1] + offsets[1:]]),
+            np.concatenate([cuts.sites, sites]),
+        )
 
     def _shares(self, seen: Seen) -> Array:
         """What each failure adds to what is wanted: any failure, or all cells on one scale."""
@@ -323,23 +296,6 @@ class Search:
             totals = seen.values[:, :-1].sum(axis=0)
             share = (seen.values[:, :-1] / np.where(totals > 0, totals, 1)).sum(axis=1)
         return np.asarray(share / share.sum())
-
-    def _matters(self, means: Array) -> bool:
-        """Whether what pilots saw is much beside what is enumerated already, where it is wanted."""
-        wanted = slice(None, -1) if self.every_cell else slice(-1, None)
-        return bool((means > _LITTLE * self.enumerated)[wanted].any())
-
-    def _smallest(self, means: Array) -> float:
-        """The smallest probability that is wanted and was seen."""
-        wanted = means[:-1] if self.every_cell else means[-1:]
-        return float(wanted[wanted > 0].min())
-
-    @cached_property
-    def _reach(self) -> Array:
-        """What each site adds to each drive, the threshold as the unit: (n_sites, n_drives)."""
-        _, effects, thresholds = self._effects
-        unit = np.where(thresholds > 0, thresholds, np.inf)
-        return np.ascontiguousarray(effects / unit)
 
     @cached_property
     def _effects(self) -> tuple[Array, Array, Array]:
@@ -388,17 +344,13 @@ class Search:
         fitted = np.maximum((frequency + kappa * near) / (1 + kappa), near)
         laws.add("found", self._law(_logit(np.minimum(fitted, 0.95))))
         likelihood = self.shown.set_probabilities(seen.offsets, seen.sites)
-        known: set[bytes] = set()
-        for number in np.argsort(-likelihood, kind="stable"):
-            chosen = seen.sites[seen.offsets[number] : seen.offsets[number + 1]]
-            if chosen.tobytes() in known:
-                continue
-            known.add(chosen.tobytes())
+        for number in _distinct(seen.offsets, seen.sites, np.argsort(-likelihood, kind="stable"))[
+            :2
+        ]:
             around = near.copy()
+            chosen = seen.sites[seen.offsets[number] : seen.offsets[number + 1]]
             around[chosen] = np.maximum(near[chosen], 0.7)
             laws.add("found", self._law(_logit(around)))
-            if len(known) == 2:
-                break
 
     def _raised(self, number: float) -> Array:
         """Probabilities with odds raised, if need be, so that so many faults are expected."""
@@ -409,21 +361,33 @@ class Search:
         odds = p / (1 - p) * np.exp(theta)
         return np.asarray(odds / (1 + odds))
 
+    @cached_property
+    def _block(self) -> Array:
+        """Number of the probability of each site among the distinct ones."""
+        return np.unique(self.shown.probability, return_inverse=True)[1]
+
     def _law(self, logit: Array) -> FaultLaw:
         """A law of few distinct probabilities near the given ones."""
-        _, block = np.unique(self.shown.probability, return_inverse=True)
         logit = np.clip(logit, -60.0, _LARGEST_LOGIT)
         low, width = logit.min(), np.ptp(logit) / _STEPS
         step = np.zeros(len(logit), np.int64)
         if width > 0:
             step = np.minimum(((logit - low) / width).astype(np.int64), _STEPS - 1)
-        _, index = np.unique(block * _STEPS + step, return_inverse=True)
-        mean = np.bincount(index, logit) / np.bincount(index)
+        index = self._block * _STEPS + step
+        mean = np.bincount(index, logit) / np.maximum(np.bincount(index), 1)
         return FaultLaw(probability=1 / (1 + np.exp(-mean[index])), least=self.least)
 
 
 def _logit(p: Array) -> Array:
     return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def _distinct(offsets: Array, sites: Array, numbers: Array) -> Array:
+    """Of the sets of these numbers, in order, the first of each that there is."""
+    first: dict[bytes, int] = {}
+    for number in numbers.tolist():
+        first.setdefault(sites[offsets[number] : offsets[number + 1]].tobytes(), number)
+    return np.fromiter(first.values(), np.int64, len(first))
 
 
 def _chosen(offsets: Array, sites: Array, numbers: Array) -> tuple[Array, Array]:

@@ -17,7 +17,6 @@ __all__ = [
     "draw_given_count",
     "draw_independent",
     "effect_sums",
-    "largest_sums",
     "log_ratios",
     "mixture_weights",
     "solve_tilt",
@@ -191,20 +190,6 @@ def effect_sums(offsets, sites, effects):
             effect = effects[sites[i]]
             for v in range(len(row)):
                 row[v] += effect[v]
-    return result
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def largest_sums(offsets, sites, effects):
-    """The largest of the `effect_sums` of each set, to the same bits: (n_sets,)."""
-    result, row = np.empty(len(offsets) - 1), np.empty(effects.shape[1])
-    for t in range(len(result)):
-        row[:] = 0.0
-        for i in range(offsets[t], offsets[t + 1]):
-            effect = effects[sites[i]]
-            for v in range(len(row)):
-                row[v] += effect[v]
-        result[t] = row.max()
     return result
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from neurosim.errors import InputError
 from neurosim.faults import FaultBatch, Sites
 from neurosim.layers import Array
+from neurosim.sampling.fault_laws import FaultLaw
 from neurosim.sampling.faulty_sites import FaultySites, fault_batch
-from neurosim.sampling.mixtures import FaultLaw, Mixture
+from neurosim.sampling.mixtures import Mixture
 
 __all__ = [
     "PERIOD",

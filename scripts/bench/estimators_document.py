@@ -45,7 +45,7 @@ def demo():
     """`exceedance` on the network of the demo."""
     return markdown(
         ("epsilon", "P at the inputs: 5 %, median, 95 %", "reached", "fault sets", "seconds",
-         "processor seconds"),
+         "processor seconds", "start", "difference / error", "most below"),
         [
             (
                 r["epsilon"],
@@ -55,6 +55,9 @@ def demo():
                 f"{float(r['evaluations']):.2g}",
                 r["seconds"],
                 r["processor_seconds"],
+                r["start_seconds"],
+                r["difference_over_error"],
+                r["most_below"],
             )
             for r in rows_of("demo")
         ],
