@@ -266,7 +266,7 @@ def test_many_dead_neurons_go_through_blas_and_give_what_forcing_zeros_gives(
 ):
     rng = np.random.default_rng(3)
     network, _ = deep((90, 80, 30, 5), ("sigmoid(4)", "relu", "identity"))
-    inputs = rng.normal(size=(40, 90)) * (rng.random((40, 90)) < 0.6)
+    inputs = rng.normal(size=(40, 90)) * (rng.random((40, 90)) < 0.95)
     inputs[:, :20] = 0
     multiplied = []
 

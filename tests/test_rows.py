@@ -9,12 +9,16 @@ from neurosim.kernels.rows import add_columns, cut_rows, multiply_rows
 @pytest.mark.parametrize("n", range(11))
 def test_columns_add_up_to_a_product(n):
     rng = np.random.default_rng(n)
-    units, values = np.zeros(n + 4, np.int64), np.full(n + 4, np.nan)
-    units[:n], values[:n] = rng.integers(0, 20, n), rng.normal(size=n)
-    columns, total = rng.normal(size=(20, 13)), np.full((3, 13), np.nan)
-    add_columns(units, values, n, columns, total, 1)
-    np.testing.assert_allclose(total[1], values[:n] @ columns[units[:n]], rtol=0, atol=1e-13)
-    assert np.isnan(total[[0, 2]]).all()
+    several = np.array([n, 3])
+    units, values = np.zeros((2, 14), np.int64), np.full((2, 14), np.nan)
+    columns, rows = rng.normal(size=(20, 13)), np.full((4, 13), np.nan)
+    expected = rows.copy()
+    for k in range(2):
+        m = several[k]
+        units[k, :m], values[k, :m] = rng.integers(0, 20, m), rng.normal(size=m)
+        expected[1 + k, 3:11] = values[k, :m] @ columns[units[k, :m], 3:11]
+    add_columns(units, values, several, columns, rows, 1, 3, 11)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("most", [1, 5, 8, 1000])
@@ -39,7 +43,8 @@ def test_cuts_never_part_a_trial(most):
 @pytest.mark.parametrize("n_out", [1, 2, 4, 5, 7, 10, 13])
 def test_outputs_of_pairs_of_rows_are_products(n_out):
     rng = np.random.default_rng(n_out)
-    rows, weight = rng.normal(size=(8, 37)), rng.normal(size=(n_out, 37))
+    rows, weight = rng.normal(size=(9, 37)), rng.normal(size=(n_out, 37))
     sums = np.full((8, n_out), np.nan)
-    multiply_rows(7, rows, weight, sums)
-    np.testing.assert_allclose(sums[:7], (rows @ weight.T)[:7], rtol=0, atol=1e-12)
+    multiply_rows(2, 7, rows, weight, sums)
+    np.testing.assert_allclose(sums[:7], rows[2:] @ weight.T, rtol=0, atol=1e-12)
+    assert np.isnan(sums[7]).all()

@@ -145,9 +145,11 @@ class NeuronFaults:
             weight_t = prepared.weights_t[layer - 1]
             for_blas = groups[groups[:, 0] == layer - 1, 1:]
             n_products = int(for_blas[-1, 1]) if len(for_blas) else len(rows)
-            products = np.empty((n_products, weight_t.shape[1]), prepared.dtype)
-            if len(rows):
-                np.matmul(rows, weight_t, out=products[: len(rows)])
+            last = layer == self._depth - 1
+            n_rows = n_products if last else int(edges[layer])
+            before, rows = rows, np.empty((n_rows, weight_t.shape[1]), prepared.dtype)
+            if len(before):
+                np.matmul(before, weight_t, out=rows[: len(before)])
             for first, stop in for_blas:
                 units, taken = dead_outputs(
                     several[first:stop],
@@ -158,7 +160,7 @@ class NeuronFaults:
                     self._active,
                     self._site_offsets,
                 )
-                np.matmul(taken.T, weight_t[units], out=products[first:stop])
+                np.matmul(taken.T, weight_t[units], out=rows[first:stop])
             about = (
                 layer,
                 n_products,
@@ -170,13 +172,12 @@ class NeuronFaults:
                 weight_t,
                 prepared.activations[layer - 1],
                 prepared.outputs[layer],
-                products,
+                rows,
             )
-            if layer == self._depth - 1:
+            if last:
                 finish_rows(*about, prepared.weights[-1], kept, sums)
             else:
-                rows = np.empty((int(edges[layer]), weight_t.shape[1]), prepared.dtype)
-                change_rows(*about, rows)
+                change_rows(*about)
 
     def _make_table(self, groups: Array) -> None:
         """Fill the table for groups of neurons, unless it is there already."""

@@ -79,8 +79,8 @@ class StuckValues:
             if len(outs):
                 dz[:, outs] += (prepared.outputs[number - 1][rows] + dy) @ change[outs].T
             kind, parameter, first, second = prepared.activations[number - 1]
-            dy = np.empty_like(dz)
-            change_rows_at(kind, parameter, numbers, first, second, dz, dy)
+            dy = np.array(dz, order="C")
+            change_rows_at(kind, parameter, numbers, first, second, dy, 0, 0, dy.shape[1])
             self._set(dy, rows, number, neurons, dead_neurons)
             found.append(dy)
         return found

@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
+from neurosim.kernels.vectors import use_wide_vectors
+
 __all__ = [
     "IDENTITY",
     "LEAKY_RELU",
@@ -76,18 +78,22 @@ def _sigmoid_double(s, q, d):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_row_single(first, second, dz, gain, out):
+    use_wide_vectors()
     g = np.float32(gain * _LOG2_E)
     for i in range(len(dz)):
         out[i] = _sigmoid_single(first[i], second[i], g * dz[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_rows_single(rows, first, second, dz, gain, out):
+def _sigmoid_rows_single(numbers, first, second, gain, rows, at, begin, stop):
+    use_wide_vectors()
     g = np.float32(gain * _LOG2_E)
-    for k in range(len(rows)):
-        row = rows[k]
-        for i in range(out.shape[1]):
-            out[k, i] = _sigmoid_single(first[row, i], second[row, i], g * dz[k, i])
+    for k in range(len(numbers)):
+        number = numbers[k]
+        for i in range(np.uint64(begin), np.uint64(stop)):
+            rows[at + k, i] = _sigmoid_single(
+                first[number, i], second[number, i], g * rows[at + k, i]
+            )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -131,14 +137,15 @@ def _relu_row(first, second, dz, slope, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _relu_rows(rows, first, second, dz, slope, out):
-    real = out.dtype.type
+def _relu_rows(numbers, first, second, slope, rows, at, begin, stop):
+    use_wide_vectors()
+    real = rows.dtype.type
     below, above = real(slope), real(1 - slope)
-    for k in range(len(rows)):
-        row = rows[k]
-        for i in range(out.shape[1]):
-            d = dz[k, i]
-            out[k, i] = below * d + above * max(d + second[row, i], -first[row, i])
+    for k in range(len(numbers)):
+        number = numbers[k]
+        for i in range(np.uint64(begin), np.uint64(stop)):
+            d = rows[at + k, i]
+            rows[at + k, i] = below * d + above * max(d + second[number, i], -first[number, i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -190,13 +197,20 @@ def change_row(kind, parameter, first, second, dz, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def change_rows_at(kind, parameter, rows, first, second, dz, out):
-    """`change_row` for each row of dz and out (n_rows, n), with the caches at rows[k]."""
-    # Without a view of each row, which costs as much as a hundred changes, for most networks.
-    if kind in (SIGMOID, TANH) and out.itemsize == 4:
-        _sigmoid_rows_single(rows, first, second, dz, parameter if kind == SIGMOID else 2.0, out)
+def change_rows_at(kind, parameter, numbers, first, second, rows, at, begin, stop):
+    """`change_row` in place, for columns begin .. stop - 1 of rows at .. at + len(numbers) - 1.
+
+    Row at + k of rows (n_rows, n) has the caches at numbers[k].
+    """
+    # Without a view of each row, which costs as much as a hundred changes, for most networks. In
+    # place, for one array less fits more into the innermost cache.
+    if kind in (SIGMOID, TANH) and rows.itemsize == 4:
+        gain = parameter if kind == SIGMOID else 2.0
+        _sigmoid_rows_single(numbers, first, second, gain, rows, at, begin, stop)
     elif kind in (RELU, LEAKY_RELU):
-        _relu_rows(rows, first, second, dz, parameter, out)
+        _relu_rows(numbers, first, second, parameter, rows, at, begin, stop)
     else:
-        for k in range(len(rows)):
-            change_row(kind, parameter, first[rows[k]], second[rows[k]], dz[k], out[k])
+        for k in range(len(numbers)):
+            row = rows[at + k, begin:stop]
+            a, b = first[numbers[k], begin:stop], second[numbers[k], begin:stop]
+            change_row(kind, parameter, a, b, row, row)

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from neurosim.kernels.activations import IDENTITY, change_rows_at
+from neurosim.kernels.vectors import use_wide_vectors
 
 __all__ = ["finish_trials", "lost_inputs", "trial_changes"]
 
@@ -46,16 +47,17 @@ def _add_rows(units, factors, n, rows_t, sums, k):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def lost_inputs(numbers, weight, faulty_t, active):
-    """What neurons lose: (hit, dz), those that do in ascending order and (n_hit, n_inputs).
+def lost_inputs(numbers, weight, faulty_t, active, room):
+    """What neurons lose: (hit, dz), those that do in ascending order and (n_hit + room, n_inputs).
 
     numbers: dead synapses out * n_in + in, sorted. dz = -sum of W[out, in] * (faulty y[in]).
     active: (n_in,) whether y[in] may differ from 0 on any input.
     """
+    use_wide_vectors()
     n_out, n_in = weight.shape
     n_hit, e = 0, 0
     hit = np.empty(min(len(numbers), n_out), np.int64)
-    dz = np.zeros((len(hit), faulty_t.shape[1]), faulty_t.dtype)
+    dz = np.zeros((len(hit) + room, faulty_t.shape[1]), faulty_t.dtype)
     units, factors = np.empty(n_in + 4, np.int64), np.empty(n_in + 4, faulty_t.dtype)
     while e < len(numbers):
         out = numbers[e] // n_in
@@ -69,7 +71,7 @@ def lost_inputs(numbers, weight, faulty_t, active):
             _add_rows(units, factors, n, faulty_t, dz, n_hit)
             hit[n_hit] = out
             n_hit += 1
-    return hit[:n_hit], dz[:n_hit]
+    return hit[:n_hit], dz[: n_hit + room]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -81,12 +83,11 @@ def trial_changes(
     Units that lost synapses come first, then other dead neurons. numbers: dead synapses of the
     layer; dead: its dead neurons; both last the trial, sorted.
     """
-    hit, dz = lost_inputs(numbers, weight, golden_before_t, active)
-    n, width = len(hit), dz.shape[1]
+    hit, values = lost_inputs(numbers, weight, golden_before_t, active, len(dead))
+    n, width = len(hit), values.shape[1]
     units = np.empty(n + len(dead), np.int64)
-    values = np.empty((len(units), width), dz.dtype)
     units[:n] = hit
-    change_rows_at(kind, parameter, hit, first_t, second_t, dz, values)
+    change_rows_at(kind, parameter, hit, first_t, second_t, values, 0, 0, width)
     k = 0
     for unit in dead:
         while k < len(hit) and hit[k] < unit:
@@ -102,6 +103,7 @@ def trial_changes(
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _multiply(units, weight, values, dz_t):
     """dz_t[out] += sum of weight[out, units[k]] * values[k]; four rows, two outputs at a time."""
+    use_wide_vectors()
     (n_out, width), n, real = dz_t.shape, len(units), values.dtype.type
     for k in range(0, n, 4):
         k1, k2, k3 = min(k + 1, n - 1), min(k + 2, n - 1), min(k + 3, n - 1)
@@ -137,7 +139,7 @@ def _pass_on(units, values, weight, numbers, golden_t, every, place, dz_t):
     _multiply(units, weight, values, dz_t)
     if not len(numbers):
         return
-    hit, dz = lost_inputs(numbers, weight, golden_t, every)
+    hit, dz = lost_inputs(numbers, weight, golden_t, every, 0)
     for k in range(len(hit)):
         dz_t[hit[k]] += dz[k]
     # That took W y from dz; where y changed, W dy must go as well.
@@ -166,7 +168,7 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
     every = np.ones(len(middle_t), np.bool_)
     place = np.full(len(middle_t), -1, np.int64)
     dz_t = np.empty((n_outputs, n_inputs), before_t.dtype)
-    dy_t, outputs = np.empty_like(dz_t), np.arange(n_outputs)
+    outputs = np.arange(n_outputs)
     for t in range(len(chosen)):
         if not chosen[t]:
             continue
@@ -195,12 +197,10 @@ def finish_trials(chosen, before_t, active, hidden, last, errors):
             place,
             dz_t,
         )
-        if last[3] == IDENTITY:
-            dy_t[:] = dz_t
-        else:
-            change_rows_at(last[3], last[4], outputs, last[5], last[6], dz_t, dy_t)
+        if last[3] != IDENTITY:
+            change_rows_at(last[3], last[4], outputs, last[5], last[6], dz_t, 0, 0, n_inputs)
         for x in range(n_inputs):
             for out in range(n_outputs):
-                errors[t, x, out] = dy_t[out, x]
+                errors[t, x, out] = dz_t[out, x]
         for e in range(neurons[0][t], neurons[0][t + 1]):
             errors[t, :, neurons[1][e]] = -last[7][neurons[1][e]]

@@ -12,7 +12,7 @@ __all__ = ["dead_outputs", "order_by_product"]
 
 # Adding an effective column to one pair costs as much as this many multiplications with it in BLAS;
 # to gather a column for BLAS costs as much as multiplying it with so many pairs (estimates).
-_COLUMN_COST, _GATHER_COST = 6, 40
+_COLUMN_COST, _GATHER_COST = 3, 40
 _FEWEST = 8
 
 

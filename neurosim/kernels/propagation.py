@@ -274,7 +274,7 @@ def advance(
                 if not len(faulty_t):
                     faulty_t = golden_before_t.copy()
                 touched = _patch(i, pairs, before, n_inputs, changes, rows, faulty_t)
-                hit, lost = lost_inputs(synapses[1][a:b], weight, faulty_t, any_unit)
+                hit, lost = lost_inputs(synapses[1][a:b], weight, faulty_t, any_unit, 0)
                 if touched:
                     _restore(i, pairs, before, n_inputs, changes, golden_before_t, faulty_t)
             else:
