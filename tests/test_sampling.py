@@ -121,6 +121,24 @@ def test_a_wrong_rate_would_be_seen():
     assert not low <= counts.sum() <= high
 
 
+@pytest.mark.parametrize("p", [1e-15, 1e-6, 1e-3, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("n_cells", [1, 40, 3000])
+def test_cells_are_those_of_a_walk_by_gaps(n_cells, p):
+    """Draws look for trials without faults first; here every gap is a logarithm."""
+    seed, first, n_trials = np.uint64(9), 2**32 - 150, 300  # more than one block of trials
+    offsets, cells = draw_cells(seed, 2, first, n_trials, n_cells, p, 1.0)
+    for t in range(0, n_trials, 1 if n_cells * p < 5 else 50):
+        expected, cell, block = [], -1, 0
+        while True:
+            u, _ = uniforms(np.uint64(block), np.uint64(8), np.uint64(first + t), seed)
+            cell += 1 + (np.floor(np.log(u) / np.log1p(-p)) if p < 1 else 0)
+            if cell >= n_cells:
+                break
+            expected.append(cell)
+            block += 1
+        assert cells[offsets[t] : offsets[t + 1]].tolist() == expected
+
+
 def test_tiny_probabilities_on_a_billion_cells_are_exact():
     offsets, cells = draw_cells(np.uint64(3), 0, 0, 2000, 10**9, 1e-8, 1.0)
     assert_binomial(offsets[-1], 2000 * 10**9, 1e-8)

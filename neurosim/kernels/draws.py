@@ -18,6 +18,8 @@ __all__ = ["draw_bursts", "draw_cells", "draw_states", "merge_windows"]
 _CELLS, _INITIAL, _INITIAL_DURATION, _ONSET_DURATION = 0, 1, 2, 3
 _STREAMS_PER_PROCESS = 4
 _STATES = 1  # of permanent faults, which have no bursts
+# Trials whose first random numbers are made together.
+_BLOCK = 256
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -58,6 +60,13 @@ def _walk(n_cells, probability, keep, stream, trial, seed, cells, ordinals, n):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _first_uniforms(stream, first, seed, u):
+    """The uniform that decides the first gap, of trials first .. first + len(u) - 1."""
+    for t in range(len(u)):
+        u[t], _ = uniforms(np.uint64(0), stream, first + np.uint64(t), seed)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):
     """Failing cells of trials first .. first + n_trials: (offsets, cells), sorted in a trial.
 
@@ -68,11 +77,21 @@ def draw_cells(seed, process, first, n_trials, n_cells, probability, keep):
     cells, ordinals = np.empty(guess, np.int64), np.empty(guess, np.int64)
     n = 0
     stream = _stream(process, _CELLS)
-    for t in range(n_trials):
-        cells, ordinals, n = _walk(
-            n_cells, probability, keep, stream, np.uint64(first + t), seed, cells, ordinals, n
-        )
-        offsets[t + 1] = n
+    # Where little fails, most trials have no failing cell: u <= (1 - p)^n, less what the logarithm
+    # in `_walk` may be off. To find them is vector code, to walk is not.
+    nothing = (
+        math.exp(n_cells * math.log1p(-probability)) * (1 - 1e-9) if probability < 1.0 else 0.0
+    )
+    u = np.empty(_BLOCK)
+    for begin in range(0, n_trials, _BLOCK):
+        _first_uniforms(stream, np.uint64(first + begin), seed, u)
+        for k in range(min(_BLOCK, n_trials - begin)):
+            if u[k] > nothing:
+                trial = np.uint64(first + begin + k)
+                cells, ordinals, n = _walk(
+                    n_cells, probability, keep, stream, trial, seed, cells, ordinals, n
+                )
+            offsets[begin + k + 1] = n
     return offsets, cells[:n]
 
 
