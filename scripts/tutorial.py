@@ -87,7 +87,7 @@ print(ns.trials_to_estimate(1e-8, relative_error=0.1), "trials")
 ```
 
 `exceedance` needs none of these: it computes all sets of few faults and draws the others where
-failures are, with weights that make the estimate unbiased.
+failures are, with weights that keep the estimate unbiased for any fixed number of draws.
 
 ```python
 rare = ns.exceedance(campaign, epsilon=1.0, relative_error=0.25, max_evaluations=20_000)

@@ -43,6 +43,9 @@ def find_cuts(
     sets, found, total = np.arange(n)[:, None], [], known
     alone, fails = look(np.arange(n + 1), order)
     reached, pairs, looked = alone, np.zeros((n, n, alone.shape[1])), n
+    if least < 2:
+        found.append(order[fails][:, None])
+        total += float(probability[order[fails]].sum())
     highest = np.cumprod(np.sort(probability[order])[::-1])
     for size in range(2, min(n, _LARGEST) + 1):
         if _WIDTH * highest[size - 1] < _LITTLE * total or fails.all():

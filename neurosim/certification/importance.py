@@ -71,8 +71,8 @@ class InputEstimate:
         Probability of all sets that were not enumerated: each value is at most enumerated + rest.
     mean, square : ndarray
         Of weight times failure over what was drawn, and of its square.
-    drawn, looks : int
-        Sets drawn, and how often it was asked whether to stop.
+    drawn : int
+        Sets drawn.
     largest_weight : float
         What no weight exceeds.
     impossible : ndarray of bool
@@ -85,7 +85,6 @@ class InputEstimate:
     mean: Array
     square: Array
     drawn: int
-    looks: int
     largest_weight: float
     impossible: Array
     evaluations: int
@@ -148,7 +147,7 @@ def estimate_input(
     nothing = np.zeros(len(impossible))
     if cells.all():
         return InputEstimate(
-            enumerated=nothing, rest=0.0, mean=nothing, square=nothing, drawn=0, looks=0,
+            enumerated=nothing, rest=0.0, mean=nothing, square=nothing, drawn=0,
             largest_weight=0.0, impossible=impossible, evaluations=0,
         )  # fmt: skip
     n_sites = len(shown.probability)
@@ -168,7 +167,6 @@ def estimate_input(
         mean=nothing,
         square=nothing,
         drawn=0,
-        looks=0,
         largest_weight=0.0,
         impossible=impossible,
         evaluations=sum(len(e) for e in errors),
@@ -187,14 +185,12 @@ def estimate_input(
     before = replace(before, evaluations=before.evaluations + evaluations)
     known = before
     for stage in range(_STAGES):
-        if _done(known, rule):
-            return known
         last = stage == _STAGES - 1 or rule.batches is not None
         judged = None if last else (_JUDGED_BATCHES << stage) * BATCH
         estimate, seen = _sample(search, plan, known, rule, stage, judged)
         if seen is None:
             return estimate
-        known = replace(before, evaluations=estimate.evaluations, looks=estimate.looks)
+        known = replace(before, evaluations=estimate.evaluations)
         plan = search.again(plan, seen)
     raise AssertionError("the last stage is not judged")
 
@@ -234,7 +230,6 @@ def _sample(
             mean=total / drawn,
             square=squares / drawn,
             drawn=drawn,
-            looks=estimate.looks + 1,
             evaluations=estimate.evaluations + len(part),
         )
         hopeless = drawn >= _HOPELESS_BATCHES * BATCH and not estimate.probability[-1]
@@ -243,9 +238,9 @@ def _sample(
                 return estimate, None
         elif _done(estimate, rule) or estimate.evaluations >= rule.most or hopeless:
             return estimate, None
-        if judged is not None and drawn >= judged and found:
+        if judged is not None and drawn >= judged:
             judged *= 2
-            if _is_poor(estimate, rule):
+            if found and _is_poor(estimate, rule):
                 return estimate, Seen.joined(found)
 
 

@@ -13,6 +13,7 @@ from neurosim.campaign import SPIKING_BACKENDS, Campaign
 from neurosim.certification.failures import FailureKind, failure_of
 from neurosim.certification.importance import InputEstimate, StoppingRule, estimate_input
 from neurosim.certification.scope import require_sites
+from neurosim.certification.search import BATCH
 from neurosim.errors import InputError
 from neurosim.executors import Executor, ThreadExecutor
 from neurosim.layers import Array
@@ -323,14 +324,17 @@ def _mean(
 
 
 def _guaranteed(estimate: InputEstimate, chance: float) -> float:
-    """The empirical Bernstein bound of the failure of any cell, with the chance spread on looks."""
+    """The empirical Bernstein bound of the failure of any cell, at whichever batch draws stopped.
+
+    The chance is spread on all batches: where draws stop depends on those before.
+    """
     most = float(estimate.enumerated[-1] + estimate.rest)
     if estimate.impossible[-1]:
         return 0.0
-    n, looks = estimate.drawn, estimate.looks
+    n, batches = estimate.drawn, estimate.evaluations // BATCH
     if n < 2:
         return most
-    log = np.log(2 * looks * (looks + 1) / chance)
+    log = np.log(2 * batches * (batches + 1) / chance)
     mean, square = float(estimate.mean[-1]), float(estimate.square[-1])
     variance = max(square - mean**2, 0.0) * n / (n - 1)
     slack = np.sqrt(2 * variance * log / n) + 7 * estimate.largest_weight * log / (3 * (n - 1))

@@ -152,6 +152,7 @@ def largest(x, window, first, stop, out):
     for r in range(first, stop):
         for s in range(out.shape[1]):
             begun = False
+            out[r, s] = -np.inf
             for i in range(kh):
                 row = r * sh + i * dh - top
                 for j in range(kw):

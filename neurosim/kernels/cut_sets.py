@@ -7,7 +7,7 @@ from neurosim.kernels.philox import uniforms
 
 __all__ = ["choose_cuts", "count_held", "predict_grown", "unite"]
 
-_CHOICE = np.uint64(2**40)  # block of random numbers beyond those of draws of sites
+_CHOICE = np.uint64(2**32 - 1)  # block of random numbers beyond those of draws of sites
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
