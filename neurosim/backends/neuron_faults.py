@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.backends.prepared import PreparedNetwork
+from neurosim.backends.prepared import PreparedActivation, PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.many_dead import dead_outputs, order_by_product
 from neurosim.kernels.neurons import classify, fill_pairs, finish_outputs, layer_bounds
-from neurosim.kernels.rows import change_rows, cut_rows, finish_rows
+from neurosim.kernels.rows import TILE, change_rows, cut_rows, finish_rows
 from neurosim.layers import Array
 
 __all__ = ["NeuronFaults", "Part"]
@@ -26,6 +26,9 @@ _GROUP = 8
 
 # The table of single dead neurons may take this much memory, and what it keeps of a hidden layer.
 _TABLE_BYTES = 2**27
+
+# Bytes of a line of the cache, and of the widest vectors.
+_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class _Block:
     @property
     def arguments(self) -> tuple[Array, Array, Array, Array]:
         return self.bounds, self.site, self.start, self.stop
+
+
+def _aligned(rows: Array, padding: float) -> Array:
+    """A copy whose rows begin at lines of the cache, padded to whole ones, for wide vectors.
+
+    Loads that cross two lines cost twice.
+    """
+    n, width = rows.shape
+    line = _LINE // rows.itemsize
+    whole = -(-width // line) * line
+    memory = np.full(n * whole + line, padding, rows.dtype)
+    start = -memory.ctypes.data % _LINE // rows.itemsize
+    result = memory[start : start + n * whole].reshape(n, whole)
+    result[:, :width] = rows
+    return result
 
 
 class NeuronFaults:
@@ -82,6 +100,13 @@ class NeuronFaults:
         self._table = np.zeros(shape, dtype)
         late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
         self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
+        # What rows of tiles meet, aligned.
+        self._weights_t = [_aligned(w, 0) for w in prepared.weights_t[:-1]]
+        self._weight_out = _aligned(prepared.weights[-1], 0)
+        self._activations: list[PreparedActivation] = [
+            (kind, parameter, _aligned(first, 1), _aligned(second, 1))
+            for kind, parameter, first, second in prepared.activations[:-1]
+        ]
         self._rows = np.empty((n_kept, widths[-2]), dtype)
         self._made = np.zeros(-(-n_early // _GROUP), np.bool_)
         self._lock = Lock()
@@ -169,13 +194,14 @@ class NeuronFaults:
                 *block.arguments,
                 self._golden_t,
                 self._site_offsets,
-                weight_t,
-                prepared.activations[layer - 1],
+                self._weights_t[layer - 1],
+                self._activations[layer - 1],
                 prepared.outputs[layer],
                 rows,
             )
             if last:
-                finish_rows(*about, prepared.weights[-1], kept, sums)
+                tile = _aligned(np.zeros((TILE, weight_t.shape[1]), prepared.dtype), 0)
+                finish_rows(*about, self._weight_out, tile, kept, sums)
             else:
                 change_rows(*about)
 

@@ -12,11 +12,11 @@ from numba import njit
 from neurosim.kernels.activations import change_rows_at
 from neurosim.kernels.vectors import use_wide_vectors
 
-__all__ = ["add_columns", "change_rows", "cut_rows", "finish_rows", "multiply_rows"]
+__all__ = ["TILE", "add_columns", "change_rows", "cut_rows", "finish_rows", "multiply_rows"]
 
 # Rows of a tile, and columns of it that are computed together: those of as many columns of W as a
 # trial may lose stay in the cache. A tile is even, for outputs are summed for two rows together.
-_TILE, _STRIP = 8, 256
+TILE, _STRIP = 8, 256
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -131,8 +131,8 @@ def _scratch(bounds, dtype):
         for layer in range(bounds.shape[1] - 1):
             most = max(most, bounds[t, layer + 1] - bounds[t, layer])
     # One more is written by `_dead`; four at least are read by `add_columns`.
-    units, values = np.zeros((_TILE, most + 4), np.int64), np.zeros((_TILE, most + 4), dtype)
-    return np.empty(_TILE, np.int64), units, values, np.empty(_TILE, np.int64)
+    units, values = np.zeros((TILE, most + 4), np.int64), np.zeros((TILE, most + 4), dtype)
+    return np.empty(TILE, np.int64), units, values, np.empty(TILE, np.int64)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -150,7 +150,7 @@ def change_rows(
     begin = 0
     while begin < len(rows):
         dense = begin < n_products
-        m = min(_TILE, (n_products if dense else len(rows)) - begin)
+        m = min(TILE, (n_products if dense else len(rows)) - begin)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
             site_offsets, weight_t, activation, golden, scratch, rows, begin,
@@ -162,12 +162,14 @@ def change_rows(
 def multiply_rows(at, n, rows, weight, sums):
     """Sums (n, n_out) = n rows, from at on, of rows (n_rows, n_in) times weight (n_out, n_in)^T.
 
+    weight may have more columns than rows.
+
     In blocks of two rows and five outputs, whose ten sums stay in registers. Where n is odd, the
     last row is its own second; the last block of outputs overlaps the one before, or repeats the
     last output.
     """
     use_wide_vectors()
-    n_out, n_in = weight.shape
+    n_out, n_in = len(weight), rows.shape[1]
     for k in range(0, n, 2):
         j = min(k + 1, n - 1)
         r, s = at + k, at + j
@@ -195,28 +197,26 @@ def multiply_rows(at, n, rows, weight, sums):
 @njit(cache=True, nogil=True, error_model="numpy")
 def finish_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, golden, products, weight_out, kept, sums,
+    weight_t, activation, golden, products, weight_out, tile, kept, sums,
 ):  # fmt: skip
     """`change_rows` for layer L - 1 and its product with W_L, weight_out (n_out, n), into sums.
 
     products (n_products, n): W dy of the first pairs, is overwritten. kept: (len(several), n) to
-    keep the rows as well, or no rows.
+    keep the rows as well, or no rows. tile: scratch, at least eight rows, as wide as weight_out.
     """
-    n = weight_out.shape[1]
     scratch = _scratch(bounds, sums.dtype)
-    tile = np.zeros((_TILE, n), sums.dtype)
-    into = np.empty((_TILE, len(weight_out)), sums.dtype)
+    into = np.empty((TILE, len(weight_out)), sums.dtype)
     begin = 0
     while begin < len(several):
         dense = begin < n_products
-        m = min(_TILE, (n_products if dense else len(several)) - begin)
+        m = min(TILE, (n_products if dense else len(several)) - begin)
         rows, at = (products, begin) if dense else (tile, 0)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
             site_offsets, weight_t, activation, golden, scratch, rows, at,
         )  # fmt: skip
         if len(kept):
-            kept[begin : begin + m] = rows[at : at + m]
+            kept[begin : begin + m] = rows[at : at + m, : kept.shape[1]]
         multiply_rows(at, m, rows, weight_out, into)
         for k in range(m):
             for o in range(len(weight_out)):
