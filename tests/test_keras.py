@@ -157,6 +157,7 @@ def test_what_is_no_network_is_named(tmp_path, change, said):
         (setting(3, max_value=4), "expected max_value 6"),
         (setting(3, threshold=1.0), "expected threshold 0"),
         (setting(7, groups=5), "expected groups that divide 8 channels"),
+        (setting(7, groups=0), "expected groups that divide 8 channels"),
         (
             setting(0, batch_shape=[None, None, None, 3]),
             "whose shape the file states; if it does not, give",
@@ -184,6 +185,32 @@ def test_a_layer_used_twice_is_refused(tmp_path):
 
     with pytest.raises(FormatError, match="expected one use of each layer, got 2"):
         ns.Network.load(rewritten(tmp_path, twice, "residual"))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [('{"training": true}', "got training=True"), ('{"mask": 3}', "expected no argument mask")],
+)
+def test_layers_that_are_called_otherwise_are_refused(tmp_path, keywords, said):
+    def call(config):
+        text = json.dumps(config["layers"])
+        assert '"kwargs": {}' in text
+        config["layers"] = json.loads(text.replace('"kwargs": {}', f'"kwargs": {keywords}'))
+
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(rewritten(tmp_path, call, "residual"))
+
+    def call_of_keras_2(config):
+        name = config["layers"][0]["name"]
+        config["layers"][-1]["inbound_nodes"] = [[[name, 0, 0, json.loads(keywords)]]]
+
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(rewritten(tmp_path, call_of_keras_2, "residual"))
+
+
+def test_a_random_crop_is_no_layer_to_leave_out(tmp_path):
+    with pytest.raises(FormatError, match=r"\(RandomCrop\): expected one of Dense"):
+        ns.Network.load(rewritten(tmp_path, renamed(2, "RandomCrop")))
 
 
 def test_a_cycle_is_refused(tmp_path):

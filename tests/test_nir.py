@@ -1,4 +1,5 @@
 from itertools import pairwise
+from types import SimpleNamespace
 
 import nir
 import numpy as np
@@ -20,6 +21,7 @@ from neurosim.layers import (
     MaxPool2D,
     Transpose,
 )
+from neurosim.nir_graph.reader import _chain
 
 rng = np.random.default_rng(2)
 WEIGHTS = [rng.normal(size=(8, 6)) / 2, rng.normal(size=(5, 8)) / 2]
@@ -364,6 +366,7 @@ def test_graphs_without_weights_are_refused(tmp_path):
             "expected v_reset 0",
         ),
         ({"w": nir.Linear(WEIGHTS[0]), "n": neurons("LIF", 8, tau=1e-4)}, "more than the time st"),
+        ({"w": nir.Linear(WEIGHTS[0]), "n": neurons("LIF", 8, tau=0.0)}, "expected tau above 0"),
     ],
 )
 def test_what_cannot_be_run_is_refused_by_name(tmp_path, nodes, why):
@@ -378,6 +381,15 @@ def test_recurrent_graphs_and_foreign_files_are_refused(tmp_path):
     nir.write(tmp_path / "r.nir", graph)
     with pytest.raises(FormatError, match="recurrent and branching"):
         ns.load_nir(tmp_path / "r.nir", **TIMES)
+    for edges, why in (
+        ([("input", "w1"), ("w1", "n1"), ("n1", "w1"), ("n2", "output")], "one before and one"),
+        ([("input", "w1"), ("w1", "input")], "node input: expected a chain, got a cycle"),
+        ([("input", "w1"), ("w1", "nowhere")], "expected edges between nodes, got one to 'nowh"),
+        ([("input", "w1"), ("w1", "n1"), ("n1", "output")], "got others: n2, w2"),
+    ):
+        graph = network_graph("IF", [np.zeros(8), np.zeros(5)])
+        with pytest.raises(FormatError, match=why):
+            _chain(tmp_path / "c.nir", SimpleNamespace(nodes=graph.nodes, edges=edges))
     with pytest.raises(FormatError, match="got nothing there"):
         ns.load_nir(tmp_path / "none.nir", **TIMES)
     (tmp_path / "t.nir").write_text("text")

@@ -190,6 +190,7 @@ class Shaped(nn.Module):
         (nn.ELU(), r"node elu of 'then' \(aten\.elu\.default\): expected one of linear"),
         (nn.GELU(approximate="tanh"), "expected the exact gelu"),
         (nn.Softplus(beta=2), "expected softplus with beta 1"),
+        (nn.Softplus(threshold=1), "expected softplus with a threshold of 20 or more"),
         (nn.Hardtanh(), "expected a clamp from 0 to 6"),
         (lambda y: y * y, r"expected one computed input of mul, got two"),
         (lambda y: y.reshape(-1, 3), "keeps the 6 values of an input together"),

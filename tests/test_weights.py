@@ -183,6 +183,13 @@ def test_arrays_left_over_are_named(tmp_path):
     path = write(tmp_path, {**WEIGHTS, "tail.weight": np.ones(2)})
     with pytest.raises(FormatError, match=r"expected arrays that .* names, got tail\.weight"):
         ns.Network.load(path)
+    for name, shape in (
+        ("head.bias", (1,)), ("stem.bias", (2, 2)), ("norm.bias", (1,)), ("norm.weight", (4, 1)),
+        ("norm.running_mean", (3,)), ("norm.running_var", (5,)),
+    ):  # fmt: skip
+        path = write(tmp_path, {**WEIGHTS, name: np.ones(shape)})
+        with pytest.raises(FormatError, match=r"expected (one|an array with 1 axes)"):
+            ns.Network.load(path)
     path = write(tmp_path, {**WEIGHTS, "head.weight": np.ones((3, 24, 1))})
     with pytest.raises(FormatError, match="weight: expected an array with 2 axes, got shape"):
         ns.Network.load(path)

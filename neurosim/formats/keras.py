@@ -53,7 +53,6 @@ _INACTIVE = (
     "RandomTranslation",
     "RandomContrast",
     "RandomBrightness",
-    "RandomCrop",
 )
 _MODELS = ("Sequential", "Functional", "Model")
 # What Python raises where a configuration lacks a key or holds a value of another kind.
@@ -221,6 +220,15 @@ def _calls(kind: str, config: Any) -> tuple[list[_Call], str]:
     return ordered, ends["output_layers"]
 
 
+def _refuse_arguments(keywords: Mapping[str, Any]) -> None:
+    """Of the call of a layer: it must work as it does when a network is run."""
+    for key, argument in keywords.items():
+        if key == "training" and argument:
+            raise UnreadableError("expected a layer as it is after training, got training=True")
+        if argument is not None and not isinstance(argument, bool):
+            raise UnreadableError(f"expected no argument {key}, got {argument!r:.60}")
+
+
 def _sources(nodes: Any) -> Iterator[str]:
     """Names of the layers whose outputs a layer takes."""
     if isinstance(nodes, dict):
@@ -228,13 +236,12 @@ def _sources(nodes: Any) -> Iterator[str]:
             yield str(nodes["config"]["keras_history"][0])
             return
         yield from _sources(nodes["args"])
-        for key, argument in nodes["kwargs"].items():
-            if argument is not None and not isinstance(argument, bool):
-                raise UnreadableError(f"expected no argument {key}, got {argument!r:.60}")
+        _refuse_arguments(nodes["kwargs"])
         return
     if not isinstance(nodes, list):
         return
     if len(nodes) >= 3 and isinstance(nodes[0], str):  # Keras 2: [name, node, tensor, keywords]
+        _refuse_arguments(nodes[3] if len(nodes) > 3 else {})
         yield nodes[0]
         return
     for node in nodes:
@@ -426,7 +433,7 @@ def _convolution(kind: str, config: Config, x: Tensor, weights: Weights) -> Tens
     shapes: list[tuple[int, ...]] = []
     groups, multiplier = int(config.get("groups", 1)), int(config.get("depth_multiplier", 1))
     if kind == "Conv2D":
-        if channels % groups:
+        if groups < 1 or channels % groups:
             raise UnreadableError(f"expected groups that divide {channels} channels, got {groups}")
         filters = int(config["filters"])
         shapes.append((*size, channels // groups, filters))

@@ -348,6 +348,10 @@ def _layer(kind: str, given: dict[str, Any]) -> Tensor:
         case "softplus":
             if given["beta"] != 1:
                 raise UnreadableError(f"expected softplus with beta 1, got {given['beta']}")
+            if given["threshold"] < 20:  # beyond, torch returns z itself: off by 2e-9 at 20
+                raise UnreadableError(
+                    f"expected softplus with a threshold of 20 or more, got {given['threshold']}"
+                )
             return x.activated("softplus")
         case "gelu":
             if given["approximate"] != "none":

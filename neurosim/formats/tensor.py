@@ -187,13 +187,17 @@ class Tensor:
         """A trained batch normalisation; `axis`: of the channels, without that of the inputs."""
         known = self._known_shape()
         shape = [1] * len(known)
+        for name, values in (
+            ("variance", variance), ("mean", mean), ("scale", gamma), ("shift", beta),
+        ):  # fmt: skip
+            if np.shape(values) != (known[axis],):
+                raise UnreadableError(
+                    f"expected one {name} for each of {known[axis]} channels, got shape "
+                    f"{np.shape(values)}"
+                )
         spread = np.asarray(variance, np.float64) + epsilon
         if not (spread > 0).all():
             raise UnreadableError("expected a variance above 0")
-        if spread.shape != (known[axis],):
-            raise UnreadableError(
-                f"expected one variance for each of {known[axis]} channels, got {spread.shape}"
-            )
         shape[axis] = spread.size
         factor = np.asarray(gamma, np.float64) / np.sqrt(spread)
         term = np.asarray(beta, np.float64) - np.asarray(mean, np.float64) * factor

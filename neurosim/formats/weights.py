@@ -221,9 +221,9 @@ def _layer(
         raise UnreadableError(f"expected one input, got {len(sources)}")
     match entry:
         case DenseEntry():
-            weight, bias = array("weight"), array("bias", needed=False)
-            y = x.through(_shaped("weight", weight, 2))
-            y = y if bias is None else y.plus(bias)
+            weight, bias = _shaped("weight", array("weight"), 2), array("bias", needed=False)
+            y = x.through(weight)
+            y = y if bias is None else y.plus(_one_each("bias", bias, len(weight)))
         case ConvEntry():
             kernel, bias = _shaped("weight", array("weight"), 4), array("bias", needed=False)
             y = x.convolved(
@@ -233,7 +233,8 @@ def _layer(
                 dilation=pair("dilation", entry.dilation),
                 groups=entry.groups,
             )
-            y = y if bias is None else y.plus(bias.reshape(-1, 1, 1))
+            if bias is not None:
+                y = y.plus(_one_each("bias", bias, len(kernel)).reshape(-1, 1, 1))
         case NormEntry():
             mean, variance = _shaped("mean", array("running_mean"), 1), array("running_var")
             gamma, beta = array("weight", needed=False), array("bias", needed=False)
@@ -278,6 +279,12 @@ def _layer(
     if activation.kind == "sigmoid":
         return y.times(np.asarray(activation.parameter)).activated("sigmoid")
     return y.activated(activation.kind, activation.parameter)
+
+
+def _one_each(key: str, array: Array, n: int) -> Array:
+    if array.shape != (n,):
+        raise UnreadableError(f"{key}: expected one value for each of {n} units, got {array.shape}")
+    return array
 
 
 def _shaped(key: str, array: Array | None, axes: int) -> Array:

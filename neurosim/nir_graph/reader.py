@@ -139,9 +139,24 @@ def _chain(source: Path, graph: Any) -> tuple[list[tuple[str, Any]], tuple[int, 
                 "networks cannot be run"
             )
         name = after[0]
+        if name not in graph.nodes:
+            raise FormatError(f"{source}: expected edges between nodes, got one to {name!r}")
+        if name == ends["Input"][0] or any(name == known for known, _ in chain):
+            raise FormatError(
+                f"{source}: node {name}: expected a chain, got a cycle; recurrent networks cannot "
+                "be run"
+            )
         if name == ends["Output"][0]:
             break
         chain.append((name, graph.nodes[name]))
+    beside = (
+        set(graph.nodes) - {known for known, _ in chain} - {names[0] for names in ends.values()}
+    )
+    if beside:
+        raise FormatError(
+            f"{source}: expected nodes between Input and Output only, got others: "
+            + ", ".join(sorted(map(str, beside))[:5])
+        )
     if not chain or type(chain[0][1]).__name__ in _NEURONS:
         raise FormatError(f"{source}: expected weights after the Input, got {chain[:1] or 'none'}")
     shape = next(iter(graph.nodes[ends["Input"][0]].input_type.values()))
@@ -327,4 +342,6 @@ def _common(source: Path, name: str, key: str, values: Array) -> float:
             f"{source}: node {name}: expected the same {key} for all neurons, "
             f"got {values.min():g} to {values.max():g} s"
         )
+    if not values[0] > 0:
+        raise FormatError(f"{source}: node {name}: expected {key} above 0, got {values[0]:g} s")
     return float(values[0])
