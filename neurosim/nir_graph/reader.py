@@ -129,7 +129,8 @@ def _chain(source: Path, graph: Any) -> tuple[list[tuple[str, Any]], tuple[int, 
             f"{len(ends['Output'])}"
         )
     edges = [(str(a), str(b)) for a, b in graph.edges]
-    name, chain = ends["Input"][0], []
+    name = ends["Input"][0]
+    chain: list[tuple[str, Any]] = []
     while True:
         after = [b for a, b in edges if a == name]
         if len(after) != 1 or len([a for a, b in edges if b == after[0]]) != 1:
