@@ -10,6 +10,7 @@ import neurosim as ns
 from neurosim.backends import backend_of, make_backend
 from neurosim.errors import InputError
 from neurosim.kernels.many_dead import dead_outputs
+from neurosim.kernels.rows import _STRIP
 
 
 class TestReference(BackendContract):
@@ -255,6 +256,24 @@ def test_many_blocks_and_inputs_give_what_one_trial_alone_gives():
     for t in range(0, 200, 13):
         alone = backend.errors(type(batch).of(batch[t], batch.sites))[0]
         np.testing.assert_allclose(errors[t], alone, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid(4)", "relu", "softplus"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_wider_than_a_strip_of_columns_give_what_forcing_zeros_gives(activation, dtype):
+    widths = (30, 2 * _STRIP + 9, _STRIP + 1, 7)
+    network, inputs = deep(widths, (activation, activation, "identity"))
+    ours = make_backend("compiled", network, inputs, dtype)
+    reference = make_backend("reference", network, inputs, "float64")
+    for layers in ([0, 1], [1, 2]):
+        faults = [ns.StuckAtZero("neuron", probability=0.1, layers=layers)]
+        batch = batch_for(network, inputs, faults, n_trials=8)
+        np.testing.assert_allclose(
+            ours.errors(batch),
+            reference.errors(batch),
+            rtol=0,
+            atol=1e-12 if dtype == "float64" else 5e-6,
+        )
 
 
 @pytest.mark.parametrize("layers", [None, [0], [1], [0, 2]])
