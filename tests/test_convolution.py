@@ -276,6 +276,17 @@ def test_pools_are_those_of_onnx_runtime(case, seed, count_padding):
     np.testing.assert_allclose(mean(y), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_window_of_nothing_but_padding_has_no_largest_value():
+    y = np.zeros((1, 2, 2, 2), np.float32)
+    expected = np.full((1, 2, 3, 3), -np.inf)
+    expected[:, :, 1, 1] = 0
+    pool = MaxPool2D(size=2, padding=2)
+    for maps in (y, with_channels_last(y)):
+        for _ in range(3):  # memory that was used before
+            np.testing.assert_array_equal(pool(maps), expected)
+            np.full((1, 3, 3, 2), 7, np.float32)
+
+
 @pytest.mark.parametrize(
     ("kind", "op"), [("gelu", "Gelu"), ("hard_swish", "HardSwish"), ("softplus", "Softplus")]
 )

@@ -12,7 +12,7 @@ from scipy import stats
 
 import neurosim as ns
 from neurosim import data
-from neurosim.certification import cuts, importance, search
+from neurosim.certification import cuts, importance, rare_failures, search
 from neurosim.errors import InputError
 from neurosim.physical_sites import site_groups
 from neurosim.sampling import CutLaw, Mixture
@@ -352,7 +352,7 @@ def test_cuts_are_failures_and_all_smallest_failures_are_among_them(monkeypatch)
         number = place[np.add.reduceat(bits[sites], offsets[:-1])]
         return reached[number] / 1.7, fails[number]
 
-    for least in (2, 3):
+    for least in (1, 2, 3):
         offsets, sites, _ = cuts.find_cuts(look, np.full(11, 0.01), rng.permutation(11), least, 0.0)
         found = [frozenset(part.tolist()) for part in np.split(sites, offsets[1:-1])]
         assert len(set(found)) == len(found) > 10
@@ -362,6 +362,40 @@ def test_cuts_are_failures_and_all_smallest_failures_are_among_them(monkeypatch)
         smallest = {s for s in failing if not any(s - {i} in failing for i in s)}
         smallest = {s for s in smallest if not any(other < s for other in failing)}
         assert {s for s in smallest if len(s) >= least} <= set(found)
+
+
+def test_pairs_are_not_looked_at_beside_single_failures():
+    """One site in forty fails alone; all pairs together are ten thousand times as rare."""
+
+    def look(offsets, sites):
+        fails = np.add.reduceat(sites == 7, offsets[:-1]) > 0
+        return fails[:, None] * 1.0, fails
+
+    _, sites, looked = cuts.find_cuts(look, np.full(40, 1e-7), np.arange(40), 1, 0.0)
+    assert (sites.tolist(), looked) == ([7], 40)
+    # Where single faults are enumerated, pairs are the likeliest of what is left.
+    assert cuts.find_cuts(look, np.full(40, 1e-7), np.arange(40), 2, 0.0)[2] > 40
+
+
+def test_the_guarantee_spreads_its_chance_on_every_batch_at_which_draws_may_stop():
+    """Without variance the bound tells the chance of each batch; together they are the whole."""
+    chance, weight, each = 0.01, 1e-3, []
+    for batches in range(1, 3000):
+        n = batches * search.BATCH
+        nothing = np.zeros(2)
+        estimate = importance.InputEstimate(
+            enumerated=nothing,
+            rest=1.0,
+            mean=nothing,
+            square=nothing,
+            drawn=n,
+            largest_weight=weight,
+            impossible=np.zeros(2, bool),
+            evaluations=n,
+        )
+        slack = rare_failures._guaranteed(estimate, chance)
+        each.append(2 * np.exp(-slack * 3 * (n - 1) / (7 * weight)))
+    assert 0.99 * chance < sum(each) <= chance
 
 
 def test_a_wrong_weight_of_cuts_is_caught(monkeypatch):
