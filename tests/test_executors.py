@@ -262,6 +262,8 @@ def test_ctrl_c_stops_processes_and_the_run_continues(folder):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in the background has told them to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (folder / "out.h5.segments").exists():
         assert process.poll() is None, process.communicate()[1]
