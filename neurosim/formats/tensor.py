@@ -1,38 +1,32 @@
 """Layers from the tensors of a foreign graph.
 
 A reader walks through the nodes of a file and calls a method of `Tensor` for each; what the last
-tensor remembers is the network. Affine steps are gathered in float64 until an activation or the
-next weight closes a layer: so biases, scalers and batch normalisation are folded. Axes are
-followed: a weight behind a transposition is written for the values as they lie, and a step that
-would mix inputs with one another is an error.
+tensor remembers is the network: finished layers (neurosim.formats.steps), then one affine step
+that is still open (neurosim.formats.folding). Axes are followed: a weight behind a transposition is
+written for the values as they lie, and a step that would mix inputs with one another is an error.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from neurosim.graph import Node
+from neurosim.formats.folding import OpenStep
+from neurosim.formats.steps import Parts, Step, UnreadableError, nodes_of
 from neurosim.layers import (
     Activation,
     Add,
-    Affine,
     Array,
     AveragePool2D,
     Concatenate,
-    Conv2D,
     Dense,
-    Flatten,
     GlobalAveragePool,
     Layer,
     MaxPool2D,
-    Reshape,
     Shape,
     Transpose,
-    Weighted,
 )
 
 __all__ = [
@@ -53,9 +47,6 @@ Layout: TypeAlias = Literal["rows", "columns", "vector", "open"]
 # Above and below, left and right.
 Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
-# Nodes of a network, read-out (None or "softmax"), shape of one input.
-Parts: TypeAlias = tuple[tuple[Node, ...], str | None, Shape]
-
 # Stands for the number of inputs in a computed shape; no true size is negative.
 BATCH = -(2**30)
 
@@ -66,11 +57,8 @@ BEHIND_THE_UNITS = (
 )
 
 _NO_PADDING: Padding = ((0, 0), (0, 0))
+_NOTHING_OPEN = OpenStep()
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softplus")
-
-
-class UnreadableError(Exception):
-    """Why a step has no place in a network; the reader adds which step it is."""
 
 
 def same_padding(
@@ -93,21 +81,8 @@ def same_padding(
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
-    """A finished layer, what it takes its inputs from, and the shape of what it sends."""
-
-    layer: Layer | None  # None: the input
-    sources: tuple["_Step", ...]
-    shape: Shape | None
-    number: int = field(default_factory=count().__next__)
-
-
-@dataclass(frozen=True, eq=False)
 class Tensor:
     """What a graph has computed from the input: finished layers, then one affine step.
-
-    The step is gain * (weight @ y + shift), or gain * (scale * y + shift) while weight is None.
-    The gain is a positive scalar that is kept apart, as it may turn out to be that of a sigmoid.
 
     Parameters
     ----------
@@ -122,11 +97,8 @@ class Tensor:
         Where the axis of the inputs is; `shape` is without it.
     batch
         The number of inputs where the graph fixes it, otherwise 0.
-    weight, window
-        Of the open step: a matrix, or a kernel and the keywords of Conv2D.
-    scale, shift
-        Alike in shape to `stored` (they may lack what broadcasting adds); behind a weight, one
-        shift a unit or channel.
+    open
+        The affine step behind it, of values of shape `stored`.
     zeros
         Rows and columns of zeros around the map, for the next window to take in.
     shared
@@ -134,16 +106,12 @@ class Tensor:
     """
 
     shape: Shape | None
-    step: _Step
+    step: Step
     stored: Shape | None
     layout: Layout = "rows"
     batch: int = 0
     axes: tuple[int, ...] | None = None
-    weight: Array | None = None
-    window: dict[str, Any] | None = None
-    scale: Array | float = 1.0
-    shift: Array | float = 0.0
-    gain: float = 1.0
+    open: OpenStep = _NOTHING_OPEN
     zeros: Padding = _NO_PADDING
     softmax: bool = False
     shared: bool = False
@@ -151,7 +119,7 @@ class Tensor:
     @staticmethod
     def start(shape: Shape | None, *, layout: Layout = "rows", batch: int = 0) -> "Tensor":
         """The input of a graph."""
-        step = _Step(None, (), shape)
+        step = Step(None, (), shape)
         return Tensor(shape=shape, step=step, stored=shape, layout=layout, batch=batch)
 
     @property
@@ -159,22 +127,13 @@ class Tensor:
         """Values an input has here; 0 if unknown."""
         return prod(self.shape) if self.shape is not None else 0
 
-    @property
-    def bare(self) -> bool:
-        """Whether the open step does nothing."""
-        return (
-            self.weight is None
-            and self.gain == 1
-            and not np.any(self.shift)
-            and bool(np.all(np.asarray(self.scale) == 1))
-        )
-
     # Affine steps, weights, activations
 
     def times(self, constant: Array) -> "Tensor":
         """The product with a constant of a shape that broadcasts."""
         if constant.size == 1 and constant.item() > 0:
-            return replace(self._going_on(), gain=self.gain * constant.item())
+            gain = self.open.gain * constant.item()
+            return replace(self._going_on(), open=replace(self.open, gain=gain))
         return self._plain()._affine(constant, np.zeros(()))
 
     def plus(self, constant: Array) -> "Tensor":
@@ -207,21 +166,12 @@ class Tensor:
     def _affine(self, factor: Array, term: Array) -> "Tensor":
         tensor, factor = self._spread(factor)
         tensor, term = tensor._spread(term)
-        if tensor.weight is not None:
-            per_unit = tensor._per_unit(factor), tensor._per_unit(term)
-            if per_unit[0] is not None and per_unit[1] is not None:
-                columns = per_unit[0].reshape(-1, *(1,) * (tensor.weight.ndim - 1))
-                return replace(
-                    tensor,
-                    weight=columns * tensor.weight,
-                    shift=np.asarray(tensor.shift) * per_unit[0] + per_unit[1],
-                )
+        opened = tensor.open.then(factor, term, tensor.stored)
+        if opened is None:
             tensor = tensor.closed(Activation("identity"))
-        return replace(
-            tensor,
-            scale=np.asarray(tensor.scale) * factor,
-            shift=np.asarray(tensor.shift) * factor + term,
-        )
+            opened = tensor.open.then(factor, term, tensor.stored)
+        assert opened is not None
+        return replace(tensor, open=opened)
 
     def through(self, weight: Array, *, first: bool = False) -> "Tensor":
         """A matrix product W @ y, W (n_out, n_in); `first`: written in front of the tensor."""
@@ -235,7 +185,7 @@ class Tensor:
             raise UnreadableError(
                 f"expected a weight for {tensor.size} inputs, got one for {weight.shape[1]}"
             )
-        if tensor.weight is not None:  # a linear layer of its own on the chip
+        if tensor.open.weight is not None:  # a linear layer of its own on the chip
             tensor = tensor.closed(Activation("identity"))
         if tensor.axes is not None:
             assert tensor.stored is not None
@@ -243,19 +193,9 @@ class Tensor:
             as_stored = np.empty_like(weight)
             as_stored[:, order.ravel()] = weight
             weight = as_stored
-        scale, shift = (
-            tensor._flat(part, weight.shape[1]) for part in (tensor.scale, tensor.shift)
-        )
         shape = (len(weight),)
-        return replace(
-            tensor,
-            shape=shape,
-            stored=shape,
-            axes=None,
-            weight=weight * scale,
-            shift=weight @ shift,
-            scale=1.0,
-        )
+        opened = tensor.open.through(weight, tensor.stored)
+        return replace(tensor, shape=shape, stored=shape, axes=None, open=opened)
 
     def convolved(
         self,
@@ -268,10 +208,10 @@ class Tensor:
     ) -> "Tensor":
         """A convolution with a kernel (channels_out, channels_in / groups, height, width)."""
         tensor = self._map()
-        if tensor.weight is not None:
+        if tensor.open.weight is not None:
             zeros = tensor.zeros
             tensor = replace(tensor, zeros=_NO_PADDING).closed(Activation("identity"))
-            tensor = replace(tensor, zeros=zeros, step=tensor._source(tensor.stored))
+            tensor = replace(tensor, zeros=zeros, step=tensor.step.sending(tensor.stored))
         (top, bottom), (left, right) = tensor.zeros
         (above, below), (before, after) = padding
         padding = ((top + above, bottom + below), (left + before, right + after))
@@ -280,75 +220,53 @@ class Tensor:
             raise UnreadableError(
                 f"expected a kernel for {channels} channels, got {kernel.shape} in {groups} groups"
             )
-        # zeros around a map do not shift with it
-        scale = tensor._per_channel(tensor.scale)
-        shift = tensor._per_channel(tensor.shift)
-        if scale is None or shift is None or (shift.any() and np.any(padding)):
-            tensor = replace(tensor, zeros=_NO_PADDING)._settled_affine()
-            scale, shift = np.ones(channels), np.zeros(channels)
-        inputs = np.arange(channels).reshape(groups, -1)
-        inputs = np.repeat(inputs, len(kernel) // groups, axis=0)  # those that each output sees
-        bias = np.einsum("oihw,oi->o", kernel, shift[inputs])
         window: dict[str, Any] = {
             "stride": stride,
             "padding": padding,
             "dilation": dilation,
             "groups": groups,
         }
-        kernel = kernel * scale[inputs][:, :, None, None]
-        shape = Conv2D(weight=kernel, bias=bias, **window).output_shape(tensor._known_shape())
-        return replace(
-            tensor,
-            shape=shape,
-            stored=shape,
-            weight=kernel,
-            window=window,
-            shift=bias,
-            scale=1.0,
-            zeros=_NO_PADDING,
-        )
+        tensor = replace(tensor, zeros=_NO_PADDING)
+        opened = tensor.open.convolved(kernel, window, tensor._known_shape())
+        if opened is None:
+            tensor = tensor._settled_affine()
+            opened = tensor.open.convolved(kernel, window, tensor._known_shape())
+        assert opened is not None
+        layer = opened.weighted_layer(Activation("identity"))
+        shape = layer.output_shape(tensor._known_shape())
+        return replace(tensor, shape=shape, stored=shape, open=opened)
 
     def activated(self, kind: str, parameter: float = 0.0) -> "Tensor":
         """An activation; a factor in front of a sigmoid becomes its gain."""
         if kind == "sigmoid":
-            return replace(self._going_on(), gain=1.0).closed(Activation(kind, self.gain))
+            tensor = replace(self._going_on(), open=replace(self.open, gain=1.0))
+            return tensor.closed(Activation(kind, self.open.gain))
         return self.closed(Activation(kind, parameter))
 
     def closed(self, activation: Activation) -> "Tensor":
         """The open step and an activation as a layer."""
         tensor = self._plain()
-        layer: Layer
-        if tensor.weight is None:
-            if tensor.bare and activation.kind == "identity":
+        if tensor.open.weight is None:
+            if tensor.open.bare and activation.kind == "identity":
                 return tensor
             last = tensor.step.layer
-            if tensor.bare and isinstance(last, Add) and not tensor.shared:
-                step = _Step(Add(activation=activation), tensor.step.sources, tensor.step.shape)
+            if tensor.open.bare and isinstance(last, Add) and not tensor.shared:
+                step = Step(Add(activation=activation), tensor.step.sources, tensor.step.shape)
                 return replace(tensor, step=step)
             return tensor._settled_affine(activation)
-        shift = np.broadcast_to(np.asarray(tensor.shift, np.float64), (len(tensor.weight),))
-        if tensor.window is None:
-            layer = Dense(weight=tensor.weight, bias=shift, activation=activation)
-            source = tensor._source((tensor.weight.shape[1],))
-            shape: Shape = (len(tensor.weight),)
+        layer = tensor.open.weighted_layer(activation)
+        source = tensor.step
+        if isinstance(layer, Dense):
+            source = source.sending((layer.n_in,))
+            shape: Shape = (layer.n_out,)
         else:
-            layer = Conv2D(weight=tensor.weight, bias=shift, activation=activation, **tensor.window)
-            source = tensor.step
             assert source.shape is not None
             shape = layer.output_shape(source.shape)
-        return replace(
-            tensor,
-            step=_Step(layer, (source,), shape),
-            weight=None,
-            window=None,
-            scale=1.0,
-            shift=0.0,
-            shared=False,
-        )
+        return replace(tensor, step=Step(layer, (source,), shape), open=_NOTHING_OPEN, shared=False)
 
     def settled(self) -> "Tensor":
         """For several nodes to take: its weight is a layer of its own."""
-        open_weight = self.weight is not None and not self.softmax
+        open_weight = self.open.weight is not None and not self.softmax
         tensor = self.closed(Activation("identity")) if open_weight else self
         return replace(tensor, shared=True)
 
@@ -440,7 +358,7 @@ class Tensor:
             raise UnreadableError(
                 f"expected computed inputs of one shape, got {', '.join(map(str, sorted(shapes)))}"
             )
-        sources = tuple(tensor._source(tensor.stored) for tensor in solid)
+        sources = tuple(tensor.step.sending(tensor.stored) for tensor in solid)
         return solid[0]._joined(Add(), sources, solid[0].stored)
 
     @staticmethod
@@ -456,7 +374,7 @@ class Tensor:
             )
         axes = solid[0].axes
         join = Concatenate(axis=axis if axes is None else axes[axis])
-        sources = tuple(tensor._source(tensor.stored) for tensor in solid)
+        sources = tuple(tensor.step.sending(tensor.stored) for tensor in solid)
         stored = join.output_shape(*(tensor.stored or () for tensor in solid))
         shape = stored if axes is None else tuple(stored[k] for k in axes)
         return replace(solid[0]._joined(join, sources, stored), shape=shape)
@@ -560,30 +478,8 @@ class Tensor:
         """
         tensor = replace(self, softmax=False)._going_on()._solid()._arranged()
         if tensor.size:  # outputs are (n_inputs, n_outputs)
-            tensor = replace(tensor, step=tensor._source((tensor.size,)))
-        found: set[_Step] = set()
-        waiting = [tensor.step]
-        while waiting:
-            step = waiting.pop()
-            if step not in found:
-                found.add(step)
-                waiting.extend(step.sources)
-        steps = sorted((step for step in found if step.layer), key=lambda step: step.number)
-        (start,) = (step for step in found if step.layer is None)
-        if not any(isinstance(step.layer, Weighted) for step in steps):
-            raise UnreadableError("expected at least one weighted layer, got none")
-        if all(
-            isinstance(step.layer, Dense | Flatten) for step in steps
-        ):  # a chain: one source each
-            steps = [step for step in steps if isinstance(step.layer, Dense)]
-            nodes = tuple(Node(step.layer, (k,)) for k, step in enumerate(steps) if step.layer)
-        else:
-            numbers = {start: 0} | {step: k for k, step in enumerate(steps, start=1)}
-            nodes = tuple(
-                Node(step.layer, tuple(numbers[source] for source in step.sources))
-                for step in steps
-                if step.layer
-            )
+            tensor = replace(tensor, step=tensor.step.sending((tensor.size,)))
+        nodes, start = nodes_of(tensor.step)
         readout = "softmax" if self.softmax else None
         shape = start.shape or ()
         first = nodes[0].layer
@@ -603,11 +499,7 @@ class Tensor:
     def _plain(self) -> "Tensor":
         """The same with the gain multiplied in."""
         tensor = self._going_on()
-        shift = tensor.gain * np.asarray(tensor.shift)
-        if tensor.weight is None:
-            scale = tensor.gain * np.asarray(tensor.scale)
-            return replace(tensor, scale=scale, shift=shift, gain=1.0)
-        return replace(tensor, weight=tensor.gain * tensor.weight, shift=shift, gain=1.0)
+        return replace(tensor, open=tensor.open.plain())
 
     def _laid(self, layout: Layout) -> "Tensor":
         if self.layout == "open":
@@ -646,8 +538,8 @@ class Tensor:
                 "an input"
             )
         tensor = tensor._arranged()
-        if tensor.weight is None and tensor.step.shape != shape:
-            source = tensor._source(shape)
+        if tensor.open.weight is None and tensor.step.shape != shape:
+            source = tensor.step.sending(shape)
             tensor = replace(tensor, step=source)
         return replace(tensor, zeros=zeros)
 
@@ -663,31 +555,21 @@ class Tensor:
         if self.axes is None:
             return self
         tensor = self._solid()
-        source, axes = tensor._source(tensor.stored), tensor.axes
+        source, axes = tensor.step.sending(tensor.stored), tensor.axes
         assert axes is not None
         layer = Transpose(axes=axes)
         moved = layer.output_shape(tensor._known(tensor.stored))
-        step = _Step(layer, (source,), moved)
+        step = Step(layer, (source,), moved)
         return replace(tensor, step=step, stored=tensor.shape, axes=None, shared=False)
-
-    def _source(self, shape: Shape | None) -> _Step:
-        """The last step, sending a shape."""
-        sent = self.step.shape
-        if sent is None or shape is None or sent == shape or 0 in sent:
-            return self.step
-        if prod(sent) != prod(shape):
-            raise UnreadableError(f"expected {prod(sent)} values an input, got {prod(shape)}")
-        layer = Flatten() if len(shape) == 1 else Reshape(shape=shape)
-        return _Step(layer, (self.step,), shape)
 
     def _after(self, layer: Any) -> "Tensor":
         """A layer without weights that takes this map, which is solid."""
         shape = layer.output_shape(self._known_shape())
-        step = _Step(layer, (self._source(self._known_shape()),), shape)
+        step = Step(layer, (self.step.sending(self._known_shape()),), shape)
         return replace(self, step=step, shape=shape, stored=shape, shared=False)
 
-    def _joined(self, layer: Layer, sources: tuple[_Step, ...], stored: Shape | None) -> "Tensor":
-        step = _Step(layer, sources, stored)
+    def _joined(self, layer: Layer, sources: tuple[Step, ...], stored: Shape | None) -> "Tensor":
+        step = Step(layer, sources, stored)
         return replace(self, step=step, stored=stored, shared=False)
 
     @staticmethod
@@ -723,46 +605,16 @@ class Tensor:
         """The same values in another shape."""
         if self.axes is not None:
             return replace(self, shape=shape)
-        if self.weight is not None or self.shape is None or 0 in self.shape:
+        if self.shape is None or 0 in self.shape:
             return replace(self, shape=shape, stored=shape)
-        scale, shift = (
-            np.asarray(part)
-            if np.size(part) == 1
-            else np.broadcast_to(part, self.shape).reshape(shape)
-            for part in (self.scale, self.shift)
-        )
-        return replace(self, shape=shape, stored=shape, scale=scale, shift=shift)
-
-    def _flat(self, part: Array | float, n: int) -> Array:
-        """A scale or shift as one value for each of n stored values."""
-        if np.size(part) > 1 and self.stored is not None and 0 not in self.stored:
-            part = np.broadcast_to(part, self.stored).ravel()
-        return np.broadcast_to(np.asarray(part, np.float64), (n,))
-
-    def _per_channel(self, part: Array | float) -> Array | None:
-        """A scale or shift as one value a channel, if it is that."""
-        stored = self._known(self.stored)
-        columns = np.broadcast_to(np.asarray(part, np.float64), stored).reshape(stored[0], -1)
-        return columns[:, 0] if (columns == columns[:, :1]).all() else None
-
-    def _per_unit(self, part: Array) -> Array | None:
-        """A constant as one value for each row of the open weight, if it is that."""
-        assert self.weight is not None
-        n = len(self.weight)
-        columns = np.broadcast_to(part, self._known(self.stored)).reshape(n, -1)
-        return columns[:, 0] if (columns == columns[:, :1]).all() else None
+        return replace(self, shape=shape, stored=shape, open=self.open.viewed(self.shape, shape))
 
     def _settled_affine(self, activation: Activation | None = None) -> "Tensor":
         """The open step, which has no weight, as an Affine layer: one scale a channel or value."""
         stored = self._known(self.stored)
-        scale, shift = (self._per_channel(part) for part in (self.scale, self.shift))
-        shape = stored
-        if scale is None or shift is None:
-            shape = (prod(stored),)
-            scale, shift = (self._flat(part, shape[0]) for part in (self.scale, self.shift))
-        layer = Affine(scale=scale, shift=shift, activation=activation or Activation("identity"))
-        step = _Step(layer, (self._source(shape),), shape)
-        return replace(self, step=step, scale=1.0, shift=0.0, shared=False)
+        layer, shape = self.open.affine_layer(activation or Activation("identity"), stored)
+        step = Step(layer, (self.step.sending(shape),), shape)
+        return replace(self, step=step, open=_NOTHING_OPEN, shared=False)
 
     def _spread(self, constant: Array) -> tuple["Tensor", Array]:
         """A constant in the order in which the values are stored."""
