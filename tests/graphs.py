@@ -17,6 +17,7 @@ from neurosim.layers import (
     Flatten,
     GlobalAveragePool,
     MaxPool2D,
+    Slice,
     Transpose,
 )
 from neurosim.network import Network
@@ -94,6 +95,8 @@ def networks(draw, activations=ACTIVATIONS, pools=True):
                 Affine(scale=rng.normal(size=c), shift=rng.normal(size=c),
                        activation=Activation.parse(name())),
                 Transpose(axes=(0, 2, 1)),
+                Slice(start=c // 2, stop=c),
+                Slice(axis=2, start=0, stop=w, step=2),
             ])))  # fmt: skip
     if draw(st.booleans()) and pools:
         put(GlobalAveragePool())

@@ -24,6 +24,7 @@ from neurosim.layers import (
     GlobalAveragePool,
     MaxPool2D,
     Reshape,
+    Slice,
     Transpose,
     folded_batch_norm,
 )
@@ -409,6 +410,8 @@ def test_derivatives_of_the_other_layers():
         Flatten(),
         Reshape(shape=(5, 12)),
         Transpose(axes=(1, 2, 0)),
+        Slice(start=1, stop=3),
+        Slice(axis=2, start=1, stop=5, step=3),
         Affine(scale=[1.0, 2, 3], shift=[1.0, 0, 0]),
         Affine(activation=Activation("relu")),
     ):
@@ -460,6 +463,10 @@ def test_batch_norm_is_folded():
         (lambda: MaxPool2D(size=2, padding=2).output_shape((1, 4, 4)), "some of the map in every"),
         (lambda: Reshape(shape=(0, 2)), "shape: expected sizes"),
         (lambda: Transpose(axes=(0, 0)), "axes: expected a permutation"),
+        (lambda: Slice(start=2, stop=2), "expected 0 <= start < stop"),
+        (lambda: Slice(start=0, stop=2, step=0), "a step from 1 on"),
+        (lambda: Slice(start=0.5, stop=2), "start: expected a whole number"),
+        (lambda: Slice(start=0, stop=4).output_shape((3, 8)), "expected values up to 4 on axis 0"),
         (lambda: Affine(scale=[np.nan]), "scale: expected finite"),
         (lambda: Conv2D(weight=np.ones((1, 2, 1, 1)), bias=[0]).output_shape((3, 4, 4)),
          "expected 3 input channels"),

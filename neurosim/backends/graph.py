@@ -28,6 +28,7 @@ from neurosim.layers import (
     GlobalAveragePool,
     MaxPool2D,
     Shape,
+    Slice,
     softmax_change,
 )
 from neurosim.layers.correlation import Finish, correlate
@@ -296,6 +297,8 @@ class _Block:
             return _Change(total / total.dtype.type(np.prod(shapes[0][1:])), None)
         if isinstance(layer, Dense):
             return _Change(change.values @ layer.weight_as(change.values.dtype).T, None)
+        if isinstance(layer, Slice) and layer.axis == 0 and change.box is not None:
+            return _Change(layer.preactivation(change.values), change.box)
         # What is left moves values only.
         moved = layer.preactivation(_whole(change, shapes[0]))
         return _Change(moved, _all_of(self._graph.shapes[number]))

@@ -95,7 +95,7 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
     if architecture is not None:
         raise InputError("architecture: expected none, for a model in memory holds its own")
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
+    if torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
         from neurosim.formats.pytorch import read_module
 
         return read_module(model, input_shape)

@@ -32,6 +32,7 @@ from neurosim.layers import (
     MaxPool2D,
     Reshape,
     Shape,
+    Slice,
     Transpose,
 )
 
@@ -48,6 +49,7 @@ _LAYERS: dict[str, type[Any]] = {
         Flatten,
         Reshape,
         Transpose,
+        Slice,
         Affine,
         Add,
         Concatenate,

@@ -68,9 +68,10 @@ def read_onnx(path: Path, input_shape: Shape | None = None) -> Parts:
             # Numbers too large to fold become infinite, which the layer then refuses.
             with np.errstate(all="ignore"):
                 made = step(node, values, opset)
-                if isinstance(made, Tensor) and uses[node.output[0]] > 1:
-                    made = made.settled()
-                values[node.output[0]] = made
+                several = made if isinstance(made, tuple) else (made,)
+                for name, value in zip(node.output, several, strict=False):
+                    shared = isinstance(value, Tensor) and uses[name] > 1
+                    values[name] = value.settled() if shared else value
         except (UnreadableError, InputError, *_MALFORMED) as error:
             name = f" {node.name!r}" if node.name else f" making {node.output[0]!r}"
             raise FormatError(f"{path}: node{name} ({node.op_type}): {_one_line(error)}") from error

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
+from neurosim.formats.onnx_constants import computed
+from neurosim.formats.refusals import reason_against
 from neurosim.formats.tensor import (
     BATCH,
-    BEHIND_THE_UNITS,
     Padding,
     Tensor,
     UnreadableError,
@@ -21,13 +22,12 @@ from neurosim.layers import Array
 
 __all__ = ["REAL_TYPES", "fused", "step"]
 
-REAL_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-
-# Shapes that exporters compute are short; a file that asks for more wants to fill memory.
-_MOST_CONSTANTS = 10**6
-
-# What applications put behind the units or their softmax.
-_BEHIND = ("LogSoftmax", "ArgMax", "TopK")
+REAL_TYPES = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
 
 # From here on softplus(z) is z to single precision.
 _SOFTPLUS_IS_LINEAR = 17
@@ -42,7 +42,8 @@ _ACTIVATIONS = {
     "Gelu": "gelu",
 }
 _WINDOWS = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Pad")
-_JOINS = ("Add", "Sum", "Concat")
+_REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
+_JOINS = ("Add", "Sub", "Sum", "Concat")
 _RESHAPING = (
     "Identity",
     "Dropout",
@@ -53,16 +54,15 @@ _RESHAPING = (
     "Unsqueeze",
     "Transpose",
 )
-_ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+_PARTS = ("Slice", "Split", "Gather")
+_SQUARES = ("DepthToSpace", "SpaceToDepth")
 _READ = (
     "MatMul",
     "Gemm",
     *_WINDOWS,
-    "ReduceMean",
-    "ReduceMax",
+    *_REDUCTIONS,
     "BatchNormalization",
     *_JOINS,
-    "Sub",
     "Mul",
     "Div",
     "Scaler",
@@ -71,9 +71,12 @@ _READ = (
     "PRelu",
     "Max",
     "Clip",
+    "HardSigmoid",
     *_ACTIVATIONS,
     "Softmax",
     *_RESHAPING,
+    *_PARTS,
+    *_SQUARES,
     "Constant",
 )
 
@@ -208,7 +211,7 @@ def _slope(node: Any) -> tuple[float, float]:
 
 
 def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
-    """The value a node makes: a constant array or a `Tensor`.
+    """The value a node makes: a constant array or a `Tensor`; a tuple of those of all its outputs.
 
     Raises
     ------
@@ -232,11 +235,9 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         return _shape_of(arguments[0], attributes)
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     if not tensors:
-        return _folded(kind, arguments, attributes)
-    if kind in _BEHIND:
-        raise UnreadableError(BEHIND_THE_UNITS)
+        return computed(node, arguments, attributes, opset)
     if kind not in _READ:
-        raise UnreadableError(f"expected one of {', '.join(_READ)}")
+        raise UnreadableError(reason_against(kind, _READ))
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
@@ -246,16 +247,20 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Conv" | "MaxPool" | "AveragePool":
             return _window(kind, arguments, attributes)
         case "GlobalAveragePool" | "GlobalMaxPool":
-            pooled = x.averaged() if kind == "GlobalAveragePool" else x.largest()
-            return pooled.reshaped([-1, pooled.size, 1, 1])
-        case "ReduceMean" | "ReduceMax":
+            spatial = range(2, len(x.shape or ()) + 1)
+            return x.reduced(spatial, "mean" if kind == "GlobalAveragePool" else "max", keep=True)
+        case _ if kind in _REDUCTIONS:
             return _reduced(kind, arguments, attributes)
+        case _ if kind in _PARTS:
+            return _part(kind, arguments, attributes, len(node.output))
         case "BatchNormalization":
             gamma, beta, mean, variance = (_real(a) for a in arguments[1:])
             if attributes.get("training_mode", 0):
                 raise UnreadableError("expected a trained network, got training_mode = 1")
             epsilon = attributes.get("epsilon", 1e-5)
             return x.normalised(mean, variance, gamma, beta, epsilon, 0)
+        case _ if kind in _SQUARES:
+            return _squares(kind, x, attributes)
         case "Pad":
             return _padded(arguments, attributes)
         case "Add" | "Sub" | "Mul" | "Div":
@@ -276,9 +281,9 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
                 )
             return x.activated("leaky_relu", float(slopes[0]))
         case "Max":
-            if any(np.any(_real(a)) for a in arguments if a is not x):
-                raise UnreadableError("expected the maximum with 0, a relu, got another constant")
-            return x.activated("relu")
+            return x.clamped(max(_bound(a) for a in arguments if a is not x), None)
+        case "HardSigmoid":
+            return x.hard_sigmoid(*_slope(node))
         case "LeakyRelu":
             return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
         case "Clip":
@@ -309,77 +314,6 @@ def _shape_of(tensor: Tensor, attributes: Mapping[str, Any]) -> Array:
     return np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)
 
 
-def _folded(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Array:
-    """A node of constants alone, as exporters leave them behind."""
-    first, *rest = arguments or [None]
-    axes = rest[0] if rest else attributes.get("axes")
-    match kind:
-        case "Transpose":
-            return np.transpose(first, attributes.get("perm"))
-        case "Reshape":
-            return np.reshape(first, rest[0])
-        case "Identity":
-            return np.asarray(first)
-        case "Cast":
-            return np.asarray(first).astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
-        case "Squeeze":
-            return np.squeeze(first, None if axes is None else tuple(np.asarray(axes).ravel()))
-        case "Unsqueeze":
-            return np.expand_dims(first, tuple(np.asarray(axes).ravel()))
-        case "Gather":
-            return np.take(first, rest[0], axis=attributes.get("axis", 0))
-        case "Concat":
-            return np.concatenate(arguments, axis=attributes["axis"])
-        case "Slice":
-            starts, ends, axes, steps = (np.ravel(a).tolist() for a in _slices(first, *rest))
-            cut = [slice(None)] * first.ndim
-            for start, end, axis, by in zip(starts, ends, axes, steps, strict=True):
-                cut[axis] = slice(start, end if by > 0 or end > -first.shape[axis] else None, by)
-            return first[tuple(cut)]
-        case "ConstantOfShape":
-            if np.min(first, initial=0) < 0:
-                raise UnreadableError(
-                    "expected a constant whose shape does not depend on the inputs"
-                )
-            if np.prod(first) > _MOST_CONSTANTS:
-                raise UnreadableError(f"expected at most {_MOST_CONSTANTS} values, got {first}")
-            value = attributes.get("value")
-            return np.full(
-                first,
-                0.0 if value is None else numpy_helper.to_array(value).item(),
-                np.float32 if value is None else numpy_helper.to_array(value).dtype,
-            )
-        case _ if kind in _ARITHMETIC and len(arguments) == 2:
-            if kind == "Div" and np.asarray(first).dtype.kind != "f":
-                return _whole_quotient(first, rest[0])
-            return np.asarray(_ARITHMETIC[kind](first, rest[0]))
-        case "ReduceL2":
-            over = None if axes is None else tuple(np.ravel(axes).tolist())
-            kept = bool(attributes.get("keepdims", 1))
-            return np.sqrt(np.sum(first**2, axis=over, keepdims=kept))
-        case _:
-            raise UnreadableError(
-                "expected an operator whose constants can be computed while reading, or an input "
-                "that depends on the network's input; simplify the graph, or export it anew with "
-                "constants folded"
-            )
-
-
-def _whole_quotient(first: Array, other: Array) -> Array:
-    """A quotient of sizes, where it is a whole number."""
-    if not np.all(other) or np.any(np.remainder(first, other)):
-        raise UnreadableError(f"expected a whole quotient of sizes, got {first} / {other}")
-    return np.floor_divide(first, other)
-
-
-def _slices(
-    array: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
-) -> tuple[Array, Array, Array, Array]:
-    """Arguments of Slice with those filled in that may be left out."""
-    axes = np.arange(len(np.ravel(starts))) if axes is None else axes
-    return starts, ends, axes, np.ones_like(starts) if steps is None else steps
-
-
 def _real(value: Any) -> Array:
     """A constant to compute with, as float64."""
     if isinstance(value, Tensor):
@@ -392,11 +326,15 @@ def _real(value: Any) -> Array:
 
 def _joined(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     """Several computed inputs in one node."""
+    if kind in ("Mul", "MatMul", "Gemm", "Div"):
+        raise UnreadableError(reason_against("Attention", _READ))
     if kind not in _JOINS or not all(isinstance(a, Tensor) for a in arguments):
         raise UnreadableError(
             f"expected one computed input, got {len(arguments)}; only {', '.join(_JOINS)} of "
             "computed inputs are read"
         )
+    if kind == "Sub":
+        return Tensor.added([arguments[0], arguments[1].times(np.array(-1.0))])
     if kind != "Concat":
         return arguments[0] if len(arguments) == 1 else Tensor.added(arguments)
     axis, rank = int(attributes["axis"]), len(arguments[0].shape or ()) + 1
@@ -426,12 +364,16 @@ def _window(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
     """A convolution or pool over height and width."""
     x = arguments[0]
     kernel = _real(arguments[1]) if kind == "Conv" else None
-    shape = kernel.shape[2:] if kernel is not None else attributes["kernel_shape"]
-    if len(shape) != 2 or x.shape is None or len(x.shape) != 3:
+    shape = list(kernel.shape[2:] if kernel is not None else attributes["kernel_shape"])
+    if len(shape) not in (1, 2) or len(x.shape or ()) != len(shape) + 1:
         raise UnreadableError(
-            f"expected a window over height and width, got one of {len(shape)} axes over values "
-            f"of shape {x.shape} an input"
+            f"expected a window over one or two axes of a feature map, got one of {len(shape)} "
+            f"axes over values of shape {x.shape} an input"
         )
+    if len(shape) == 1:  # a line is a map of one row
+        upright = _upright(attributes, shape)
+        first = arguments[1:] if kernel is None else [kernel[:, :, None], *arguments[2:]]
+        return _window(kind, [x.upright(), *first], upright).lying()
     size, stride, dilation = (
         (int(a), int(b))
         for a, b in (shape, attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1)))
@@ -449,6 +391,18 @@ def _window(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
         raise UnreadableError(f"expected no dilations of a mean, got {dilation}")
     counted = bool(attributes.get("count_include_pad", 0))
     return x.average_pooled(size, stride=stride, padding=padding, count_padding=counted, ceil=ceil)
+
+
+def _upright(attributes: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
+    """Attributes of a window over one axis as those of one over a map of one row."""
+    given = {**attributes, "kernel_shape": [1, *shape]}
+    for key in ("strides", "dilations"):
+        if key in given:
+            given[key] = [1, *given[key]]
+    if "pads" in given:
+        before, after = given["pads"]
+        given["pads"] = [0, before, 0, after]
+    return given
 
 
 def _padding(
@@ -476,19 +430,66 @@ def _padding(
 
 
 def _reduced(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
-    """The mean or the largest value of each channel, in either order of axes."""
+    """The mean, sum or largest value of each input over some axes."""
     x = arguments[0]
     axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
-    if x.shape is None or len(x.shape) != 3 or axes is None:
-        raise UnreadableError(f"expected a {kind} over height and width of a feature map")
-    over = sorted(int(axis) % 4 for axis in np.ravel(axes))
-    if over not in ([2, 3], [1, 2]):
-        raise UnreadableError(f"expected a {kind} over height and width, got axes {over}")
-    y = x if over == [2, 3] else x.transposed((0, 3, 1, 2))
-    y = y.averaged() if kind == "ReduceMean" else y.largest()
-    if not attributes.get("keepdims", 1):
-        return y
-    return y.reshaped([-1, y.size, 1, 1] if over == [2, 3] else [-1, 1, 1, y.size])
+    over = range(len(x.shape or ()) + 1) if axes is None else np.ravel(axes).tolist()
+    return x.reduced(over, _REDUCTIONS[kind], keep=bool(attributes.get("keepdims", 1)))
+
+
+def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outputs: int) -> Any:
+    """Parts of every input, cut along an axis."""
+    if not isinstance(arguments[0], Tensor) or any(isinstance(a, Tensor) for a in arguments[1:]):
+        raise UnreadableError("expected constant places, got ones that depend on the values")
+    x: Tensor = arguments[0]
+    rank = len(x.shape or ()) + 1
+    if kind == "Slice":
+        keys = ("starts", "ends", "axes", "steps")
+        given = [*arguments[1:], None, None] if len(arguments) > 1 else map(attributes.get, keys)
+        starts, ends, axes, steps = (
+            None if part is None else np.ravel(part).tolist() for part in list(given)[:4]
+        )
+        assert starts is not None
+        assert ends is not None
+        for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            axis = k if axes is None else axes[k] % rank
+            x = x.sliced(axis, start, end, 1 if steps is None else steps[k])
+        return x
+    axis = int(attributes.get("axis", 0))
+    if not -rank <= axis < rank:
+        raise UnreadableError(f"expected an axis of {rank}, got {axis}")
+    axis %= rank
+    if kind == "Split":
+        sizes = arguments[1] if len(arguments) > 1 else attributes.get("split")
+        if sizes is None:
+            n = ([0, *(x.shape or ())])[axis]
+            each = -(-n // n_outputs)
+            sizes = [min(each, n - k * each) for k in range(n_outputs)]
+        return x.split(axis, [int(n) for n in np.ravel(sizes)])
+    places = np.asarray(arguments[1])
+    first, by = int(places.flat[0]), int(places.flat[1] - places.flat[0]) if places.size > 1 else 1
+    if places.ndim > 1 or by < 1 or np.any(places.ravel() != first + by * np.arange(places.size)):
+        raise UnreadableError(reason_against(kind, _READ))
+    last = int(places.flat[-1])
+    part = x.sliced(axis, first, last + 1 or None, by)
+    return part if places.ndim else part.squeezed([axis])
+
+
+def _squares(kind: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
+    """Channels laid out as squares of a map, or the other way round."""
+    shape, r = x.shape or (), int(attributes["blocksize"])
+    if len(shape) != 3:
+        raise UnreadableError(f"expected a feature map, got values of shape {shape} an input")
+    c, h, w = shape
+    if kind == "SpaceToDepth":
+        split = x.reshaped([BATCH, c, h // r, r, w // r, r])
+        return split.transposed([0, 3, 5, 1, 2, 4]).reshaped([BATCH, c * r * r, h // r, w // r])
+    c = c // r**2
+    if attributes.get("mode", b"DCR") == b"DCR":
+        turned = x.reshaped([BATCH, r, r, c, h, w]).transposed([0, 3, 4, 1, 5, 2])
+    else:
+        turned = x.reshaped([BATCH, c, r, r, h, w]).transposed([0, 1, 4, 2, 5, 3])
+    return turned.reshaped([BATCH, c, h * r, w * r])
 
 
 def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
@@ -499,15 +500,21 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     known = pads is not None and not isinstance(pads, Tensor)
     sizes = [int(n) for n in np.ravel(np.asarray(pads))] if known else []
     axes = arguments[3] if len(arguments) > 3 else None
+    rank = len(x.shape or ()) + 1
     if axes is not None and len(sizes) == 2 * np.size(axes):
-        whole = [0] * 8
+        whole = [0] * 2 * rank
         for k, axis in enumerate(np.ravel(axes).tolist()):
-            whole[axis % 4], whole[axis % 4 + 4] = sizes[k], sizes[k + len(sizes) // 2]
+            whole[axis % rank], whole[axis % rank + rank] = sizes[k], sizes[k + len(sizes) // 2]
         sizes = whole
+    if rank == 3 and len(sizes) == 6:  # a line: a map of one row
+        sizes = [*sizes[:2], 0, sizes[2], *sizes[3:5], 0, sizes[5]]
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
-        raise UnreadableError("expected zeros around a map, for each of four axes")
+        raise UnreadableError(
+            f"expected zeros around a map, got mode {mode.decode()}, value {value}, pads {sizes}"
+        )
     if sizes[:2] + sizes[4:6] == [0] * 4:
-        return x.padded(((sizes[2], sizes[6]), (sizes[3], sizes[7])))
+        around = ((sizes[2], sizes[6]), (sizes[3], sizes[7]))
+        return x.upright().padded(around).lying() if rank == 3 else x.padded(around)
     if [sizes[k] for k in (0, 3, 4, 7)] == [0] * 4:  # (n_inputs, height, width, channels)
         first = x.transposed((0, 3, 1, 2)).padded(((sizes[1], sizes[5]), (sizes[2], sizes[6])))
         return first.transposed((0, 2, 3, 1))
@@ -515,17 +522,20 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
 
 
 def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
-    """Clip as relu or relu6."""
+    """Clip, its bounds inputs or attributes."""
     given = [*arguments[1:], None, None]
     low, high = (attributes.get("min"), attributes.get("max"))
     low = given[0] if given[0] is not None else low
     high = given[1] if given[1] is not None else high
-    low, high = (None if bound is None else float(_real(bound).item()) for bound in (low, high))
-    if low == 0 and high == 6:
-        return arguments[0].activated("relu6")
-    if low == 0 and (high is None or high >= np.finfo(np.float32).max):
-        return arguments[0].activated("relu")
-    raise UnreadableError(f"expected Clip from 0 to 6 (relu6) or from 0 on, got {low} to {high}")
+    return arguments[0].clamped(*(None if b is None else _bound(b) for b in (low, high)))
+
+
+def _bound(value: Any) -> float:
+    """A bound of all values."""
+    values = np.unique(_real(value))
+    if len(values) != 1:
+        raise UnreadableError(f"expected one bound of all values, got {len(values)}")
+    return float(values[0])
 
 
 def _affine(kind: str, arguments: list[Any]) -> Tensor:

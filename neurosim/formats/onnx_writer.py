@@ -25,6 +25,7 @@ from neurosim.layers import (
     MaxPool2D,
     Reshape,
     Shape,
+    Slice,
     Transpose,
 )
 
@@ -155,6 +156,14 @@ def _written(writer: _Writer, label: str, layer: Any, sources: list[str], rank: 
         case Transpose():
             axes = [0, *(axis + 1 for axis in layer.axes)]
             return writer.node("Transpose", sources, label, perm=axes)
+        case Slice():
+            names = ("start", "stop", "axis", "step")
+            values = (layer.start, layer.stop, layer.axis + 1, layer.step)
+            parts = [
+                writer.constant(f"{label}.{name}", np.array([value]), np.int64)
+                for name, value in zip(names, values, strict=True)
+            ]
+            return writer.node("Slice", [*sources, *parts], label)
         case Affine():
             channels = (-1, *(1,) * (rank - 1))
             scale = writer.constant(f"{label}.scale", np.reshape(layer.scale, channels))

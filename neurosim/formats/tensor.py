@@ -26,12 +26,12 @@ from neurosim.layers import (
     Layer,
     MaxPool2D,
     Shape,
+    Slice,
     Transpose,
 )
 
 __all__ = [
     "BATCH",
-    "BEHIND_THE_UNITS",
     "Layout",
     "Padding",
     "Parts",
@@ -44,17 +44,14 @@ __all__ = [
 # A tensor is open while rows and columns are both possible: (n_in, 1), say.
 Layout: TypeAlias = Literal["rows", "columns", "vector", "open"]
 
+# A slice that ends beyond goes to the end, as exporters write it.
+_MOST_INPUTS = 2**30
+
 # Above and below, left and right.
 Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 # Stands for the number of inputs in a computed shape; no true size is negative.
 BATCH = -(2**30)
-
-# Of a log-softmax, an argmax and the like.
-BEHIND_THE_UNITS = (
-    "expected the units or their softmax as the last step, for other read-outs are not known; "
-    "leave this step out: the outputs are then those before it"
-)
 
 _NO_PADDING: Padding = ((0, 0), (0, 0))
 _NOTHING_OPEN = OpenStep()
@@ -174,8 +171,13 @@ class Tensor:
         return replace(tensor, open=opened)
 
     def through(self, weight: Array, *, first: bool = False) -> "Tensor":
-        """A matrix product W @ y, W (n_out, n_in); `first`: written in front of the tensor."""
+        """A matrix product W @ y, W (n_out, n_in); `first`: written in front of the tensor.
+
+        Of values with several axes, of the last one: a convolution with kernels of size 1.
+        """
         tensor = self._plain()._laid("columns" if first else "rows")
+        if len(tensor.shape or ()) > 1 and tensor._known_shape()[-1] == weight.shape[1]:
+            return tensor._at_each_place(weight)
         if tensor.shape is not None and len(tensor.shape) != 1:
             raise UnreadableError(
                 f"expected one axis of units before a weight, got values of shape {tensor.shape} "
@@ -196,6 +198,15 @@ class Tensor:
         shape = (len(weight),)
         opened = tensor.open.through(weight, tensor.stored)
         return replace(tensor, shape=shape, stored=shape, axes=None, open=opened)
+
+    def _at_each_place(self, weight: Array) -> "Tensor":
+        """A matrix product over the last axis, one for all places on the others."""
+        *places, n_in = self._known_shape()
+        rank = len(places) + 2
+        channels = self.transposed([0, rank - 1, *range(1, rank - 1)])
+        lines = channels._viewed((n_in, prod(places[:-1]), places[-1]))
+        made = lines.convolved(weight[:, :, None, None])._viewed((len(weight), *places))
+        return made.transposed([0, *range(2, rank), 1])
 
     def convolved(
         self,
@@ -230,6 +241,7 @@ class Tensor:
         opened = tensor.open.convolved(kernel, window, tensor._known_shape())
         if opened is None:
             tensor = tensor._settled_affine()
+            tensor = replace(tensor, step=tensor.step.sending(tensor.stored))
             opened = tensor.open.convolved(kernel, window, tensor._known_shape())
         assert opened is not None
         layer = opened.weighted_layer(Activation("identity"))
@@ -242,6 +254,27 @@ class Tensor:
             tensor = replace(self._going_on(), open=replace(self.open, gain=1.0))
             return tensor.closed(Activation(kind, self.open.gain))
         return self.closed(Activation(kind, parameter))
+
+    def clamped(self, low: float | None, high: float | None) -> "Tensor":
+        """The nearest value between two bounds, for a lower one of 0: relu, or relu6 rescaled."""
+        if high is not None and high >= np.finfo(np.float32).max:
+            high = None
+        if low != 0 or (high is not None and high <= 0):
+            raise UnreadableError(
+                "expected a clamp from 0 to a number above 0, or from 0 on, as a dead neuron sends "
+                f"0, got {low} to {high}"
+            )
+        if high is None:
+            return self.activated("relu")
+        if high == 6:
+            return self.activated("relu6")
+        return self.times(np.array(6 / high)).activated("relu6").times(np.array(high / 6))
+
+    def hard_sigmoid(self, slope: float, shift: float) -> "Tensor":
+        """Slope * z + shift between 0 and 1."""
+        if slope <= 0:
+            raise UnreadableError(f"expected a hard sigmoid with a slope above 0, got {slope}")
+        return self.times(np.array(slope)).plus(np.array(shift)).clamped(0, 1)
 
     def closed(self, activation: Activation) -> "Tensor":
         """The open step and an activation as a layer."""
@@ -283,6 +316,22 @@ class Tensor:
         (above, below), (before, after) = zeros
         zeros = ((top + above, bottom + below), (left + before, right + after))
         return replace(tensor, zeros=zeros) if np.any(zeros) else tensor
+
+    def upright(self) -> "Tensor":
+        """A line (channels, length) as a map of one row."""
+        tensor = replace(self, zeros=_NO_PADDING)._in_rows()
+        shape = tensor._known_shape()
+        if len(shape) != 2:
+            raise UnreadableError(
+                f"expected a line (channels, length), got values of shape {shape} an input"
+            )
+        return replace(tensor._viewed((shape[0], 1, shape[1])), zeros=self.zeros)
+
+    def lying(self) -> "Tensor":
+        """A map of one row as a line (channels, length)."""
+        tensor = replace(self, zeros=_NO_PADDING)
+        channels, _, length = tensor._known_shape()
+        return replace(tensor._viewed((channels, length)), zeros=self.zeros)
 
     def max_pooled(
         self,
@@ -348,6 +397,75 @@ class Tensor:
         tensor = self._map()._solid(without_zeros=True)
         _, height, width = tensor._known_shape()
         return tensor._after(MaxPool2D(size=(height, width)))
+
+    def reduced(self, axes: Sequence[int], kind: str, *, keep: bool = False) -> "Tensor":
+        """The "mean", "sum" or "max" of each input over some axes; `keep`: as axes of length 1.
+
+        Axis 0 is that of the inputs and may not be among them.
+        """
+        tensor = self._in_rows()
+        shape = tensor._known_shape()
+        rank = len(shape) + 1
+        over = sorted({int(axis) % rank for axis in axes})
+        if 0 in over or not over:
+            raise UnreadableError(
+                f"expected a {kind} over axes of one input, from 1 to {rank - 1}, got {over}: "
+                "inputs are not mixed with one another"
+            )
+        kept = [k for k in range(1, rank) if k not in over]
+        n = prod(shape[k - 1] for k in over)
+        turned = tensor.transposed([0, *kept, *over])
+        if (len(kept), len(over)) != (1, 2):
+            turned = turned._viewed((prod(shape[k - 1] for k in kept), 1, n))
+        made = turned.largest() if kind == "max" else turned.averaged()
+        if kind == "sum":
+            made = made.times(np.array(float(n)))
+        left = [shape[k - 1] for k in kept] or [1]
+        if keep:
+            left = [1 if k in over else shape[k - 1] for k in range(1, rank)]
+        return made._viewed(tuple(left))
+
+    def sliced(
+        self, axis: int, start: int | None = None, stop: int | None = None, by: int = 1
+    ) -> "Tensor":
+        """A part of every input; axis 0 is that of the inputs, all of which go on."""
+        tensor = self._in_rows()
+        if axis == 0:
+            if by == 1 and start in (None, 0) and (stop is None or stop > _MOST_INPUTS):
+                return tensor
+            raise UnreadableError("expected a slice of each input, got one of the inputs")
+        shape = tensor._known_shape()
+        if by < 1:
+            raise UnreadableError(f"expected a slice in steps from 1 on, got {by}")
+        first, end, _ = slice(start, stop, by).indices(shape[axis - 1])
+        if first >= end:
+            raise UnreadableError(
+                f"expected a slice with values in it, got {first} to {end} of {shape[axis - 1]}"
+            )
+        if (first, end, by) == (0, shape[axis - 1], 1):
+            return tensor
+        (solid,) = Tensor._alike([tensor])
+        axes, stored = solid.axes, solid._known(solid.stored)
+        layer = Slice(
+            axis=axis - 1 if axes is None else axes[axis - 1], start=first, stop=end, step=by
+        )
+        left = layer.output_shape(stored)
+        part = solid._joined(layer, (solid.step.sending(stored),), left)
+        return replace(part, shape=left if axes is None else tuple(left[k] for k in axes))
+
+    def split(self, axis: int, sizes: Sequence[int]) -> tuple["Tensor", ...]:
+        """Parts of every input, one after the other; axis 0 is that of the inputs."""
+        (tensor,) = Tensor._alike([self])
+        if axis == 0 or sum(sizes) != tensor._known_shape()[axis - 1]:
+            raise UnreadableError(
+                f"expected parts of each input that make up axis {axis} of values of shape "
+                f"{tensor.shape}, got sizes {list(sizes)}"
+            )
+        tensor = replace(tensor, shared=True)
+        ends = np.cumsum(sizes).tolist()
+        return tuple(
+            tensor.sliced(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)
+        )
 
     @staticmethod
     def added(tensors: Sequence["Tensor"]) -> "Tensor":

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from neurosim.layers.activation import Activation, softmax, softmax_change
 from neurosim.layers.arrays import Array, Shape, frozen
 from neurosim.layers.convolution import Conv2D, folded_batch_norm
-from neurosim.layers.joins import Add, Affine, Concatenate, Flatten, Reshape, Transpose
+from neurosim.layers.joins import Add, Affine, Concatenate, Flatten, Reshape, Slice, Transpose
 from neurosim.layers.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from neurosim.layers.weighted import Dense, Weighted
 
@@ -29,6 +29,7 @@ __all__ = [
     "MaxPool2D",
     "Reshape",
     "Shape",
+    "Slice",
     "Transpose",
     "Weighted",
     "folded_batch_norm",
@@ -46,6 +47,7 @@ Layer: TypeAlias = (
     | Flatten
     | Reshape
     | Transpose
+    | Slice
     | Affine
     | Add
     | Concatenate

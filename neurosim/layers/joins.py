@@ -10,7 +10,7 @@ from neurosim.errors import InputError
 from neurosim.layers.activation import Activation
 from neurosim.layers.arrays import Array, Shape, frozen
 
-__all__ = ["Add", "Affine", "Concatenate", "Flatten", "Reshape", "Transpose"]
+__all__ = ["Add", "Affine", "Concatenate", "Flatten", "Reshape", "Slice", "Transpose"]
 
 
 def _identity() -> Activation:
@@ -173,6 +173,93 @@ class Transpose:
     def pull_back(self, cotangent: Array, y: Array | None = None) -> Array:
         """The derivative with its axes in the order before."""
         return self._moved(cotangent, tuple(int(n) for n in np.argsort(self.axes)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """Every step-th value of an axis, from start up to stop: some of the channels, say.
+
+    What it leaves out stays what it is: a neuron whose value goes on to several slices is one site.
+
+    Parameters
+    ----------
+    axis : int
+        Of an example: 0 for the channels of feature maps.
+    start, stop : int
+        0 <= start < stop.
+    step : int
+
+    Raises
+    ------
+    InputError
+        If nothing would be left.
+
+    Examples
+    --------
+    >>> Slice(start=1, stop=3)(np.array([[5.0, 6.0, 7.0]]))
+    array([[6., 7.]])
+    """
+
+    start: int
+    stop: int
+    step: int = 1
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("axis", "start", "stop", "step"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise InputError(f"{name}: expected a whole number, got {value!r}")
+            object.__setattr__(self, name, int(value))
+        if self.axis < 0 or self.step < 1 or not 0 <= self.start < self.stop:
+            raise InputError(
+                "start, stop, step, axis: expected 0 <= start < stop, a step from 1 on and an axis "
+                f"from 0 on, got {self.start}, {self.stop}, {self.step}, {self.axis}"
+            )
+
+    @property
+    def activation(self) -> Activation:
+        """None: the identity."""
+        return _identity()
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of what an input of a shape becomes.
+
+        Raises
+        ------
+        InputError
+            If it has no such values.
+        """
+        if self.axis >= len(shape) or self.stop > shape[self.axis]:
+            raise InputError(
+                f"stop: expected values up to {self.stop} on axis {self.axis}, got shape {shape}"
+            )
+        left = len(range(self.start, self.stop, self.step))
+        return (*shape[: self.axis], left, *shape[self.axis + 1 :])
+
+    def _part(self, lead: int) -> tuple[slice, ...]:
+        """The index of the part; `lead`: axes before those of an example."""
+        whole = (slice(None),) * (lead + self.axis)
+        return (*whole, slice(self.start, self.stop, self.step))
+
+    def preactivation(self, y: Array) -> Array:
+        """The part of each example."""
+        return np.ascontiguousarray(y[self._part(1)])
+
+    def __call__(self, y: Array) -> Array:
+        """The part of each example."""
+        return self.preactivation(y)
+
+    def push_forward(self, dy: Array, y: Array) -> Array:
+        """The part of the change; any first axes before those of y."""
+        return np.ascontiguousarray(dy[self._part(dy.ndim - y.ndim + 1)])
+
+    def pull_back(self, cotangent: Array, y: Array) -> Array:
+        """The derivative in its place, zeros elsewhere."""
+        lead = cotangent.ndim - y.ndim + 1
+        whole = np.zeros((*cotangent.shape[:lead], *y.shape[1:]), cotangent.dtype)
+        whole[self._part(lead)] = cotangent
+        return whole
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
