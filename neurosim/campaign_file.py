@@ -16,7 +16,7 @@ from neurosim.campaign import Campaign, Plan
 from neurosim.chip import Chip
 from neurosim.defects import DefectMap
 from neurosim.deployment import deploy
-from neurosim.errors import FormatError, InputError, named_entry
+from neurosim.errors import FormatError, InputError, named_entry, path_of
 from neurosim.faults import FaultProcess, fault_process, persistence_of
 from neurosim.layers import Array
 from neurosim.network import Network
@@ -91,7 +91,7 @@ def load_campaign(path: str | PathLike[str]) -> Campaign:
     --------
     >>> load_campaign("campaign.toml")  # doctest: +SKIP
     """
-    return make_campaign({}, Path(path))
+    return make_campaign({}, path_of(path))
 
 
 def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaign:

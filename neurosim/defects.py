@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosim.chip import Chip
 from neurosim.crossbar import HALVES, Half, StuckState
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, path_of
 from neurosim.layers import Array
 
 __all__ = ["Defect", "DefectMap"]
@@ -154,7 +154,7 @@ class DefectMap:
         --------
         >>> DefectMap.read("bench-7.csv")  # doctest: +SKIP
         """
-        file = Path(path)
+        file = path_of(path)
         rows = _csv_rows(file) if file.suffix == ".csv" else _hdf5_rows(file)
         found = []
         for number, (core, kind, row, column, half, slice_number) in enumerate(rows):
@@ -173,7 +173,7 @@ class DefectMap:
         InputError
             If the ending is another one.
         """
-        file = Path(path)
+        file = path_of(path)
         if file.suffix == ".csv":
             with file.open("w", newline="", encoding="utf-8") as opened:
                 writer = csv.writer(opened, lineterminator="\n")

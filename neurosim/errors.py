@@ -1,6 +1,8 @@
 """The errors a caller may want to catch."""
 
 import re
+from os import PathLike
+from pathlib import Path
 
 __all__ = [
     "CampaignMismatchError",
@@ -11,6 +13,7 @@ __all__ = [
     "NeurosimError",
     "TraceError",
     "named_entry",
+    "path_of",
 ]
 
 
@@ -40,6 +43,29 @@ class TraceError(NeurosimError):
 
 class CampaignMismatchError(TraceError):
     """The trace at this path belongs to another campaign; the message says what differs."""
+
+
+def path_of(given: object, name: str = "path") -> Path:
+    """What a caller gives as the path of a file.
+
+    Raises
+    ------
+    InputError
+        If it is neither text nor a path.
+
+    Examples
+    --------
+    >>> path_of("folder/mine.toml").name
+    'mine.toml'
+    """
+    if isinstance(given, str) or (
+        isinstance(given, PathLike) and isinstance(given.__fspath__(), str)
+    ):
+        return Path(given)
+    raise InputError(
+        f"{name}: expected the path of a file, as text or a pathlib.Path, got {given!r:.60} "
+        f"({type(given).__name__})"
+    )
 
 
 def named_entry(message: str) -> str:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, path_of
 from neurosim.formats import Architecture, read_network, write_network
 from neurosim.graph import Graph, Node, chain_of
 from neurosim.layers import Activation, Affine, Array, Dense, Flatten, Weighted, softmax
@@ -187,10 +186,10 @@ class Network:
 
         Parameters
         ----------
-        source : str, path-like, torch.nn.Module or scikit-learn estimator
+        source : str, path-like, torch.nn.Module, ExportedProgram or scikit-learn estimator
             A file: .npz, .onnx, .keras, .h5; weights alone, .safetensors, .pt, .pth, with an
-            architecture. A module in evaluation mode; a fitted MLPClassifier or MLPRegressor,
-            alone or behind scalers in a Pipeline.
+            architecture. A module in evaluation mode, or what torch.export made of one; a fitted
+            MLPClassifier or MLPRegressor, alone or behind scalers in a Pipeline.
         architecture : str, path-like or mapping, optional
             For weights alone: the layers, in TOML (docs/formats.md); by default the file beside
             the weights that ends in .toml.
@@ -228,7 +227,7 @@ class Network:
         FormatError
             If the path ends in neither or cannot be written.
         """
-        write_network(Path(path), self.graph.nodes, self.readout, self.input_shape)
+        write_network(path_of(path), self.graph.nodes, self.readout, self.input_shape)
 
     def with_layers(self, layers: Sequence[Any]) -> "Network":
         """The same network with other weighted layers 1..L, of the same shapes, in their places."""

@@ -798,3 +798,34 @@ def test_what_scikit_learn_exports_is_read(tmp_path):
                 wanted = wanted[:, 1:] if wanted.shape[1] == 2 else wanted
             ours = ns.Network.load(tmp_path / "n.onnx")(x)
             np.testing.assert_allclose(ours, wanted, atol=1e-5 * abs(wanted).max())
+
+
+@pytest.mark.parametrize("given", [None, 5, 3.5, True, b"n.npz", [], object(), np.zeros(3)])
+def test_what_is_no_path_is_refused_at_the_door(tmp_path, given):
+    network = ns.Network.dense(weights=[np.eye(2)], biases=[[0, 0]], activations=["relu"])
+    network.save(tmp_path / "n.onnx")
+    (tmp_path / "n.safetensors").write_bytes(b"")
+    doors = [
+        ("source", lambda: ns.Network.load(given)),
+        ("path", lambda: network.save(given)),
+        ("chip", lambda: ns.Chip.load(given)),
+        ("path", lambda: ns.DefectMap.read(given)),
+        ("path", lambda: ns.load_campaign(given)),
+        ("path", lambda: ns.load_nir(given, duration_s=1.0, time_step_s=0.1)),
+    ]
+    if given is not None:
+        weights = tmp_path / "n.safetensors"
+        doors.append(("architecture", lambda: ns.Network.load(weights, architecture=given)))
+    for name, door in doors:
+        with pytest.raises(ns.InputError, match=rf"^{name}: expected .*, got "):
+            door()
+
+
+@pytest.mark.parametrize(
+    "given", [5, 2.0, True, "2", b"2", (), (0,), (-2,), (2.0,), ("2",), (True,), int]
+)
+def test_what_is_no_shape_is_refused_at_the_door(tmp_path, given):
+    network = ns.Network.dense(weights=[np.eye(2)], biases=[[0, 0]], activations=["relu"])
+    network.save(tmp_path / "n.onnx")
+    with pytest.raises(ns.InputError, match=r"^input_shape: expected whole numbers from 1 on"):
+        ns.Network.load(tmp_path / "n.onnx", input_shape=given)

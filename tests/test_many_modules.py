@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import neurosim as ns
+from neurosim.errors import FormatError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch imports what others have deprecated
@@ -587,3 +588,246 @@ def test_what_torch_exports_of_them_is_read(name, tmp_path):
         dynamic_axes={"x": {0: "n"}},
     )
     assert_close(ns.Network.load(tmp_path / "n.onnx"), inputs, expected)
+
+
+def gate(s, x):
+    y = s.a(x)
+    return y * torch.sigmoid(s.b(y.mean((2, 3), keepdim=True)))
+
+
+REFUSED = {
+    "lstm": (
+        Forward(lambda s, x: s.a(x)[0][:, -1], a=nn.LSTM(6, 5, batch_first=True)),
+        (4, 6),
+        "lstm of 'a'.*got a recurrent layer",
+    ),
+    "gru": (
+        Forward(lambda s, x: s.a(x)[0][:, -1], a=nn.GRU(6, 5, batch_first=True)),
+        (4, 6),
+        "gru of 'a'.*got a recurrent layer",
+    ),
+    "rnn": (
+        Forward(lambda s, x: s.a(x)[0][:, -1], a=nn.RNN(6, 5, batch_first=True)),
+        (4, 6),
+        "rnn_tanh of 'a'.*got a recurrent layer",
+    ),
+    "attention": (
+        Forward(lambda s, x: s.a(x, x, x)[0], a=nn.MultiheadAttention(6, 2, batch_first=True)),
+        (4, 6),
+        "of 'a'.*expected",
+    ),
+    "attention by hand": (
+        Forward(lambda s, x: s.a(x) @ s.a(x).transpose(1, 2), a=nn.Linear(6, 5)),
+        (4, 6),
+        "node matmul.*constant weights",
+    ),
+    "scaled products": (
+        Forward(
+            lambda s, x: functional.scaled_dot_product_attention(s.a(x), x, x), a=nn.Linear(6, 6)
+        ),
+        (4, 6),
+        "got one of two computed values",
+    ),
+    "transformer": (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), (4, 6), "expected"),
+    "layer norm": (dense(nn.LayerNorm(5)), (6,), "layer_norm of '1'.*trained statistics"),
+    "group norm": (maps(nn.GroupNorm(2, 4), head(144)), MAP, "group_norm of '1'.*trained"),
+    "instance norm": (maps(nn.InstanceNorm2d(4), head(144)), MAP, "instance_norm.*trained"),
+    "rms norm": (dense(nn.RMSNorm(5)), (6,), "trained statistics"),
+    "batch norm of a batch": (
+        maps(nn.BatchNorm2d(4, track_running_stats=False), head(144)),
+        MAP,
+        "batch_norm of '1'.*those of a batch",
+    ),
+    "normalised": (
+        Forward(lambda s, x: functional.normalize(s.a(x)), a=nn.Linear(6, 4)),
+        (6,),
+        "trained statistics",
+    ),
+    "squeeze and excitation": (
+        Forward(gate, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 4, 1)),
+        MAP,
+        r"node mul \(.*got one of two computed values",
+    ),
+    "glu": (nn.Sequential(nn.Linear(6, 4), nn.GLU(1)), (6,), "glu of '1'.*two computed values"),
+    "bilinear": (Forward(lambda s, x: s.a(x, x), a=nn.Bilinear(6, 6, 3)), (6,), "two computed"),
+    "square": (Forward(lambda s, x: s.a(x) ** 2, a=nn.Linear(6, 5)), (6,), "an activation of"),
+    "elu": (dense(nn.ELU()), (6,), r"elu of '1' .*expected an activation of neurosim \(relu"),
+    "selu": (dense(nn.SELU()), (6,), "selu of '1'.*expected an activation"),
+    "celu": (dense(nn.CELU()), (6,), "celu of '1'.*expected an activation"),
+    "mish": (dense(nn.Mish()), (6,), "mish of '1'.*expected an activation"),
+    "softsign": (dense(nn.Softsign()), (6,), "abs.* of '1'.*expected an activation"),
+    "gelu, tanh": (dense(nn.GELU("tanh")), (6,), "gelu of '1'.*approximate = tanh"),
+    "hard tanh": (dense(nn.Hardtanh()), (6,), r"got -1\.0 to 1\.0"),
+    "prelu of channels": (
+        maps(nn.PReLU(4), head(144)),
+        MAP,
+        "prelu of '1'.*expected one slope of all channels, got 4",
+    ),
+    "threshold": (dense(nn.Threshold(0.5, 0.1)), (6,), "threshold and value alike"),
+    "transposed": (maps(nn.ConvTranspose2d(4, 2, 2)), MAP, "conv_transpose2d of '1'.*enlarges"),
+    "upsampling": (maps(nn.Upsample(scale_factor=2)), MAP, "of '1'.*one that enlarges it"),
+    "bilinear upsampling": (
+        maps(nn.Upsample(scale_factor=2, mode="bilinear")),
+        MAP,
+        "of '1'.*one that enlarges it",
+    ),
+    "three axes": (nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten()), (1, 4, 4, 4), "got three"),
+    "reflection": (
+        nn.Sequential(nn.Conv2d(3, 2, 3, padding=1, padding_mode="reflect")),
+        MAP,
+        "pad of '0'.*got mode reflect",
+    ),
+    "circular": (
+        nn.Sequential(nn.Conv2d(3, 2, 3, padding=1, padding_mode="circular")),
+        MAP,
+        "pad of '0'.*got mode circular",
+    ),
+    "ones around": (
+        nn.Sequential(nn.ConstantPad2d(1, 1.0), nn.Conv2d(3, 2, 3)),
+        MAP,
+        r"pad of '0'.*value 1\.0",
+    ),
+    "uneven parts": (
+        maps(nn.AdaptiveAvgPool2d(4), head(64)),
+        MAP,
+        "expected parts of one size, got a map of 6 x 6 in 4 x 4 parts",
+    ),
+    "places of maxima": (
+        Forward(
+            lambda s, x: s.p(s.c(x))[1].float(),
+            c=nn.Conv2d(3, 4, 3),
+            p=nn.MaxPool2d(2, return_indices=True),
+        ),
+        MAP,
+        "got the places of maxima",
+    ),
+    "log-softmax": (
+        nn.Sequential(nn.Linear(6, 4), nn.LogSoftmax(1)),
+        (6,),
+        "log_softmax of '1'.*leave this step out.*or put a softmax in its place",
+    ),
+    "softmax between": (
+        nn.Sequential(nn.Linear(6, 4), nn.Softmax(1), nn.Linear(4, 2)),
+        (6,),
+        "linear_1 of '2'.*expected Softmax as the last step",
+    ),
+    "argmax": (Forward(lambda s, x: s.a(x).argmax(1), a=nn.Linear(6, 4)), (6,), "other read-outs"),
+    "choice": (
+        Forward(lambda s, x: torch.where((y := s.a(x)) > 0, y, 0.1 * y), a=nn.Linear(6, 4)),
+        (6,),
+        "a choice that depends on the values",
+    ),
+    "look-up": (
+        Forward(lambda s, x: s.a(x)[:, [2, 0, 1]], a=nn.Linear(6, 4)),
+        (6,),
+        "got a look-up",
+    ),
+    "flip": (Forward(lambda s, x: s.a(x.flip(1)), a=nn.Linear(6, 4)), (6,), "got a look-up"),
+    "noise": (
+        Forward(lambda s, x: s.a(x + torch.randn_like(x)), a=nn.Linear(6, 4)),
+        (6,),
+        "do not depend on chance",
+    ),
+    "over the batch": (
+        Forward(lambda s, x: s.a(x - x.mean(0)), a=nn.Linear(6, 4)),
+        (6,),
+        "inputs are not mixed with one another",
+    ),
+    "first input alone": (
+        Forward(lambda s, x: s.a(x[:1]), a=nn.Linear(6, 4)),
+        (6,),
+        "expected a slice of each input, got one of the inputs",
+    ),
+    "whole numbers": (
+        Forward(lambda s, x: s.a(x.int().float()), a=nn.Linear(6, 4)),
+        (6,),
+        r"a cast to real numbers, got one to torch\.int32",
+    ),
+    "two outputs": (Forward(lambda s, x: (s.a(x), x), a=nn.Linear(6, 4)), (6,), "of one output"),
+    "no weights": (nn.Sequential(nn.Flatten(), nn.ReLU()), MAP, "at least one weighted layer"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_layer_does_is_refused_by_name(name):
+    module, shape, said = REFUSED[name]
+    with pytest.raises(FormatError, match=said) as raised:
+        ns.Network.load(random(module), input_shape=shape)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(type(module).__name__)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_torch_exports_of_it_is_refused_or_right(name, tmp_path):
+    module, shape, _ = REFUSED[name]
+    inputs = np.random.default_rng(5).normal(size=(4, *shape))
+    example = torch.as_tensor(inputs, dtype=torch.float32)
+    axes = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+    path = tmp_path / "n.onnx"
+    try:
+        torch.onnx.export(random(module), (example,), path, dynamo=False, opset_version=17, **axes)
+    except Exception as error:  # the exporter's own refusals
+        pytest.skip(f"torch does not export it: {type(error).__name__}")
+    if name == "circular":  # as steps that are read: slices, side by side
+        with torch.no_grad():
+            expected = module(example).numpy().reshape(len(inputs), -1)
+        assert_close(ns.Network.load(path), inputs, expected)
+        return
+    with pytest.raises(FormatError, match="expected") as raised:
+        ns.Network.load(path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def exported(dynamic):
+    module, shape, inputs, expected = case("shuffle unit")
+    axes = ({0: torch.export.Dim("n")},) if dynamic else None
+    example = (torch.zeros(3, *shape),)
+    return torch.export.export(module, example, dynamic_shapes=axes), inputs, expected
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_exported_programs_are_read_and_stay_what_they_are(dynamic):
+    program, inputs, expected = exported(dynamic)
+    before = str(program.graph_module.graph)
+    assert_close(ns.Network.load(program), inputs, expected)
+    assert_close(ns.Network.load(program, input_shape=MAP), inputs, expected)
+    assert str(program.graph_module.graph) == before
+    with pytest.raises(ns.InputError, match=r"input_shape: expected \(3, 8, 8\), with which"):
+        ns.Network.load(program, input_shape=(3, 9, 9))
+    # eval() of a module made from a program raises: none may be asked for
+    assert_close(ns.Network.load(program.module()), inputs, expected)
+
+
+def test_programs_exported_while_training_are_refused():
+    module = maps(nn.BatchNorm2d(4), nn.Dropout(), head(144)).train()
+    program = torch.export.export(module, (torch.zeros(3, *MAP),))
+    with pytest.raises(FormatError, match=r"batch_norm.*call eval\(\)"):
+        ns.Network.load(program)
+    module = nn.Sequential(nn.Linear(6, 2), nn.Dropout()).train()
+    program = torch.export.export(module, (torch.zeros(3, 6),))
+    with pytest.raises(FormatError, match=r"dropout.*call eval\(\) before exporting"):
+        ns.Network.load(program)
+
+
+def test_scripts_are_told_what_to_give():
+    with pytest.raises(FormatError, match="the module that this script was made from"):
+        ns.Network.load(torch.jit.script(nn.Linear(2, 2).eval()))
+
+
+def test_parts_of_a_layer_are_one_layer():
+    module, shape = READ["chunks"]
+    network = ns.Network.load(random(module), input_shape=shape)
+    assert network.widths == (6, 6, 3)  # no neuron twice, and no synapse that only passes on
+    inputs = np.random.default_rng(0).normal(size=(1, 6))
+    x = torch.as_tensor(inputs, dtype=torch.float32)
+    deployment = ns.deploy(network, ns.Chip.load("ideal"))
+    for neuron in range(6):
+        dead = ns.FaultSet(n_presentations=1, neurons=[(1, neuron, 0, 1)])
+        error = ns.evaluate(deployment, dead, inputs)
+        with torch.no_grad():
+            y = module.a(x)
+            golden = module.b(y[:, :3]) - torch.relu(y[:, 3:])
+            y[:, neuron] = 0
+            faulty = module.b(y[:, :3]) - torch.relu(y[:, 3:])
+        np.testing.assert_allclose(error, (faulty - golden).numpy(), atol=1e-6)

@@ -546,3 +546,131 @@ def test_a_layer_with_several_users_is_one_layer(tmp_path):
     # Its neurons are those that both users take: before the normalisation of one of them.
     np.testing.assert_array_equal(network.layers[0].weight, K)
     assert difference(network, path, INPUTS) < 1e-5
+
+
+def test_constants_are_computed_whatever_makes_them(tmp_path):
+    nodes = [
+        node("Abs", "k", out="positive"),
+        node("Sqrt", "positive", out="root"),
+        node("Pow", "k", "three", out="cube"),
+        node("Greater", "k", "zero", out="above"),
+        node("Where", "above", "root", "cube", out="chosen"),
+        node("Cast", "chosen", out="wide", to=TensorProto.DOUBLE),
+        node("Cast", "wide", out="narrow", to=TensorProto.FLOAT),
+        node("Reciprocal", "three", out="third"),
+        node("Exp", "third", out="factor"),
+        node("Mul", "narrow", "factor", out="scaled"),
+        node("Expand", "one", "four", out="ones"),
+        node("ReduceSum", "scaled", "whole", out="sums", keepdims=0),
+        node("Add", "ones", "sums", out="bias"),
+        node("Conv", "x", "scaled", "bias", out="c"),
+        node("Shape", "x", out="shape"),
+        node("Slice", "shape", "nought", "first", out="batch"),
+        node("Shape", "flat_weight", out="pair"),
+        node("Gather", "pair", "nought", out="size"),
+        node("Concat", "batch", "size", out="target", axis=0),
+        node("Reshape", "c", "target", out="f"),
+        node("MatMul", "f", "flat_weight", out="y"),
+    ]
+    constants = {
+        "k": K, "three": np.float32(3), "zero": np.float32(0), "one": np.float32(1),
+        "four": np.array([4]), "whole": np.array([1, 2, 3]), "nought": np.array([0]),
+        "first": np.array([1]), "flat_weight": RNG.normal(size=(4 * 6 * 5, 2)).astype("f4"),
+    }  # fmt: skip
+    path = save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7))
+    assert difference(ns.Network.load(path), path, INPUTS) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([node("ReduceProd", "shape", out="n")], "does not depend on the inputs"),
+        ([node("Equal", "shape", "seven", out="n")], "does not depend on the inputs"),
+        ([node("Range", "one", "shape", "one", out="n")], "does not depend on the inputs"),
+        ([node("Tile", "k", "many", out="n")], "expected at most 1000000 values"),
+        ([node("Expand", "k", "wide", out="n")], "expected at most 1000000 values"),
+        ([node("Range", "zero", "large", "one", out="n")], "expected at most 1000000 values"),
+        ([node("Reshape", "k", "seven", out="n")], "expected constants that onnx can compute"),
+        ([node("RandomNormalLike", "k", out="n")], "whose constants can be computed"),
+    ],
+)
+def test_constants_that_cannot_be_known_are_refused(tmp_path, nodes, said):
+    constants = {
+        "k": K, "seven": np.array([7]), "one": np.array(1), "zero": np.array(0),
+        "large": np.array(10**9), "many": np.array([10**5, 1, 1, 1]),
+        "wide": np.array([10**4, 4, 3, 3, 3]),
+    }  # fmt: skip
+    whole = [node("Shape", "x", out="shape"), *nodes, node("Add", "x", "n", out="y")]
+    path = save(tmp_path / "n.onnx", whole, constants, (3, 8, 7))
+    with pytest.raises(FormatError, match=said) as raised:
+        ns.Network.load(path)
+    assert "'n' (" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_weights_of_other_lengths_are_widened(tmp_path, kind):
+    import ml_dtypes
+
+    dtype = np.dtype(getattr(ml_dtypes, kind, None) or kind)
+    element = getattr(TensorProto, {"float64": "DOUBLE"}.get(kind, kind.upper()))
+    short = {"k": K.astype(dtype), "b": B4.astype(dtype)}
+    nodes = [CONV, node("Relu", "c", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {}, (3, 8, 7))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = element
+    model.graph.output[0].type.tensor_type.elem_type = element
+    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in short.items())
+    onnx.save(model, path)
+    wide = {name: value.astype(np.float64) for name, value in short.items()}
+    plain = save(tmp_path / "wide.onnx", nodes, wide, (3, 8, 7))
+    network = ns.Network.load(path)
+    np.testing.assert_array_equal(network.layers[0].weight, wide["k"])
+    np.testing.assert_array_equal(network(INPUTS), ns.Network.load(plain)(INPUTS))
+
+
+EACH_PART = np.array([1, 2, 1])
+PARTS = {
+    "split": [
+        helper.make_node("Split", ["c", "each"], ["p", "q", "r"], axis=1),
+        node("Concat", "r", "q", out="s", axis=1),
+        node("Conv", "s", "small", out="y"),
+    ],
+    "split evenly": [
+        helper.make_node("Split", ["c"], ["p", "q"], axis=1, num_outputs=2),
+        node("Sub", "p", "q", out="y"),
+    ],
+    "slices": [
+        node("Slice", "c", "starts", "ends", "axes", "steps", out="s"),
+        node("Relu", "s", out="y"),
+    ],
+    "places": [node("Gather", "c", "places", out="g", axis=1), node("Tanh", "g", out="y")],
+    "one place": [node("Gather", "c", "last", out="g", axis=2), node("Tanh", "g", out="y")],
+    "squares": [
+        node("SpaceToDepth", "even", out="d", blocksize=2),
+        node("DepthToSpace", "d", out="e", blocksize=2),
+        node("DepthToSpace", "d", out="f", blocksize=2, mode="CRD"),
+        node("Sub", "e", "f", out="y"),
+    ],
+    "hard sigmoid": [node("HardSigmoid", "c", out="y", alpha=0.3, beta=0.4)],
+    "clip": [node("Clip", "c", "zero", "half", out="y")],
+    "sum of axes": [node("ReduceSum", "c", "rows", out="y", keepdims=1)],
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_maps_are_those_of_onnxruntime(tmp_path, name):
+    constants = {
+        "k": K, "b": B4, "each": EACH_PART, "small": RNG.normal(size=(2, 3, 2, 2)).astype("f4"),
+        "starts": np.array([1, -6]), "ends": np.array([2**62, 7]), "axes": np.array([1, -1]),
+        "steps": np.array([2, 3]), "places": np.array([0, 2]), "last": np.array(-1),
+        "zero": np.float32(0), "half": np.float32(0.5), "rows": np.array([2]),
+        "width": np.array([3]), "nought": np.array([0]), "six": np.array([6]),
+    }  # fmt: skip
+    even = [CONV, node("Slice", "c", "nought", "six", "width", out="even")]
+    path = save(tmp_path / "n.onnx", [*even, *PARTS[name]], constants, (3, 8, 7))
+    network = ns.Network.load(path)
+    assert difference(network, path, INPUTS) < 1e-5
+    network.save(tmp_path / "again.npz")
+    np.testing.assert_array_equal(ns.Network.load(tmp_path / "again.npz")(INPUTS), network(INPUTS))
+    network.save(tmp_path / "again.onnx")
+    assert difference(ns.Network.load(tmp_path / "again.onnx"), path, INPUTS) < 1e-5

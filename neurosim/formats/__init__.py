@@ -4,6 +4,7 @@ Readers walk through a file and call the methods of a `Tensor` (neurosim.formats
 knows what makes a network.
 """
 
+import operator
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, path_of
 from neurosim.formats.keras import read_keras
 from neurosim.formats.npz import read_npz, write_npz
 from neurosim.formats.safetensors import read_safetensors
@@ -55,6 +56,9 @@ def read_network(
     InputError
         If a keyword says nothing about a source of this kind.
     """
+    input_shape = _sizes(input_shape)
+    if architecture is not None and not isinstance(architecture, Mapping):
+        architecture = path_of(architecture, "architecture")
     if not isinstance(source, str | PathLike):
         return _from_memory(source, architecture, input_shape)
     path = Path(source)
@@ -83,6 +87,22 @@ def read_network(
     return read_npz(path) if path.suffix == ".npz" else read_keras(path, input_shape)
 
 
+def _sizes(given: Any) -> Shape | None:
+    """The shape of one input that a caller gives, if any."""
+    if given is None:
+        return None
+    try:
+        sizes = () if isinstance(given, bytes) else tuple(operator.index(n) for n in given)
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or any(isinstance(n, bool) for n in given):
+        raise InputError(
+            "input_shape: expected whole numbers from 1 on, the shape of one input, for instance "
+            f"(3, 224, 224), got {given!r:.60}"
+        )
+    return sizes
+
+
 def _arrays(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
@@ -103,9 +123,11 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
         if input_shape is not None:
             raise InputError("input_shape: expected none, for scikit-learn models state it")
         return read_sklearn(model)
+    weights = isinstance(model, Mapping)
     raise InputError(
-        "source: expected the path of a network file, a torch module or a fitted MLP of "
-        f"scikit-learn, got {type(model).__module__}.{type(model).__name__}"
+        "source: expected the path of a network file, a torch module, an exported program or a "
+        f"fitted MLP of scikit-learn, got {type(model).__module__}.{type(model).__name__}"
+        + ("; a state_dict says nothing of the layers: give the module" if weights else "")
     )
 
 

@@ -15,7 +15,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "expected a feed-forward network, got a recurrent layer, for no layer keeps a state",
     ),
     (
-        "LayerNormalization GroupNormalization InstanceNormalization RMSNormalization "
+        "Normalizer LayerNormalization GroupNormalization InstanceNormalization RMSNormalization "
         "LpNormalization MeanVarianceNormalization LRN layer_norm native_layer_norm group_norm "
         "native_group_norm instance_norm rms_norm linalg_vector_norm",
         "expected a normalisation with trained statistics, batch normalisation, got one that "
@@ -65,11 +65,17 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "quantised, and let the device of a chip round the weights",
     ),
     (
-        "If Loop Scan cond while_loop where Where gt lt ge le eq ne Greater Less Equal",
+        "Imputer If Loop Scan cond while_loop where Where gt lt ge le eq ne Greater Less Equal",
         "expected the same steps for all inputs, got a choice that depends on the values",
     ),
     (
-        "embedding Gather GatherElements GatherND index index_select take gather flip roll",
+        "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor SVMClassifier SVMRegressor "
+        "LinearClassifier LinearRegressor",
+        "expected layers of neurons, Gemm or MatMul, got another kind of model",
+    ),
+    (
+        "ArrayFeatureExtractor embedding Gather GatherElements GatherND index index_select take "
+        "gather flip roll",
         "expected values that stay in their order, or slices of them, got a look-up",
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.errors import FormatError, InputError
+from neurosim.errors import FormatError, InputError, path_of
 from neurosim.layers import (
     Activation,
     Array,
@@ -77,7 +77,7 @@ def load_nir(
     """
     import nir
 
-    source = Path(path)
+    source = path_of(path)
     if not source.is_file():
         raise FormatError(f"{source}: expected a NIR file, got nothing there")
     try:
