@@ -24,6 +24,7 @@ from neurosim.layers import (
     Dense,
     Flatten,
     MaxPool2D,
+    Slice,
 )
 from neurosim.network import Network
 from neurosim.sampling import PlainMonteCarlo, draw
@@ -338,3 +339,28 @@ def test_a_campaign_on_a_convolutional_network_runs(tmp_path):
             deployment=campaign.deployment, inputs=inputs, trials=1, seed=1,
             backend="spiking-compiled",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Slice(start=1, stop=3), Slice(start=0, stop=3, step=2), Slice(axis=1, start=1, stop=4),
+     Slice(axis=2, start=0, stop=5, step=2)],
+)  # fmt: skip
+def test_each_dead_neuron_in_front_of_a_part(part):
+    rng = np.random.default_rng(8)
+    first = Conv2D(weight=rng.normal(size=(3, 2, 2, 2)), bias=rng.normal(size=3), activation="tanh")
+    second = Conv2D(weight=rng.normal(size=(2, 3, 2, 2)), bias=rng.normal(size=2))
+    if part.axis == 0:
+        second = Conv2D(weight=rng.normal(size=(2, 2, 2, 2)), bias=rng.normal(size=2))
+    network = Network(layers=[first, part, second, Flatten()], input_shape=(2, 6, 6))
+    deployment = ns.deploy(network, Chip(name="any"))
+    x = rng.normal(size=(1, 2, 6, 6))
+    _, y = network.graph.values(network.flatten(x))
+    for neuron in range(network.widths[1]):
+        faulty = y[1].copy()
+        faulty.reshape(-1)[neuron] = 0
+        expected = second(part(faulty)) - second(part(y[1]))
+        dead = FaultSet(n_presentations=1, neurons=[(1, neuron, 0, 1)])
+        for backend in ("compiled", "reference"):
+            error = ns.evaluate(deployment, dead, x, backend=backend)
+            np.testing.assert_allclose(error, expected.reshape(1, -1), atol=1e-12)

@@ -431,6 +431,14 @@ READ = {
         ),
         MAP,
     ),
+    "largest of an axis": (
+        Forward(
+            lambda s, x: s.l(s.c(x).max(-1)[0].max(-1).values),
+            c=nn.Conv2d(3, 4, 3),
+            l=nn.Linear(4, 2),
+        ),
+        MAP,
+    ),
     "means one by one": (
         Forward(
             lambda s, x: s.l(s.c(x).mean(-1).mean(-1)), c=nn.Conv2d(3, 4, 3), l=nn.Linear(4, 2)

@@ -359,6 +359,11 @@ def _maximum(given: Given) -> Tensor:
     return x.clamped(_bound(other), None)
 
 
+def _largest(given: Given) -> Any:
+    """Of several tensors, or of an axis with the places of the maxima."""
+    return _maximum(given) if "other" in given else (_reduced("max")(given), None)
+
+
 def _threshold(given: Given) -> Tensor:
     """X where x is above the threshold, elsewhere the value."""
     threshold, value = float(given["threshold"]), float(given["value"])
@@ -618,6 +623,7 @@ _READ: dict[str, Callable[[Given], Any]] = {
     "clamp": _clamp("min", "max"),
     "clamp_min": _clamp("min", "max"),
     "maximum": _maximum,
+    "max": _largest,
     "threshold": _threshold,
     "softplus": _softplus,
     "log_sigmoid": _log_sigmoid,

@@ -37,7 +37,8 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (
         "Elu Selu Celu Mish Softsign ThresholdedRelu Shrink Erf Exp Log Abs Sqrt Pow Reciprocal "
         "Sin Cos Sign Floor Ceil Round elu selu celu mish softsign softshrink hardshrink erf exp "
-        "log log1p expm1 abs sqrt rsqrt pow square reciprocal sin cos sign floor ceil round",
+        "log log1p expm1 abs sqrt rsqrt pow square reciprocal sin cos sign floor ceil round "
+        "floor_divide remainder fmod cumsum",
         "expected an activation of neurosim (relu, leaky_relu, relu6, hard_swish, sigmoid, tanh, "
         "softplus, silu, gelu), got another function of each value; train the network with one of "
         "these",
