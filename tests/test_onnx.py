@@ -674,3 +674,11 @@ def test_parts_of_maps_are_those_of_onnxruntime(tmp_path, name):
     np.testing.assert_array_equal(ns.Network.load(tmp_path / "again.npz")(INPUTS), network(INPUTS))
     network.save(tmp_path / "again.onnx")
     assert difference(ns.Network.load(tmp_path / "again.onnx"), path, INPUTS) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["ReduceMean", "Clip", "Slice", "Reshape", "Scaler", "Expand"])
+def test_values_where_a_constant_belongs_are_refused(tmp_path, kind):
+    inputs = [["k", "x"], ["k", "x", "x"]][kind == "Slice"]
+    path = save(tmp_path / "n.onnx", [node(kind, *inputs, out="y")], {"k": K}, (3, 8, 7))
+    with pytest.raises(FormatError, match=rf"'y' \({kind}\): expected"):
+        ns.Network.load(path)

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper, numpy_helper
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats.onnx_nodes import REAL_TYPES, fused, step
+from neurosim.formats.onnx_fusions import fused
+from neurosim.formats.onnx_nodes import REAL_TYPES, step
 from neurosim.formats.tensor import Layout, Parts, Tensor, UnreadableError
 from neurosim.layers import Array, Shape
 
@@ -23,7 +24,7 @@ __all__ = ["read_onnx"]
 # Before opset 7, sums and products of tensors of unlike shape had an axis of their own.
 _FIRST_OPSET = 7
 # What onnx and NumPy raise where a file lacks an argument or an attribute, or states a wrong one.
-_MALFORMED = (ValueError, TypeError, IndexError, KeyError)
+_MALFORMED = (ValueError, TypeError, IndexError, KeyError, ArithmeticError)
 
 
 def read_onnx(path: Path, input_shape: Shape | None = None) -> Parts:

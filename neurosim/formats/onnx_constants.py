@@ -64,8 +64,8 @@ def computed(
     names = [name for name in node.input if name]
     outputs = [name for name in node.output if name]
     opsets = [helper.make_opsetid("", opset)]
-    function = helper.make_function("", "constants", names, outputs, [node], opsets)
     try:
+        function = helper.make_function("", "constants", names, outputs, [node], opsets)
         made = ReferenceEvaluator(function).run(
             None, dict(zip(names, known, strict=True)), attributes={}
         )

@@ -1,8 +1,6 @@
 """What each node of an ONNX graph makes: a constant array, or a `Tensor` of the network."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import sqrt
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import onnx
 from onnx import defs, helper, numpy_helper
 
 from neurosim.formats.onnx_constants import computed
+from neurosim.formats.onnx_fusions import slope
 from neurosim.formats.refusals import reason_against
 from neurosim.formats.tensor import (
     BATCH,
@@ -20,7 +19,7 @@ from neurosim.formats.tensor import (
 )
 from neurosim.layers import Array
 
-__all__ = ["REAL_TYPES", "fused", "step"]
+__all__ = ["REAL_TYPES", "step"]
 
 REAL_TYPES = (
     onnx.TensorProto.FLOAT,
@@ -28,9 +27,6 @@ REAL_TYPES = (
     onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.DOUBLE,
 )
-
-# From here on softplus(z) is z to single precision.
-_SOFTPLUS_IS_LINEAR = 17
 
 _ACTIVATIONS = {
     "Relu": "relu",
@@ -81,135 +77,6 @@ _READ = (
 )
 
 
-def _is_whole(node: Any) -> bool:
-    """Whether a node has as many inputs as its operator takes, and outputs."""
-    named = isinstance(node.op_type, str)  # bytes, where a damaged name is no text
-    if not (node.output and named and defs.has(node.op_type)):
-        return False
-    schema = defs.get_schema(node.op_type)
-    return bool(schema.min_input <= len(node.input) <= schema.max_input)
-
-
-def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
-    """Nodes with one each for z sigma(z), z hard_sigmoid(z), z Phi(z), softplus spelled in more."""
-    makers = {name: node for node in nodes if _is_whole(node) for name in node.output if name}
-    uses = Counter(name for node in nodes for name in node.input)
-
-    def made_by(name: str, kind: str) -> Any:
-        node = makers.get(name)
-        return node if node is not None and node.op_type == kind else None
-
-    def factors(name: str) -> list[str]:
-        """What a product multiplies, parts used elsewhere left whole."""
-        node = made_by(name, "Mul")
-        if node is None or uses[name] > 1:
-            return [name]
-        return [factor for part in node.input for factor in factors(part)]
-
-    def number(name: str) -> float | None:
-        node = made_by(name, "Constant")
-        value = constants.get(name)
-        if node is not None and node.attribute and node.attribute[0].name == "value":
-            value = numpy_helper.to_array(node.attribute[0].t)
-        return float(value.item()) if value is not None and value.size == 1 else None
-
-    def of(kind: str, name: str, wanted: float) -> str | None:
-        """The computed one of two inputs, where the other one (a divisor) is a given number."""
-        node = made_by(name, kind)
-        orders = ((0, 1),) if kind == "Div" else ((0, 1), (1, 0))
-        for a, b in orders if node is not None and len(node.input) == 2 else ():
-            value = number(node.input[b])
-            if value is not None and abs(value - wanted) <= 1e-6 * abs(wanted):
-                return str(node.input[a])
-        return None
-
-    def argument_of_gelu(node: Any) -> str | None:
-        if node.op_type == "Div" and number(node.input[1]) == 2:
-            parts = [*factors(node.input[0]), node.input[1]]
-        elif node.op_type == "Mul":
-            parts = [part for name in node.input for part in factors(name)]
-        else:
-            return None
-        half = [part for part in parts if number(part) in (0.5, 2)][-1:]
-        if len(parts) != 3 or len(half) != 1:
-            return None
-        x, one_more = (part for part in parts if part != half[0])
-        for z, rest in ((x, one_more), (one_more, x)):
-            erf = made_by(of("Add", rest, 1.0) or "", "Erf")
-            if erf is not None:
-                inner = erf.input[0]
-                if z in (of("Div", inner, sqrt(2)), of("Mul", inner, 1 / sqrt(2))):
-                    return z
-        return None
-
-    def sixth(name: str) -> str | None:
-        """What is divided by 6."""
-        return of("Div", name, 6.0) or of("Mul", name, 1 / 6)
-
-    def clipped(name: str | None, z: str) -> bool:
-        """Whether a value is z + 3 between 0 and 6."""
-        node = made_by(name or "", "Clip")
-        if node is None or of("Add", node.input[0], 3.0) != z:
-            return False
-        bounds = {item.name: item.f for item in node.attribute}
-        given = [number(name) if name else None for name in node.input[1:]]
-        return [*given, *[bounds.get(key) for key in ("min", "max")][len(given) :]] == [0, 6]
-
-    def argument_of_hard_swish(node: Any) -> str | None:
-        """Before opset 14, z clip(z + 3, 0, 6) / 6, divided before or after."""
-        product = made_by(sixth(node.output[0]) or "", "Mul")
-        if product is not None:
-            for z, other in (product.input, product.input[::-1]):
-                if clipped(other, z):
-                    return str(z)
-        elif node.op_type == "Mul" and len(node.input) == 2:
-            for z, other in (node.input, node.input[::-1]):
-                if clipped(sixth(other), z):
-                    return str(z)
-        return None
-
-    def argument_of_softplus(node: Any) -> str | None:
-        """Torch writes where(z > 20, z, softplus(z))."""
-        if node.op_type != "Where":
-            return None
-        far, z, soft = node.input
-        made, above = made_by(soft, "Softplus"), made_by(far, "Greater")
-        if made is None or above is None or {made.input[0], above.input[0]} != {z}:
-            return None
-        bound = number(above.input[1])
-        return str(z) if bound is not None and bound >= _SOFTPLUS_IS_LINEAR else None
-
-    def replacement(node: Any) -> Any:
-        if not _is_whole(node):
-            return node
-        argument = argument_of_softplus(node)
-        if argument is not None:
-            return helper.make_node("Softplus", [argument], node.output, name=node.name)
-        argument = argument_of_hard_swish(node)
-        if argument is not None:
-            return helper.make_node("HardSwish", [argument], node.output, name=node.name)
-        if node.op_type not in ("Mul", "Div") or len(node.input) != 2:
-            return node
-        for z, other in (node.input, node.input[::-1]) if node.op_type == "Mul" else ():
-            gate = made_by(other, "Sigmoid")
-            if gate is not None and gate.input[0] == z:
-                return helper.make_node("Swish", [z], node.output, name=node.name)
-            gate = made_by(other, "HardSigmoid")
-            if gate is not None and gate.input[0] == z and np.allclose(_slope(gate), (1 / 6, 0.5)):
-                return helper.make_node("HardSwish", [z], node.output, name=node.name)
-        argument = argument_of_gelu(node)
-        if argument is None:
-            return node
-        return helper.make_node("Gelu", [argument], node.output, name=node.name)
-
-    return [replacement(node) for node in nodes]
-
-
-def _slope(node: Any) -> tuple[float, float]:
-    attributes = {item.name: item.f for item in node.attribute}
-    return attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
-
-
 def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     """The value a node makes: a constant array or a `Tensor`; a tuple of those of all its outputs.
 
@@ -229,6 +96,9 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
             f"expected an operator of ONNX itself, got one of {node.domain}; export the network "
             "without the optimisations of a runtime"
         )
+    most = defs.get_schema(kind).max_input if defs.has(kind) else len(arguments)
+    if len(arguments) > most:
+        raise UnreadableError(f"expected at most {most} inputs, got {len(arguments)}")
     if kind == "Constant":
         return _constant(attributes)
     if kind == "Shape" and isinstance(arguments[0], Tensor):
@@ -241,6 +111,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
+    if arguments[0] is not x and kind not in ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Max"):
+        raise UnreadableError("expected constants behind the first input, got computed values")
     match kind:
         case "MatMul" | "Gemm":
             return _product(kind, arguments, attributes)
@@ -283,7 +155,7 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Max":
             return x.clamped(max(_bound(a) for a in arguments if a is not x), None)
         case "HardSigmoid":
-            return x.hard_sigmoid(*_slope(node))
+            return x.hard_sigmoid(*slope(node))
         case "LeakyRelu":
             return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
         case "Clip":
@@ -412,17 +284,17 @@ def _padding(
     dilation: tuple[int, int],
     attributes: Mapping[str, Any],
 ) -> Padding:
-    automatic = attributes.get("auto_pad", b"NOTSET").decode()
-    if automatic == "VALID":
+    automatic = attributes.get("auto_pad", b"NOTSET")
+    if automatic == b"VALID":
         return (0, 0), (0, 0)
-    if automatic in ("SAME_UPPER", "SAME_LOWER"):
+    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
         if x.shape is None or 0 in x.shape:
             raise UnreadableError("expected an input whose shape the file states")
         extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
-        lower = automatic == "SAME_LOWER"
+        lower = automatic == b"SAME_LOWER"
         return same_padding(x.shape[1:], extents, stride, more_in_front=lower)
-    if automatic != "NOTSET":
-        raise UnreadableError(f"expected auto_pad NOTSET, VALID or SAME_..., got {automatic}")
+    if automatic != b"NOTSET":
+        raise UnreadableError(f"expected auto_pad NOTSET, VALID or SAME_..., got {automatic!r}")
     top, left, bottom, right = (int(n) for n in attributes.get("pads", (0, 0, 0, 0)))
     if min(top, left, bottom, right) < 0:
         raise UnreadableError("expected no negative pads")
@@ -449,8 +321,8 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
         starts, ends, axes, steps = (
             None if part is None else np.ravel(part).tolist() for part in list(given)[:4]
         )
-        assert starts is not None
-        assert ends is not None
+        if starts is None or ends is None:
+            raise UnreadableError("expected starts and ends, got none")
         for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
             axis = k if axes is None else axes[k] % rank
             x = x.sliced(axis, start, end, 1 if steps is None else steps[k])
@@ -510,7 +382,7 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
         sizes = [*sizes[:2], 0, sizes[2], *sizes[3:5], 0, sizes[5]]
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
         raise UnreadableError(
-            f"expected zeros around a map, got mode {mode.decode()}, value {value}, pads {sizes}"
+            f"expected zeros around a map, got mode {mode!r}, value {value}, pads {sizes}"
         )
     if sizes[:2] + sizes[4:6] == [0] * 4:
         around = ((sizes[2], sizes[6]), (sizes[3], sizes[7]))

@@ -198,7 +198,14 @@ def _read(label: str, program: "ExportedProgram", input_shape: Shape | None) -> 
             made = step(node, values)
         except (UnreadableError, InputError) as error:
             raise FormatError(f"{where} ({node.target}): {error}") from error
-        except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            RuntimeError,
+            ArithmeticError,
+        ) as error:
             text = " ".join(str(error).split())
             raise FormatError(
                 f"{where} ({node.target}): expected arguments that are read, got {text}"
