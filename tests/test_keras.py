@@ -115,6 +115,11 @@ def setting(number, **changes):
     return change
 
 
+def without_shape(config):
+    setting(0, batch_shape=None)(config)
+    del config["build_input_shape"]
+
+
 def renamed(number, kind):
     def change(config):
         config["layers"][number]["class_name"] = kind
@@ -136,7 +141,7 @@ def renamed(number, kind):
         (setting(2, use_bias=False), "expected 1 arrays, got 2"),
         (setting(2, name="other"), "expected the weights of layer 'other', got those of 'dense'"),
         (setting(0, batch_shape=[None, None]), "expected one axis of units"),
-        (setting(0, batch_shape=None), "expected the shape of an input"),
+        (without_shape, "expected the shape of an input .batch_shape., got none; give input_shape"),
         (lambda config: config.update(layers=[]), "expected layers with names of their own"),
         (lambda config: config.update(layers=None), "expected the configuration of a Sequential"),
     ],
