@@ -25,7 +25,7 @@ __all__ = ["Architecture", "Parts", "read_network", "write_network"]
 # What describes the layers where a file holds weights alone: a TOML file, or what is in one.
 Architecture: TypeAlias = str | PathLike[str] | Mapping[str, Any]
 
-_WHOLE = (".npz", ".onnx", ".keras", ".h5")
+_WHOLE = (".npz", ".onnx", ".keras", ".h5", ".hdf5")
 _WEIGHTS_ALONE = (".safetensors", ".pt", ".pth")
 _ENDINGS = ", ".join((*_WHOLE, *_WEIGHTS_ALONE))
 
@@ -70,7 +70,7 @@ def read_network(
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing there"
         raise FormatError(f"{path}: expected a network file ({_ENDINGS} are read), got {found}")
-    if input_shape is not None and path.suffix not in (".onnx", ".keras", ".h5"):
+    if input_shape is not None and path.suffix not in (".onnx", ".keras", ".h5", ".hdf5"):
         raise InputError(f"input_shape: expected none, for {path.suffix} files state it themselves")
     if path.suffix in _WEIGHTS_ALONE:
         return read_weights(path, _arrays(path), architecture)
@@ -103,6 +103,11 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
         if input_shape is not None:
             raise InputError("input_shape: expected none, for scikit-learn models state it")
         return read_sklearn(model)
+    if type(model).__module__.split(".")[0] in ("keras", "tf_keras"):
+        raise InputError(
+            "source: expected the path of a network file, got a Keras model in memory; "
+            'model.save("mine.keras") and load that'
+        )
     raise InputError(
         "source: expected the path of a network file, a torch module or a fitted MLP of "
         f"scikit-learn, got {type(model).__module__}.{type(model).__name__}"

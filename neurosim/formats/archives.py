@@ -89,8 +89,10 @@ def hdf5_array(file: Any, name: str, shape: tuple[int, ...]) -> Array:
         if data.external or data.is_virtual:
             raise InputError("expected data in the file itself, got it in another file")
         # HDF5 has no such type: Keras writes two opaque bytes, and says so in archives alone.
-        brain = data.dtype == np.dtype("V2") and data.attrs.get("dtype", "bfloat16") == "bfloat16"
-        if data.dtype.kind != "f" and not brain:
+        bfloat16 = (
+            data.dtype == np.dtype("V2") and data.attrs.get("dtype", "bfloat16") == "bfloat16"
+        )
+        if data.dtype.kind != "f" and not bfloat16:
             raise InputError(
                 f"expected real numbers, got dtype {data.dtype}; save the model with weights of "
                 "float32"
@@ -99,7 +101,7 @@ def hdf5_array(file: Any, name: str, shape: tuple[int, ...]) -> Array:
             raise InputError(f"expected shape {shape}, got {data.shape}")
         if data.nbytes > max(_SMALL, _LARGEST_RATIO * data.id.get_storage_size()):
             raise InputError("expected stored numbers, got a declared size only")
-        return widened(data[()]) if brain else np.asarray(data[()], np.float64)
+        return widened(data[()]) if bfloat16 else np.asarray(data[()], np.float64)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:

@@ -221,6 +221,10 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
             return _softmax(x, config.get("axis", -1))
         case "Negative":
             return x.times(np.asarray(-1.0))
+        case "Gelu":
+            if config.get("approximate", True):
+                raise UnreadableError("expected gelu with approximate=False, got the one of tanh")
+            return _activated(x, "gelu")
         case _ if kind in _OPERATIONS:
             return _activated(x, _OPERATIONS[kind])
         case _:
@@ -316,11 +320,10 @@ def _window(
         return stride, ((0, 0), (0, 0))
     if padding != "same":
         raise UnreadableError(f'expected padding "valid" or "same", got {padding!r}')
-    if np.any(x.zeros):
-        raise UnreadableError('expected padding "valid" after ZeroPadding2D, got "same"')
     extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
     assert x.shape is not None
-    return stride, same_padding(x.shape[1:], extents, stride)
+    sizes = [n + sum(zeros) for n, zeros in zip(x.shape[1:], x.zeros, strict=True)]
+    return stride, same_padding(sizes, extents, stride)
 
 
 def _pair(value: Any) -> tuple[int, int]:
