@@ -99,7 +99,8 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
         from neurosim.formats.pytorch import read_module
 
         return read_module(model, input_shape)
-    if type(model).__module__.split(".")[0] == "sklearn":
+    kind = model if isinstance(model, type) else type(model)
+    if kind.__module__.split(".")[0] == "sklearn":
         if input_shape is not None:
             raise InputError("input_shape: expected none, for scikit-learn models state it")
         return read_sklearn(model)

@@ -19,7 +19,8 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     Raises
     ------
     FormatError
-        If the file is truncated or foreign, or holds numbers of another kind, of 8 bits for instance.
+        If the file is truncated or foreign, or holds other numbers, of 8 bits for instance; the
+        message names the array.
     """
     try:
         from safetensors import SafetensorError, deserialize, safe_open
@@ -38,7 +39,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
                     )
             arrays = {n: np.asarray(file.get_tensor(n)) for n in kinds if kinds[n] != "BF16"}
         if len(arrays) < len(kinds):  # NumPy has no bfloat16: its bytes are taken as they are
-            for name, stored in deserialize(path.read_bytes()):
+            for name, stored in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
                 if stored["dtype"] == "BF16":
                     numbers = np.frombuffer(stored["data"], "<u2").reshape(stored["shape"])
                     arrays[name] = widened(numbers)

@@ -34,8 +34,8 @@ def numbers(node: Any, key: str) -> Array:
     try:
         values = np.asarray(getattr(node, key), np.float64).ravel()
     except (TypeError, ValueError):
-        got = np.asarray(getattr(node, key)).dtype
-        raise InputError(f"{key}: expected numbers, got values of dtype {got}") from None
+        dtype = np.asarray(getattr(node, key)).dtype
+        raise InputError(f"{key}: expected numbers, got values of dtype {dtype}") from None
     wrong = values[~np.isfinite(values)]
     if wrong.size or not values.size:
         got = f"{wrong[0]} among {values.size}" if wrong.size else "none"
