@@ -391,7 +391,12 @@ def rewritten(path, node, changes):
 @pytest.mark.parametrize(
     ("node", "changes", "why"),
     [
-        ("n1", {"v_threshold": np.array([b"x"] * 8)}, "node n1: v_threshold: expected numbers"),
+        ("n1", {"v_threshold": np.array([b"x"] * 8)}, "node n1: v_threshold: expected real"),
+        (
+            "w1",
+            {"weight": WEIGHTS[0] * 1j},
+            "node w1: weight: expected real numbers, got .* complex",
+        ),
         ("n1", {"r": np.ones(5)}, "node n1: expected a node of NIR, got LIF that it cannot read"),
         ("n2", {"tau": None}, "node n2: expected a node of NIR, got LIF .* argument: 'tau'"),
         ("n2", {"type": None}, "node n2: .* got a node without type"),

@@ -133,6 +133,15 @@ def test_a_damaged_perceptron_is_named(digits):
     narrow = fitted(StandardScaler(), digits[0][:, :3], None)
     with pytest.raises(FormatError, match=r"'mlpclassifier' .*expected one for 3 values, got one"):
         ns.Network.load(make_pipeline(narrow, damaged(lambda m: None)))
+    for key, value, said in (
+        ("scale_", np.ones(3), r"'standardscaler' .*expected (a fitted one|one fitted to 64)"),
+        ("mean_", None, "expected a fitted one, got"),
+        ("scale_", "text", "expected a fitted one, got"),
+    ):
+        model = make_pipeline(fitted(StandardScaler(), *digits), damaged(lambda m: None))
+        setattr(model.steps[0][1], key, value)
+        with pytest.raises(FormatError, match=said):
+            ns.Network.load(model)
 
 
 def test_objects_that_are_no_network_are_named(digits):

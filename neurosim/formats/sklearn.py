@@ -4,6 +4,7 @@ Read from their fitted attributes; scikit-learn itself is not imported.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,36 +40,51 @@ def read_sklearn(model: Any) -> Parts:
             f"scikit-learn model: expected a fitted one, got the class {model.__name__}"
         )
     *steps, (end, last) = _steps("model", model)
+    mend = "; load its best_estimator_" if hasattr(last, "best_estimator_") else ""
     if _kind(last) not in _MLPS:
         raise FormatError(
             f"scikit-learn model: step {end!r} ({_kind(last)}): expected one of "
-            f"{', '.join(_MLPS)} as the last step{_mend(last)}"
+            f"{', '.join(_MLPS)} as the last step{mend}"
         )
     factors: list[tuple[Array, Array]] = []
     width = 0
-    for number, (name, step) in enumerate([*steps, (end, last)], start=1):
-        label = f"scikit-learn model: step {name!r} ({_kind(step)})"
-        try:
-            if number <= len(steps) and _kind(step) not in _AFFINE:
+    for name, step in steps:
+        with _naming(name, step):
+            if _kind(step) not in _AFFINE:
                 raise UnreadableError(
                     f"expected one of {', '.join(_AFFINE)}; transform the data with it beforehand "
                     "and load the steps behind it"
                 )
-            if not hasattr(step, "n_features_in_"):
-                raise UnreadableError("expected a fitted one, got one without weights")
-            takes = int(step.n_features_in_)
-            if width and takes != width:
-                raise UnreadableError(f"expected one for {width} values, got one for {takes}")
-            if number <= len(steps):
-                factors.append(_affine(step, takes))
-                width = len(factors[-1][1])
-                continue
-            return _perceptron(step, takes, factors).finished()
-        except AttributeError as error:
-            raise FormatError(f"{label}: expected a fitted one, got {error}") from error
-        except (UnreadableError, InputError) as error:
-            raise FormatError(f"{label}: {error}") from error
-    raise AssertionError
+            n = _taken(step, width)
+            matrix, shift = _affine(step, n)
+            if matrix.shape[-1] != n or shift.shape != matrix.shape[:1]:
+                raise UnreadableError(f"expected one fitted to {n} values, got {matrix.shape}")
+            factors.append((matrix, shift))
+            width = len(shift)
+    with _naming(end, last):
+        return _perceptron(last, _taken(last, width), factors).finished()
+
+
+@contextmanager
+def _naming(name: str, step: Any) -> Iterator[None]:
+    """What is wrong with a step, with its name."""
+    label = f"scikit-learn model: step {name!r} ({_kind(step)})"
+    try:
+        yield
+    except (UnreadableError, InputError) as error:
+        raise FormatError(f"{label}: {error}") from error
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"{label}: expected a fitted one, got {error}") from error
+
+
+def _taken(step: Any, sent: int) -> int:
+    """How many values a step takes; sent: by the one before, 0 by the input."""
+    if not hasattr(step, "n_features_in_"):
+        raise UnreadableError("expected a fitted one, got one without weights")
+    n = int(step.n_features_in_)
+    if sent and n != sent:
+        raise UnreadableError(f"expected one for {sent} values, got one for {n}")
+    return n
 
 
 def _steps(name: str, model: Any) -> Iterator[tuple[str, Any]]:
@@ -80,12 +96,6 @@ def _steps(name: str, model: Any) -> Iterator[tuple[str, Any]]:
         # "passthrough" does nothing, nor does None; but as the last step there is no network
         if inner == len(model.steps) or not (step is None or step == "passthrough"):
             yield from _steps(key, step)
-
-
-def _mend(model: Any) -> str:
-    if hasattr(model, "best_estimator_"):
-        return "; load its best_estimator_"
-    return ""
 
 
 def _kind(model: Any) -> str:
@@ -110,13 +120,13 @@ def _affine(step: Any, n: int) -> tuple[Array, Array]:
         raise UnreadableError("expected clip = False, for a clipped scaler is not affine")
     if kind == "MinMaxScaler":
         return np.asarray(step.scale_), np.asarray(step.min_)
-    center = None
+    center: Any = np.zeros(n)
     if kind == "StandardScaler" and step.with_mean:
         center = step.mean_
     elif kind == "RobustScaler" and step.with_centering:
         center = step.center_
-    factor = np.ones(n) if step.scale_ is None else 1 / np.asarray(step.scale_)
-    return factor, np.zeros(n) if center is None else -np.asarray(center) * factor
+    factor = np.ones(n) if step.scale_ is None else 1 / np.asarray(step.scale_, np.float64)
+    return factor, -np.asarray(center, np.float64) * factor
 
 
 def _perceptron(mlp: Any, n: int, before: list[tuple[Array, Array]]) -> Tensor:

@@ -31,11 +31,10 @@ __all__ = [
 
 def numbers(node: Any, key: str) -> Array:
     """What a node holds under a key, as a row of numbers."""
-    try:
-        values = np.asarray(getattr(node, key), np.float64).ravel()
-    except (TypeError, ValueError):
-        dtype = np.asarray(getattr(node, key)).dtype
-        raise InputError(f"{key}: expected numbers, got values of dtype {dtype}") from None
+    stored = np.asarray(getattr(node, key))
+    if stored.dtype.kind not in "fiu":
+        raise InputError(f"{key}: expected real numbers, got values of dtype {stored.dtype}")
+    values = stored.astype(np.float64).ravel()
     wrong = values[~np.isfinite(values)]
     if wrong.size or not values.size:
         got = f"{wrong[0]} among {values.size}" if wrong.size else "none"
