@@ -135,7 +135,8 @@ def test_a_damaged_perceptron_is_named(digits):
         ns.Network.load(make_pipeline(narrow, damaged(lambda m: None)))
     for key, value, said in (
         ("scale_", np.ones(3), r"'standardscaler' .*expected (a fitted one|one fitted to 64)"),
-        ("mean_", None, "expected a fitted one, got"),
+        ("mean_", None, r"'standardscaler' .* expected a fitted one of finite numbers"),
+        ("mean_", np.full(64, np.inf), r"'standardscaler' .* of finite numbers"),
         ("scale_", "text", "expected a fitted one, got"),
     ):
         model = make_pipeline(fitted(StandardScaler(), *digits), damaged(lambda m: None))

@@ -59,6 +59,8 @@ def read_sklearn(model: Any) -> Parts:
             matrix, shift = _affine(step, n)
             if matrix.shape[-1] != n or shift.shape != matrix.shape[:1]:
                 raise UnreadableError(f"expected one fitted to {n} values, got {matrix.shape}")
+            if not (np.isfinite(matrix).all() and np.isfinite(shift).all()):
+                raise UnreadableError("expected a fitted one of finite numbers, got others")
             factors.append((matrix, shift))
             width = len(shift)
     with _naming(end, last):
