@@ -183,6 +183,30 @@ def test_zeros_before_a_convolution_that_adds_its_own_are_read(tmp_path):
     np.testing.assert_allclose(network(x), expected.reshape(2, -1), atol=1e-12)
 
 
+def test_a_scale_for_each_channel_last_is_saved_and_changed_like_any_other(tmp_path):
+    kernel, x = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(3, 4, 5, 3))
+    scale, offset = np.array([0.5, 2, -3]), np.array([1.0, 0, -1])
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4, 5, 3]),
+        layer_of("Rescaling", "r", ["in"], scale=list(scale), offset=list(offset)),
+        layer_of(
+            "Conv2D", "c", ["r"], filters=4, kernel_size=[2, 2], strides=[1, 1], padding="valid",
+            activation="linear", use_bias=False,
+        ),
+    ]  # fmt: skip
+    network = ns.Network.load(written(tmp_path / "n.h5", layers, {"c": {"c/kernel:0": kernel}}))
+    y = x * scale + offset
+    windows = [y[:, i : i + 2, j : j + 2] for i in range(3) for j in range(4)]
+    expected = np.stack([np.einsum("nhwc,hwco->no", w, kernel) for w in windows], 1).reshape(3, -1)
+    np.testing.assert_allclose(network(x), expected, atol=1e-12)
+    network.save(tmp_path / "n.npz")
+    np.testing.assert_array_equal(ns.Network.load(tmp_path / "n.npz")(x), network(x))
+    network.save(tmp_path / "n.onnx")
+    again = ns.Network.load(tmp_path / "n.onnx")
+    np.testing.assert_allclose(again(x), expected, atol=1e-5 * abs(expected).max())
+    np.testing.assert_array_equal(network.with_layers(network.layers)(x), network(x))
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_bfloat16_is_widened(tmp_path, marked):
     kernel = rng.normal(size=(4, 3)).astype("f4")
@@ -471,6 +495,23 @@ def virtual(group, key, array, folder):
     layout = h5py.VirtualLayout(array.shape, array.dtype)
     layout[:] = h5py.VirtualSource(folder / "secret.h5", "data", shape=array.shape)
     group.create_virtual_dataset(key, layout)
+
+
+@pytest.mark.parametrize("place", ["layers", "layers/dense", "layers/dense/vars"])
+def test_folders_of_weights_that_lie_elsewhere_are_refused(tmp_path, place):
+    path = rewritten(tmp_path, lambda config: None)
+    with zipfile.ZipFile(path) as archive:
+        config, data = (archive.read(name) for name in ("config.json", "model.weights.h5"))
+    (tmp_path / "secret.h5").write_bytes(data)
+    data = io.BytesIO(data)
+    with h5py.File(data, "r+") as file:
+        del file[place]
+        file[place] = h5py.ExternalLink(str(tmp_path / "secret.h5"), place)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", data.getvalue())
+    with pytest.raises(FormatError, match=r"'dense' \(Dense\): .*the file itself, got a External"):
+        ns.Network.load(path)
 
 
 @pytest.mark.parametrize(
