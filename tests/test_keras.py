@@ -294,6 +294,14 @@ def test_a_wrong_ending_is_said(tmp_path):
     assert ns.Network.load(tmp_path / "n.hdf5").depth == 5
 
 
+def test_a_layer_without_a_source_is_refused(tmp_path):
+    def cut(config):
+        config["layers"][-1]["inbound_nodes"] = []
+
+    with pytest.raises(FormatError, match=r"layer 'dense.*' \(Dense\): .* got no source"):
+        ns.Network.load(rewritten(tmp_path, cut, "operations"))
+
+
 def test_an_argument_by_place_is_refused(tmp_path):
     def call(config):  # normalisation(x, True): as in training
         layer = next(layer for layer in config["layers"] if layer["class_name"] == "PReLU")

@@ -197,6 +197,8 @@ def _calls(kind: str, config: Any) -> tuple[list[_Call], str]:
                 if len(nodes) > 1 and layer != "TFOpLambda":
                     raise UnreadableError(f"expected one use of each layer, got {len(nodes)}")
                 operands, arguments = _taken(nodes, layer)
+                if not operands and layer != "InputLayer":
+                    raise UnreadableError("expected a layer that takes others, got no source")
             except UnreadableError as error:
                 raise UnreadableError(f"layer {name!r} ({layer}): {error}") from error
             settings = {**settings, **arguments} if arguments else settings
