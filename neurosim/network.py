@@ -98,11 +98,14 @@ class Network:
                 "input_shape: expected the shape of one input, (channels, height, width) of a "
                 f"feature map, got {shape}"
             )
-        # Dense layers take inputs as rows, whatever shape they have.
+        # Dense layers take inputs as rows, whatever shape they have, and need no Flatten.
         readers = [node.layer for node in nodes if 0 in node.sources]
         flat = all(isinstance(layer, Dense | Flatten) for layer in readers)
         start = (int(np.prod(shape)),) if flat else shape
         graph = Graph(nodes=nodes, input_shape=start).simplified()
+        readers = [node.layer for node in graph.nodes if 0 in node.sources]
+        if flat and not all(isinstance(layer, Dense) for layer in readers):
+            graph = Graph(nodes=nodes, input_shape=shape).simplified()
         chain = graph.dense_chain
         if chain:
             self._put(layers=chain, input_shape=shape, nodes=())

@@ -1,7 +1,8 @@
 """Regenerate the small Keras networks of tests/golden/keras with their inputs and outputs.
 
-Run it where Keras 3 and a backend are installed (pip install keras torch); the tests need neither.
-The weights are random, from a fixed seed; Keras computes the outputs.
+Run it where Keras 3 and a backend are installed (pip install keras torch), and for the network
+"tensorflow" where Keras 2.13 is (pip install tensorflow==2.13.1); the tests need neither. The
+weights are random, from a fixed seed; Keras computes the outputs.
 """
 
 import argparse
@@ -82,7 +83,16 @@ def models(keras):
             layers.Softmax(),
         ]
     )
+    x = layers.Input((6,), name="x")
+    y = layers.Rescaling(np.array([1.0, 2, 3, 4, 5, 6]))(2.0 * (1 - x / 4) + np.arange(6.0))
+    y = layers.Normalization(mean=[1.0, 2, 3, 4, 5, 6], variance=[1.0, 2, 3, 4, 5, 6])(y)
+    a, b = layers.Dense(4, activation="tanh")(y), layers.Dense(4)(y)
+    b = layers.PReLU(keras.initializers.Constant(0.25), name="slopes")(b)
+    y = layers.Average()([layers.Subtract()([a, b]), a, layers.Identity()(b)])
+    y = keras.ops.relu(keras.ops.reshape(keras.ops.concatenate([y, -b], axis=-1), (-1, 2, 4)))
+    operations = keras.Model({"x": x}, {"y": layers.Dense(3)(layers.Flatten()(y))})
     return {
+        "operations": operations,
         "dense": dense,
         "convolutional": convolutional,
         "residual": residual,
@@ -91,16 +101,39 @@ def models(keras):
     }
 
 
+def model_of_keras_2(keras):
+    """Names with "/" in a model inside another, and functions of TensorFlow."""
+    layers = keras.layers
+    x = layers.Input((5, 4, 3))
+    y = layers.Conv2D(4, 2, activation="relu", name="first/conv")(x)
+    y = layers.BatchNormalization(name="first/bn")(y)
+    y = layers.Conv2D(4, 2, padding="same")(y)
+    y = layers.BatchNormalization(name="bn")(y)
+    base = keras.Model(x, y, name="base")
+    x = layers.Input((5, 4, 3))
+    y = layers.GlobalAveragePooling2D()(base(1.0 - 2.0 * (x / 4.0)))
+    head = [layers.Input((4,)), layers.Dense(5, activation="tanh"), layers.Dense(4)]
+    y = layers.Dense(4)(1.0 - keras.Sequential(head)(y)) - y
+    return {"tensorflow": keras.Model(x, layers.Dense(3, activation="softmax")(y))}
+
+
 def main():
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="of the networks; by default all")
+    names = parser.parse_args().names
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras
 
     rng = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, model in models(keras).items():
+    made = models(keras) if hasattr(keras, "ops") else model_of_keras_2(keras)
+    for name, model in made.items():
+        if names and name not in names:
+            continue
         for layer in model.layers:
+            if layer.name == "slopes":
+                continue
             # Trained normalisation and biases are no ones and zeros.
             layer.set_weights(
                 [
@@ -108,8 +141,12 @@ def main():
                     for w in layer.get_weights()
                 ]
             )
-        inputs = rng.normal(size=(8, *model.input_shape[1:])).astype(np.float32)
-        outputs = np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))
+        shape = model.input_shape
+        shape = next(iter(shape.values())) if isinstance(shape, dict) else shape
+        inputs = rng.normal(size=(8, *shape[1:])).astype(np.float32)
+        outputs = model({"x": inputs} if name == "operations" else inputs, training=False)
+        outputs = outputs["y"] if name == "operations" else outputs
+        outputs = np.asarray(getattr(outputs, "detach", outputs.numpy)())
         model.save(FOLDER / f"{name}.keras")
         model.save(FOLDER / f"{name}.h5")
         np.savez(FOLDER / f"{name}.npz", inputs=inputs, outputs=outputs)

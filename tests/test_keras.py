@@ -12,8 +12,17 @@ import pytest
 import neurosim as ns
 from neurosim.errors import FormatError, InputError
 
+rng = np.random.default_rng(0)
 GOLDEN = Path(__file__).parent / "golden" / "keras"
-NAMES = ("dense", "convolutional", "residual", "channels_first", "pooled")
+NAMES = (
+    "dense",
+    "convolutional",
+    "residual",
+    "channels_first",
+    "pooled",
+    "operations",
+    "tensorflow",
+)
 
 
 def outputs(name):
@@ -31,6 +40,16 @@ def test_golden_outputs_are_those_of_keras(name, ending, tmp_path):
     network.save(tmp_path / "n.onnx")
     again = ns.Network.load(tmp_path / "n.onnx")(inputs)
     np.testing.assert_allclose(again, expected, atol=2e-5 * abs(expected).max())
+
+
+def test_a_layer_of_tensorflow_is_its_class_and_number_with_gaps():
+    # Its archives count a layer with weights twice: dense, dense_2; Keras 3 has dense, dense_1.
+    with zipfile.ZipFile(GOLDEN / "tensorflow.keras") as archive:
+        data = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(data) as file:
+        listed = file["_layer_checkpoint_dependencies"]
+        assert {"dense", "dense_2"} <= set(listed)
+        assert "dense_1" not in listed
 
 
 def test_the_two_formats_hold_the_same_network():
@@ -56,42 +75,240 @@ def test_weights_behind_a_flatten_are_for_channels_last():
 
 def test_what_keras_2_wrote_is_read(tmp_path):
     # Its layout: weights named "kernel:0" as bytes, inputs given by lists, batch_input_shape.
-    rng = np.random.default_rng(0)
     kernel, bias, v = rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=(3, 3))
-
-    def entry(kind, name, sources, **config):
-        inbound = [[[source, 0, 0, {}] for source in sources]] if sources else []
-        return {
-            "class_name": kind,
-            "name": name,
-            "config": {"name": name, **config},
-            "inbound_nodes": inbound,
-        }
-
     layers = [
-        entry("InputLayer", "in", [], batch_input_shape=[None, 4]),
-        entry("Dense", "first", ["in"], units=3, activation="relu", use_bias=True),
-        entry("Dense", "second", ["first"], units=3, activation="linear", use_bias=False),
-        entry("Add", "sum", ["first", "second"]),
-        entry("LeakyReLU", "leaky", ["sum"], alpha=0.25),
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4]),
+        layer_of("Dense", "first", ["in"], units=3, activation="relu", use_bias=True),
+        layer_of("Dense", "second", ["first"], units=3, activation="linear", use_bias=False),
+        layer_of("Add", "sum", ["first", "second"]),
+        layer_of("LeakyReLU", "leaky", ["sum"], alpha=0.25),
     ]
-    config = {"layers": layers, "input_layers": [["in", 0, 0]], "output_layers": [["leaky", 0, 0]]}
-    with h5py.File(tmp_path / "n.h5", "w") as file:
-        file.attrs["model_config"] = json.dumps({"class_name": "Model", "config": config})
-        for name, arrays in (
-            ("first", {"kernel": kernel, "bias": bias}),
-            ("second", {"kernel": v}),
-        ):
-            group = file.create_group(f"model_weights/{name}")
-            names = [f"{name}/{key}:0" for key in arrays]
-            group.attrs["weight_names"] = [n.encode() for n in names]
-            for written, array in zip(names, arrays.values(), strict=True):
-                group[written] = array
+    arrays = {
+        "first": {"first/kernel:0": kernel, "first/bias:0": bias},
+        "second": {"second/kernel:0": v},
+    }
+    path = written(tmp_path / "n.h5", layers, arrays)
     x = rng.normal(size=(5, 4))
     hidden = np.maximum(x @ kernel + bias, 0)
     total = hidden + hidden @ v
     expected = np.where(total > 0, total, 0.25 * total)
-    np.testing.assert_allclose(ns.Network.load(tmp_path / "n.h5")(x), expected)
+    np.testing.assert_allclose(ns.Network.load(path)(x), expected)
+
+
+def layer_of(kind, name, sources=(), **config):
+    """An entry of a Functional model as Keras 2 writes it."""
+    inbound = [[[source, 0, 0, {}] for source in sources]] if sources else []
+    return {
+        "class_name": kind,
+        "name": name,
+        "config": {"name": name, **config},
+        "inbound_nodes": inbound,
+    }
+
+
+def written(path, layers, arrays, attributes=None):
+    """A .h5 file of a Functional model; arrays: those of each layer by its name."""
+    ends = {"input_layers": [[layers[0]["name"], 0, 0]]}
+    ends["output_layers"] = [[layers[-1]["name"], 0, 0]]
+    with h5py.File(path, "w") as file:
+        model = {"class_name": "Functional", "config": {"layers": layers, **ends}}
+        file.attrs["model_config"] = json.dumps(model)
+        file.create_group("model_weights")
+        for name, found in arrays.items():
+            group = file.create_group(f"model_weights/{name}")
+            for key, array in found.items():
+                group[key] = array
+            for key, value in (attributes or {"weight_names": list(found)}).items():
+                group.attrs[key] = [text.encode() for text in value]
+    return path
+
+
+def test_a_list_too_long_for_one_attribute_is_read(tmp_path):
+    kernel, bias = rng.normal(size=(4, 3)), rng.normal(size=3)
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4]),
+        layer_of("Dense", "d", ["in"], units=3, activation="tanh", use_bias=True),
+    ]
+    cut = {"weight_names0": ["d/kernel:0"], "weight_names1": ["d/bias:0"]}
+    path = written(tmp_path / "n.h5", layers, {"d": {"d/kernel:0": kernel, "d/bias:0": bias}}, cut)
+    x = rng.normal(size=(5, 4))
+    np.testing.assert_allclose(ns.Network.load(path)(x), np.tanh(x @ kernel + bias))
+
+
+@pytest.mark.parametrize("axis", [-1, None])
+@pytest.mark.parametrize("invert", [False, True])
+def test_normalization_adapted_to_data_is_read(tmp_path, axis, invert):
+    shape = (4,) if axis else ()
+    mean, variance = rng.normal(size=shape), rng.uniform(0.5, 2, size=shape)
+    kernel = rng.normal(size=(4, 3))
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4]),
+        layer_of("Normalization", "n", ["in"], axis=axis, mean=None, variance=None, invert=invert),
+        layer_of("Dense", "d", ["n"], units=3, activation="tanh", use_bias=False),
+    ]
+    arrays = {
+        "n": {"mean": mean, "variance": variance, "count": np.array(9)},
+        "d": {"d/kernel:0": kernel},
+    }
+    path = written(tmp_path / "n.h5", layers, arrays)
+    x = rng.normal(size=(5, 4))
+    y = x * np.sqrt(variance) + mean if invert else (x - mean) / np.sqrt(variance)
+    network = ns.Network.load(path)
+    assert len(network.graph.nodes) == 1  # folded
+    np.testing.assert_allclose(network(x), np.tanh(y @ kernel))
+    del arrays["n"]["count"]
+    with pytest.raises(FormatError, match=r"'n' \(Normalization\): .*expected 3 arrays of the"):
+        ns.Network.load(written(tmp_path / "n.h5", layers, arrays))
+
+
+def test_zeros_before_a_convolution_that_adds_its_own_are_read(tmp_path):
+    kernel = rng.normal(size=(3, 2, 2, 3))
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 6, 5, 2]),
+        layer_of("ZeroPadding2D", "z", ["in"], padding=[[0, 1], [2, 0]]),
+        layer_of(
+            "Conv2D", "c", ["z"], filters=3, kernel_size=[3, 2], strides=[2, 2], padding="same",
+            activation="linear", use_bias=False,
+        ),
+    ]  # fmt: skip
+    path = written(tmp_path / "n.h5", layers, {"c": {"c/kernel:0": kernel}})
+    x = rng.normal(size=(2, 6, 5, 2))
+    # 7 x 7 in windows of 3 x 2, stride 2: 4 x 4, with a row in front, a row and a column behind.
+    padded = np.pad(x, ((0, 0), (0, 1), (2, 0), (0, 0)))
+    padded = np.pad(padded, ((0, 0), (1, 1), (0, 1), (0, 0)))
+    places = [(i, j) for i in range(0, 7, 2) for j in range(0, 7, 2)]
+    windows = [padded[:, i : i + 3, j : j + 2] for i, j in places]
+    expected = np.stack([np.einsum("nhwc,hwco->no", w, kernel) for w in windows], 1)
+    network = ns.Network.load(path)
+    np.testing.assert_allclose(network(x), expected.reshape(2, -1), atol=1e-12)
+
+
+def test_a_scale_for_each_channel_last_is_saved_and_changed_like_any_other(tmp_path):
+    kernel, x = rng.normal(size=(2, 2, 3, 4)), rng.normal(size=(3, 4, 5, 3))
+    scale, offset = np.array([0.5, 2, -3]), np.array([1.0, 0, -1])
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4, 5, 3]),
+        layer_of("Rescaling", "r", ["in"], scale=list(scale), offset=list(offset)),
+        layer_of(
+            "Conv2D", "c", ["r"], filters=4, kernel_size=[2, 2], strides=[1, 1], padding="valid",
+            activation="linear", use_bias=False,
+        ),
+    ]  # fmt: skip
+    network = ns.Network.load(written(tmp_path / "n.h5", layers, {"c": {"c/kernel:0": kernel}}))
+    y = x * scale + offset
+    windows = [y[:, i : i + 2, j : j + 2] for i in range(3) for j in range(4)]
+    expected = np.stack([np.einsum("nhwc,hwco->no", w, kernel) for w in windows], 1).reshape(3, -1)
+    np.testing.assert_allclose(network(x), expected, atol=1e-12)
+    network.save(tmp_path / "n.npz")
+    np.testing.assert_array_equal(ns.Network.load(tmp_path / "n.npz")(x), network(x))
+    network.save(tmp_path / "n.onnx")
+    again = ns.Network.load(tmp_path / "n.onnx")
+    np.testing.assert_allclose(again(x), expected, atol=1e-5 * abs(expected).max())
+    np.testing.assert_array_equal(network.with_layers(network.layers)(x), network(x))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_bfloat16_is_widened(tmp_path, marked):
+    kernel = rng.normal(size=(4, 3)).astype("f4")
+    upper = (kernel.view("u4") >> 16).astype("u2")
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 4]),
+        layer_of("Dense", "d", ["in"], units=3, activation="linear", use_bias=False),
+    ]
+    path = written(tmp_path / "n.h5", layers, {"d": {"kernel": upper.view("V2")}})
+    with h5py.File(path, "r+") as file:
+        if marked:
+            file["model_weights/d/kernel"].attrs["dtype"] = "bfloat16"
+    expected = (kernel.view("u4") & 0xFFFF0000).view("f4")
+    np.testing.assert_array_equal(ns.Network.load(path).layers[0].weight, expected.T)
+    with h5py.File(path, "r+") as file:
+        file["model_weights/d/kernel"].attrs["dtype"] = "float8"
+    with pytest.raises(FormatError, match=r"'d' \(Dense\): .*kernel: expected real numbers, got d"):
+        ns.Network.load(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Multiply", "got the product of two computed values"),
+        ("Maximum", "no layer computes their maximum"),
+    ],
+)
+def test_what_is_not_linear_in_two_layers_is_refused(tmp_path, kind, said):
+    with pytest.raises(FormatError, match=rf"layer 'subtract_1' \({kind}\): .*{said}"):
+        ns.Network.load(rewritten(tmp_path, renamed_layer("subtract_1", kind), "operations"))
+
+
+def renamed_layer(name, kind):
+    def change(config):
+        (layer,) = [layer for layer in config["layers"] if layer["config"]["name"] == name]
+        layer["class_name"] = kind
+
+    return change
+
+
+def test_several_slopes_are_refused(tmp_path):
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, 2]),
+        layer_of("PReLU", "p", ["in"], shared_axes=None),
+    ]
+    path = written(tmp_path / "n.h5", layers, {"p": {"alpha": np.array([0.25, 0.5])}})
+    with pytest.raises(FormatError, match=r"'p' \(PReLU\): expected one slope .* 0.25 to 0.5"):
+        ns.Network.load(path)
+
+
+def test_what_a_sequential_model_was_built_for_is_its_input(tmp_path):
+    inputs, expected = outputs("dense")
+
+    def without_input(config):
+        del config["layers"][0]
+        assert config["build_input_shape"] == [None, 6]
+
+    network = ns.Network.load(rewritten(tmp_path, without_input))
+    np.testing.assert_allclose(network(inputs), expected, atol=1e-5)
+    with pytest.raises(FormatError, match=r"values of shape \(6,\) .* got \(7,\)"):
+        ns.Network.load(tmp_path / "n.keras", input_shape=(7,))
+
+
+def test_the_end_of_a_model_must_be_one_of_its_layers(tmp_path):
+    for end, said in (
+        ([["nowhere", 0, 0]], "output_layers: expected a layer of the model, got 'nowhere'"),
+        ({"a": ["dense", 0, 0], "b": ["dense_1", 0, 0]}, "output_layers: expected one, got 2"),
+        (None, "output_layers: expected a layer, got None"),
+    ):
+        path = rewritten(
+            tmp_path, lambda config, end=end: config.update(output_layers=end), "operations"
+        )
+        with pytest.raises(FormatError, match=said):
+            ns.Network.load(path)
+
+
+def test_a_wrong_ending_is_said(tmp_path):
+    (tmp_path / "n.keras").write_bytes((GOLDEN / "dense.h5").read_bytes())
+    (tmp_path / "n.h5").write_bytes((GOLDEN / "dense.keras").read_bytes())
+    for name, said in (("n.keras", "got an HDF5 file; rename it to end in .h5"),
+                       ("n.h5", "got a zip; rename it to end in .keras")):  # fmt: skip
+        with pytest.raises(FormatError, match=said):
+            ns.Network.load(tmp_path / name)
+    (tmp_path / "n.hdf5").write_bytes((GOLDEN / "dense.h5").read_bytes())
+    assert ns.Network.load(tmp_path / "n.hdf5").depth == 5
+
+
+def test_a_layer_without_a_source_is_refused(tmp_path):
+    def cut(config):
+        config["layers"][-1]["inbound_nodes"] = []
+
+    with pytest.raises(FormatError, match=r"layer 'dense.*' \(Dense\): .* got no source"):
+        ns.Network.load(rewritten(tmp_path, cut, "operations"))
+
+
+def test_an_argument_by_place_is_refused(tmp_path):
+    def call(config):  # normalisation(x, True): as in training
+        layer = next(layer for layer in config["layers"] if layer["class_name"] == "PReLU")
+        layer["inbound_nodes"][0]["args"].append(True)
+
+    with pytest.raises(FormatError, match=r"'slopes' \(PReLU\): .* tensors alone, got True"):
+        ns.Network.load(rewritten(tmp_path, call, "operations"))
 
 
 def rewritten(tmp_path, change, name="dense", members=("config.json", "model.weights.h5")):
@@ -115,6 +332,11 @@ def setting(number, **changes):
     return change
 
 
+def without_shape(config):
+    setting(0, batch_shape=None)(config)
+    del config["build_input_shape"]
+
+
 def renamed(number, kind):
     def change(config):
         config["layers"][number]["class_name"] = kind
@@ -136,7 +358,7 @@ def renamed(number, kind):
         (setting(2, use_bias=False), "expected 1 arrays, got 2"),
         (setting(2, name="other"), "expected the weights of layer 'other', got those of 'dense'"),
         (setting(0, batch_shape=[None, None]), "expected one axis of units"),
-        (setting(0, batch_shape=None), "expected the shape of an input"),
+        (without_shape, "expected the shape of an input .batch_shape., got none; give input_shape"),
         (lambda config: config.update(layers=[]), "expected layers with names of their own"),
         (lambda config: config.update(layers=None), "expected the configuration of a Sequential"),
     ],
@@ -283,6 +505,23 @@ def virtual(group, key, array, folder):
     group.create_virtual_dataset(key, layout)
 
 
+@pytest.mark.parametrize("place", ["layers", "layers/dense", "layers/dense/vars"])
+def test_folders_of_weights_that_lie_elsewhere_are_refused(tmp_path, place):
+    path = rewritten(tmp_path, lambda config: None)
+    with zipfile.ZipFile(path) as archive:
+        config, data = (archive.read(name) for name in ("config.json", "model.weights.h5"))
+    (tmp_path / "secret.h5").write_bytes(data)
+    data = io.BytesIO(data)
+    with h5py.File(data, "r+") as file:
+        del file[place]
+        file[place] = h5py.ExternalLink(str(tmp_path / "secret.h5"), place)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", data.getvalue())
+    with pytest.raises(FormatError, match=r"'dense' \(Dense\): .*the file itself, got a External"):
+        ns.Network.load(path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -372,3 +611,9 @@ def test_damaged_archives_are_refused_or_read_but_never_crash(tmp_path):
 def test_keywords_that_say_nothing_are_refused():
     with pytest.raises(InputError, match="architecture: expected none"):
         ns.Network.load(GOLDEN / "dense.keras", architecture={})
+
+
+def test_a_model_in_memory_is_to_be_saved():
+    model = type("Sequential", (), {"__module__": "keras.src.models.sequential"})()
+    with pytest.raises(InputError, match=r'a Keras model in memory; model\.save\("mine\.keras"\)'):
+        ns.Network.load(model)

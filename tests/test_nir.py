@@ -1,6 +1,7 @@
 from itertools import pairwise
 from types import SimpleNamespace
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -323,7 +324,7 @@ def test_graphs_without_weights_are_refused(tmp_path):
     pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
     for nodes, why in (
         ({"flat": flat}, "expected weights after the Input, got none"),
-        ({"pool": pool, "flat": flat}, "expected weights after pools, got the Output"),
+        ({"pool": pool, "flat": flat}, "node flat: expected weights after it, got the Output"),
         ({"pool": pool, "n": neurons("IF", 8)}, "node n: expected weights before neurons, got IF"),
         ({"w": nir.Linear(np.ones((8, 32))), "pool": pool}, "node pool: expected neurons"),
         (
@@ -375,6 +376,141 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path, nodes, why):
         ns.load_nir(tmp_path / "g.nir", **TIMES)
 
 
+def rewritten(path, node, changes):
+    """A graph of IF neurons with values of one node replaced; None takes them away."""
+    nir.write(path, network_graph("LIF", [np.zeros(8), np.zeros(5)]))
+    with h5py.File(path, "r+") as file:
+        group = file[f"node/nodes/{node}"]
+        for key, value in changes.items():
+            del group[key]
+            if value is not None:
+                group[key] = value
+    return path
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "why"),
+    [
+        ("n1", {"v_threshold": np.array([b"x"] * 8)}, "node n1: v_threshold: expected real"),
+        (
+            "w1",
+            {"weight": WEIGHTS[0] * 1j},
+            "node w1: weight: expected real numbers, got .* complex",
+        ),
+        ("n1", {"r": np.ones(5)}, "node n1: expected a node of NIR, got LIF that it cannot read"),
+        ("n2", {"tau": None}, "node n2: expected a node of NIR, got LIF .* argument: 'tau'"),
+        ("n2", {"type": None}, "node n2: .* got a node without type"),
+        ("n2", {"type": b"LIFX"}, "node n2: .* got LIFX"),
+        ("n1", {"r": np.full(8, np.nan)}, "node n1: r: expected finite numbers, got nan among 8"),
+        ("w2", {"weight": np.full((5, 8), np.inf)}, "node w2: weight: expected finite numbers"),
+        ("w2", {"weight": np.zeros((0, 8))}, "node w2: weight: expected finite numbers, got none"),
+        ("w2", {"weight": np.ones(8)}, "node w2: .* got Affine that it cannot read"),
+        ("w2", {"bias": np.ones((5, 1))}, "node w2: bias: expected one axis"),
+        ("input", {"shape": None}, "node input: .* KeyError: 'shape'"),
+    ],
+)
+def test_a_damaged_node_is_named(tmp_path, node, changes, why):
+    with pytest.raises(FormatError, match=why) as raised:
+        ns.load_nir(rewritten(tmp_path / "g.nir", node, changes), **TIMES)
+    assert "\n" not in str(raised.value)
+
+
+def conv_graph(**changes):
+    conv = nir.Conv2d((6, 6), np.ones((4, 2, 3, 3)), 1, 0, 1, 1, np.zeros(4))
+    for key, value in changes.items():
+        setattr(conv, key, value)
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    return {"w": conv, "n": neurons("IF", 64), "p": pool}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"weight": np.ones((4, 2, 3))}, r"node w: weight: expected axes \(channels_out"),
+        ({"stride": np.array([1, 2, 3])}, "node w: stride: expected a whole number, or two"),
+        ({"dilation": 0}, "node w: dilation: expected a whole number from 1"),
+        ({"groups": 3}, "node w: groups: expected a divisor"),
+    ],
+)
+def test_convolutions_that_cannot_be_are_named(tmp_path, changes, why):
+    nodes = {**conv_graph(**changes), "v": nir.Linear(np.ones((5, 16)))}
+    nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 6, 6]))
+    with pytest.raises(FormatError, match=why):
+        ns.load_nir(tmp_path / "g.nir", **TIMES)
+
+
+def test_pools_of_three_numbers_are_named(tmp_path):
+    nodes = {**conv_graph(), "v": nir.Linear(np.ones((5, 16)))}
+    nodes["p"].kernel_size = np.array([2, 2, 2])
+    nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 6, 6]))
+    with pytest.raises(FormatError, match="node p: kernel_size: expected a whole number, or two"):
+        ns.load_nir(tmp_path / "g.nir", **TIMES)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, -1), (1, -1), (0, 2), (-3, -1)])
+def test_a_flatten_joins_all_axes(tmp_path, start, end):
+    weight = rng.normal(size=(5, 24))
+    flatten = nir.Flatten({"input": np.array([2, 3, 4])}, 0)
+    flatten.start_dim, flatten.end_dim = start, end
+    nodes = {"f": flatten, "w": nir.Linear(weight), "n": neurons("IF", 5)}
+    nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 3, 4]))
+    network, _ = ns.load_nir(tmp_path / "g.nir", **TIMES)
+    np.testing.assert_allclose(network.layers[0].weight, 1e-3 * 900 / 0.7 * weight)
+
+
+@pytest.mark.parametrize(("start", "end"), [(2, -1), (0, 1), (5, -1)])
+def test_a_flatten_of_some_axes_is_refused(tmp_path, start, end):
+    flatten = nir.Flatten({"input": np.array([2, 3, 4])}, 0)
+    flatten.start_dim, flatten.end_dim = start, end
+    nodes = {"f": flatten, "w": nir.Linear(np.ones((5, 24))), "n": neurons("IF", 5)}
+    nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 3, 4]))
+    with pytest.raises(FormatError, match="node f: expected a flatten of all axes"):
+        ns.load_nir(tmp_path / "g.nir", **TIMES)
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_scales_are_factors_of_weights(tmp_path, unroll):
+    kernel = rng.normal(size=(4, 2, 3, 3))
+    before, rows = rng.normal(size=(2, 6, 6)), np.repeat(rng.normal(size=4), 16)
+    weight, between = rng.normal(size=(5, 64)), rng.normal(size=64)
+    conv = nir.Conv2d((6, 6), kernel, 1, 0, 1, 1, rng.normal(size=4))
+    nodes = {"s": nir.Scale(before), "c": conv, "t": nir.Scale(rows.reshape(4, 4, 4))}
+    nodes |= {"n": neurons("IF", 64), "u": nir.Scale(between), "w": nir.Linear(weight)}
+    nodes |= {"x": nir.Scale(np.arange(1.0, 6)), "m": neurons("IF", 5)}
+    nir.write(tmp_path / "g.nir", graph_of(nodes, n_in=[2, 6, 6]))
+    network, _ = ns.load_nir(tmp_path / "g.nir", **TIMES, unroll=unroll)
+    x = rng.random((3, 2, 6, 6))
+    y = Conv2D(weight=kernel, bias=conv.bias).preactivation(x * before).reshape(3, -1) * rows
+    y = np.maximum(1e-3 * 900 / 0.7 * y, 0)
+    expected = np.maximum(1e-3 * 900 / 0.7 * ((y * between) @ weight.T) * np.arange(1, 6), 0)
+    np.testing.assert_allclose(network(x.reshape(3, -1) if unroll else x), expected, atol=1e-12)
+
+
+def test_scales_that_do_not_fit_are_named(tmp_path):
+    scale = nir.Scale(np.ones(7))
+    for nodes in (
+        {"s": scale, "w": nir.Linear(WEIGHTS[0]), "n": neurons("IF", 8)},
+        {"w": nir.Linear(WEIGHTS[0]), "s": scale, "n": neurons("IF", 8)},
+    ):
+        nir.write(tmp_path / "g.nir", graph_of(nodes))
+        with pytest.raises(FormatError, match=r"node s: .*got 7"):
+            ns.load_nir(tmp_path / "g.nir", **TIMES)
+
+
+def test_a_graph_inside_a_graph_is_refused(tmp_path):
+    inner = graph_of({"k": neurons("IF", 8)}, n_in=8, n_out=8)
+    nir.write(tmp_path / "g.nir", graph_of({"w": nir.Linear(WEIGHTS[0]), "g": inner}, n_out=8))
+    with pytest.raises(FormatError, match=r"node g: .* put the nodes of the inner graph into"):
+        ns.load_nir(tmp_path / "g.nir", **TIMES)
+
+
+def test_what_is_no_path_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"path: expected the path of a .*, got None"):
+        ns.load_nir(None, **TIMES)
+    with pytest.raises(FormatError, match="got a folder"):
+        ns.load_nir(tmp_path, **TIMES)
+
+
 def test_recurrent_graphs_and_foreign_files_are_refused(tmp_path):
     graph = network_graph("IF", [np.zeros(8), np.zeros(5)])
     graph.edges.append(("n1", "w1"))
@@ -383,9 +519,17 @@ def test_recurrent_graphs_and_foreign_files_are_refused(tmp_path):
         ns.load_nir(tmp_path / "r.nir", **TIMES)
     for edges, why in (
         ([("input", "w1"), ("w1", "n1"), ("n1", "w1"), ("n2", "output")], "one before and one"),
+        (
+            [("input", "w1"), ("w1", "n1"), ("w2", "n2")],
+            "node n1: expected an edge to the node aft",
+        ),
+        ([("input", "w1"), ("n1", "w1")], "an edge to w1, which has others from n1"),
         ([("input", "w1"), ("w1", "input")], "node input: expected a chain, got a cycle"),
         ([("input", "w1"), ("w1", "nowhere")], "expected edges between nodes, got one to 'nowh"),
-        ([("input", "w1"), ("w1", "n1"), ("n1", "output")], "got others: n2, w2"),
+        (
+            [("input", "w1"), ("w1", "n1"), ("n1", "output")],
+            "got others that no edge joins to them: n2, w2",
+        ),
     ):
         graph = network_graph("IF", [np.zeros(8), np.zeros(5)])
         with pytest.raises(FormatError, match=why):

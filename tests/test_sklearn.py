@@ -24,9 +24,11 @@ def fitted(model, x, y):
 
 
 def perceptrons():
+    from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+    from sklearn.feature_selection import SelectKBest, VarianceThreshold
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
+    from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
     few = {"hidden_layer_sizes": (12, 8), "max_iter": 3, "random_state": 0}
     classes, many, pairs = (lambda y: y), (lambda y: np.eye(10, dtype=int)[y]), (lambda y: y > 4)
@@ -42,13 +44,24 @@ def perceptrons():
         StandardScaler(with_std=False),
         MinMaxScaler((-1, 2)),
         MaxAbsScaler(),
+        RobustScaler(),
+        RobustScaler(with_centering=False, unit_variance=True),
+        RobustScaler(with_scaling=False),
+        PCA(9),
+        PCA(9, whiten=True),
+        IncrementalPCA(7),
+        TruncatedSVD(8),
+        SelectKBest(k=11),
+        VarianceThreshold(),
         "passthrough",
     ):
         yield make_pipeline(scaler, MLPClassifier(**few)), classes
     yield make_pipeline(StandardScaler(), MinMaxScaler(), MLPRegressor(**few)), classes
+    inner = make_pipeline(PCA(12), None, make_pipeline(StandardScaler(), MLPClassifier(**few)))
+    yield make_pipeline(RobustScaler(), VarianceThreshold(), inner), classes
 
 
-@pytest.mark.parametrize("case", range(15))
+@pytest.mark.parametrize("case", range(25))
 def test_outputs_are_those_of_scikit_learn(digits, case):
     model, targets = list(perceptrons())[case]
     x, y = digits
@@ -64,15 +77,15 @@ def test_outputs_are_those_of_scikit_learn(digits, case):
 
 
 def test_all_perceptrons_are_tested():
-    assert len(list(perceptrons())) == 15
+    assert len(list(perceptrons())) == 25
 
 
 def test_what_is_no_fitted_perceptron_is_named(digits):
-    from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import MinMaxScaler
+    from sklearn.preprocessing import MinMaxScaler, Normalizer
 
     with pytest.raises(FormatError, match=r"'model' \(MLPClassifier\): expected a fitted one"):
         ns.Network.load(MLPClassifier())
@@ -80,7 +93,7 @@ def test_what_is_no_fitted_perceptron_is_named(digits):
         ns.Network.load(LogisticRegression())
     few = {"hidden_layer_sizes": (3,), "max_iter": 1}
     for step, said in (
-        (PCA(2), r"step 'pca' \(PCA\): expected one of StandardScaler"),
+        (Normalizer(), r"step 'normalizer' \(Normalizer\): expected one of StandardScaler"),
         (MinMaxScaler(clip=True), "expected clip = False"),
     ):
         model = fitted(make_pipeline(step, MLPClassifier(**few)), *digits)
@@ -88,6 +101,48 @@ def test_what_is_no_fitted_perceptron_is_named(digits):
             ns.Network.load(model)
     with pytest.raises(FormatError, match="expected one of MLPClassifier"):
         ns.Network.load(make_pipeline(MinMaxScaler(), None))
+    with pytest.raises(FormatError, match="expected a fitted one, got the class MLPClassifier"):
+        ns.Network.load(MLPClassifier)
+    search = GridSearchCV(MLPClassifier(**few), {"alpha": [1e-4]}, cv=2)
+    with pytest.raises(FormatError, match=r"\(GridSearchCV\): .* load its best_estimator_"):
+        ns.Network.load(fitted(search, *digits))
+
+
+def test_a_damaged_perceptron_is_named(digits):
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def damaged(change):
+        model = fitted(MLPClassifier(hidden_layer_sizes=(5, 4), max_iter=1), *digits)
+        change(model)
+        return model
+
+    def without(model):
+        del model.intercepts_
+
+    for change, said in (
+        (lambda m: setattr(m, "coefs_", m.coefs_[:2]), "intercepts_ of 3 layers, got 2 and 3"),
+        (without, r"\(MLPClassifier\): expected a fitted one, got .* 'intercepts_'"),
+        (lambda m: m.coefs_.__setitem__(1, np.ones((6, 4))), "expected a layer 2 for 5 values"),
+        (lambda m: m.intercepts_.__setitem__(2, np.ones(9)), r"intercepts_ of shape \(9,\)"),
+        (lambda m: setattr(m, "out_activation_", "exp"), "activations identity, .* got 'exp'"),
+    ):
+        with pytest.raises(FormatError, match=said):
+            ns.Network.load(damaged(change))
+    narrow = fitted(StandardScaler(), digits[0][:, :3], None)
+    with pytest.raises(FormatError, match=r"'mlpclassifier' .*expected one for 3 values, got one"):
+        ns.Network.load(make_pipeline(narrow, damaged(lambda m: None)))
+    for key, value, said in (
+        ("scale_", np.ones(3), r"'standardscaler' .*expected (a fitted one|one fitted to 64)"),
+        ("mean_", None, r"'standardscaler' .* expected a fitted one of finite numbers"),
+        ("mean_", np.full(64, np.inf), r"'standardscaler' .* of finite numbers"),
+        ("scale_", "text", "expected a fitted one, got"),
+    ):
+        model = make_pipeline(fitted(StandardScaler(), *digits), damaged(lambda m: None))
+        setattr(model.steps[0][1], key, value)
+        with pytest.raises(FormatError, match=said):
+            ns.Network.load(model)
 
 
 def test_objects_that_are_no_network_are_named(digits):

@@ -214,7 +214,7 @@ TWO = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         raw({"a": {**TWO, "data_offsets": [0, 2**40]}}),
         raw({"a": TWO, "b": TWO}, b"\0" * 8),
         raw({"a": {**TWO, "dtype": "OBJECT"}}, b"\0" * 8),
-        raw({"a": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}, b"\0" * 8),
+        raw({"a": {"dtype": "BF16", "shape": [5], "data_offsets": [0, 8]}}, b"\0" * 8),
         raw({"a": {"dtype": "BOOL", "shape": [8], "data_offsets": [0, 8]}}, b"\0" * 8),
     ],
 )
@@ -222,6 +222,38 @@ def test_foreign_and_damaged_safetensors_are_refused(tmp_path, content):
     (tmp_path / "n.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match=r"n\.safetensors: .*expected"):
         ns.Network.load(tmp_path / "n.safetensors", architecture=DENSE)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "BOOL", "C64"])
+def test_numbers_of_other_kinds_are_named(tmp_path, kind):
+    size = 8 if kind == "C64" else 1
+    header = {"a": TWO, "b": {"dtype": kind, "shape": [3], "data_offsets": [8, 8 + 3 * size]}}
+    (tmp_path / "n.safetensors").write_bytes(raw(header, bytes(8 + 3 * size)))
+    with pytest.raises(
+        FormatError, match=f"safetensors: b: expected one of F64, .* got {kind}; save"
+    ):
+        ns.Network.load(tmp_path / "n.safetensors", architecture=DENSE)
+
+
+def test_bfloat16_is_widened_exactly(tmp_path):
+    weight = RNG.normal(size=(3, 2)).astype("f4")
+    upper, bias = (weight.view("u4") >> 16).astype("<u2"), RNG.normal(size=3)
+    header = {
+        "head.weight": {"dtype": "BF16", "shape": [3, 2], "data_offsets": [0, 12]},
+        "head.bias": {"dtype": "F64", "shape": [3], "data_offsets": [12, 36]},
+    }
+    (tmp_path / "n.safetensors").write_bytes(raw(header, upper.tobytes() + bias.tobytes()))
+    described = {"input_shape": [2], "layer": [{"kind": "dense", "name": "head"}]}
+    (layer,) = ns.Network.load(tmp_path / "n.safetensors", architecture=described).layers
+    np.testing.assert_array_equal(layer.weight, (weight.view("u4") & 0xFFFF0000).view("f4"))
+    np.testing.assert_array_equal(layer.bias, bias)
+
+
+def test_a_description_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"architecture: expected .* 5|architecture: expected .* int"
+    ):
+        ns.Network.load(write(tmp_path), architecture=5)
 
 
 def test_truncated_safetensors_are_refused(tmp_path):

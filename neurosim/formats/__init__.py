@@ -26,7 +26,7 @@ __all__ = ["Architecture", "Parts", "read_network", "write_network"]
 # What describes the layers where a file holds weights alone: a TOML file, or what is in one.
 Architecture: TypeAlias = str | PathLike[str] | Mapping[str, Any]
 
-_WHOLE = (".npz", ".onnx", ".keras", ".h5")
+_WHOLE = (".npz", ".onnx", ".keras", ".h5", ".hdf5")
 _WEIGHTS_ALONE = (".safetensors", ".pt", ".pth")
 _ENDINGS = ", ".join((*_WHOLE, *_WEIGHTS_ALONE))
 
@@ -74,7 +74,7 @@ def read_network(
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing there"
         raise FormatError(f"{path}: expected a network file ({_ENDINGS} are read), got {found}")
-    if input_shape is not None and path.suffix not in (".onnx", ".keras", ".h5"):
+    if input_shape is not None and path.suffix not in (".onnx", ".keras", ".h5", ".hdf5"):
         raise InputError(f"input_shape: expected none, for {path.suffix} files state it themselves")
     if path.suffix in _WEIGHTS_ALONE:
         return read_weights(path, _arrays(path), architecture)
@@ -119,10 +119,16 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
         from neurosim.formats.pytorch import read_module
 
         return read_module(model, input_shape)
-    if type(model).__module__.split(".")[0] == "sklearn":
+    kind = model if isinstance(model, type) else type(model)
+    if kind.__module__.split(".")[0] == "sklearn":
         if input_shape is not None:
             raise InputError("input_shape: expected none, for scikit-learn models state it")
         return read_sklearn(model)
+    if type(model).__module__.split(".")[0] in ("keras", "tf_keras"):
+        raise InputError(
+            "source: expected the path of a network file, got a Keras model in memory; "
+            'model.save("mine.keras") and load that'
+        )
     weights = isinstance(model, Mapping)
     raise InputError(
         "source: expected the path of a network file, a torch module, an exported program or a "

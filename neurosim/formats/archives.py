@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from neurosim.errors import FormatError
+from neurosim.errors import FormatError, InputError
 from neurosim.layers import Array
 
-__all__ = ["hdf5_array", "written_aside", "zip_member"]
+__all__ = ["hdf5_array", "hdf5_child", "widened", "written_aside", "zip_member"]
 
 # More than weights ever shrink by, and a size below which it does not matter.
 _LARGEST_RATIO, _SMALL = 200, 2**26
@@ -52,43 +52,66 @@ def zip_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         ) from error
 
 
-def hdf5_array(path: Path, group: Any, name: str, shape: tuple[int, ...]) -> Array:
-    """Real numbers of a dataset inside this HDF5 file, as float64.
+def hdf5_child(group: Any, name: str) -> Any:
+    """What lies in an HDF5 group under a name, never in another file; None if nothing does.
 
     Raises
     ------
-    FormatError
+    InputError
+        If it is a link to elsewhere.
+    """
+    import h5py
+
+    link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise InputError(f"expected data in the file itself, got a {type(link).__name__}")
+    return None if link is None else group[name]
+
+
+def hdf5_array(file: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """Real numbers of a dataset inside this HDF5 file, as float64, bfloat16 among them.
+
+    Raises
+    ------
+    InputError
         If there is none, it lies in another file, or it has another shape or type.
     """
     import h5py
 
-    where = f"{path}: {group.name.rstrip('/')}/{name}"
-    parts = [part for part in name.split("/") if part]
+    data = file
     try:
-        for part in parts:
-            if not isinstance(group, h5py.Group) or group.get(part, getlink=True) is None:
-                raise FormatError(f"{where}: expected a dataset, got nothing there")
-            link = group.get(part, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise FormatError(
-                    f"{where}: expected data in the file itself, got a {type(link).__name__}"
-                )
-            group = group[part]
-        if not isinstance(group, h5py.Dataset):
-            raise FormatError(f"{where}: expected a dataset, got a group")
-        if group.external or group.is_virtual:
-            raise FormatError(f"{where}: expected data in the file itself, got it in another file")
-        if group.dtype.kind != "f":
-            raise FormatError(f"{where}: expected real numbers, got dtype {group.dtype}")
-        if group.shape != shape:
-            raise FormatError(f"{where}: expected shape {shape}, got {group.shape}")
-        if group.nbytes > max(_SMALL, _LARGEST_RATIO * group.id.get_storage_size()):
-            raise FormatError(f"{where}: expected stored numbers, got a declared size only")
-        return np.asarray(group[()], np.float64)
+        for part in [part for part in name.split("/") if part]:
+            data = hdf5_child(data, part)
+            if data is None:
+                raise InputError("expected a dataset, got nothing there")
+        if not isinstance(data, h5py.Dataset):
+            raise InputError("expected a dataset, got a group")
+        if data.external or data.is_virtual:
+            raise InputError("expected data in the file itself, got it in another file")
+        # HDF5 has no such type: Keras writes two opaque bytes, and says so in archives alone.
+        bfloat16 = (
+            data.dtype == np.dtype("V2") and data.attrs.get("dtype", "bfloat16") == "bfloat16"
+        )
+        if data.dtype.kind != "f" and not bfloat16:
+            raise InputError(
+                f"expected real numbers, got dtype {data.dtype}; save the model with weights of "
+                "float32"
+            )
+        if data.shape != shape:
+            raise InputError(f"expected shape {shape}, got {data.shape}")
+        if data.nbytes > max(_SMALL, _LARGEST_RATIO * data.id.get_storage_size()):
+            raise InputError("expected stored numbers, got a declared size only")
+        return widened(data[()]) if bfloat16 else np.asarray(data[()], np.float64)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(
-            f"{where}: expected readable data, got {error}; is it damaged?"
-        ) from error
+        raise InputError(f"{name}: expected readable data, got {error}; is it damaged?") from error
+
+
+def widened(numbers: Array) -> Array:
+    """bfloat16, two bytes each, as float64: they are the upper halves of float32."""
+    upper = np.asarray(numbers).view("<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).astype(np.float64)
 
 
 @contextmanager

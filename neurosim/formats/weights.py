@@ -184,6 +184,11 @@ def _description(
 ) -> tuple[_Description, str]:
     source = "architecture"
     if not isinstance(architecture, Mapping):
+        if not isinstance(architecture, str | PathLike | None):
+            raise InputError(
+                "architecture: expected a description of the layers as a mapping, or the path of a "
+                f"TOML file, got {type(architecture).__name__}"
+            )
         beside = path.with_suffix(".toml") if architecture is None else Path(architecture)
         source = str(beside)
         if not beside.is_file():
