@@ -358,7 +358,7 @@ class Campaign:
     @property
     def n_outputs(self) -> int:
         """Outputs of the network."""
-        return self.network.widths[-1]
+        return self.network.n_outputs
 
     @cached_property
     def labels(self) -> Array | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from os import PathLike
 from typing import Any
 
@@ -260,6 +261,11 @@ class Network:
         if self.nodes:
             return self.graph.widths
         return (self.layers[0].n_in, *(layer.n_out for layer in self.layers))
+
+    @property
+    def n_outputs(self) -> int:
+        """Values of an output: of the last node, behind layer L where a pool or a join follows."""
+        return prod(self.graph.shapes[-1]) if self.nodes else self.layers[-1].n_out
 
     @property
     def structure(self) -> str:

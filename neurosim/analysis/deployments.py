@@ -107,11 +107,11 @@ def compare_deployments(
     --------
     >>> ns.compare_deployments(naive, placed, inputs)  # doctest: +SKIP
     """
-    widths = [one.network.widths for one in (before, after)]
-    if (widths[0][0], widths[0][-1]) != (widths[1][0], widths[1][-1]):
+    ends = [(one.network.widths[0], one.network.n_outputs) for one in (before, after)]
+    if ends[0] != ends[1]:
         raise InputError(
-            f"after: expected a network of {widths[0][0]} inputs and {widths[0][-1]} outputs as "
-            f"before, got {widths[1][0]} and {widths[1][-1]}"
+            f"after: expected a network of {ends[0][0]} inputs and {ends[0][1]} outputs as "
+            f"before, got {ends[1][0]} and {ends[1][1]}"
         )
     predicted, simulated = [], []
     for deployment in (before, after):

@@ -181,7 +181,7 @@ def compare_networks(
     require_formulas(campaign, "compare_networks")
     check_network(after)
     before = campaign.network
-    ends = [(n.widths[0], n.depth, n.widths[-1]) for n in (before, after)]
+    ends = [(n.widths[0], n.depth, n.n_outputs) for n in (before, after)]
     if ends[0] != ends[1]:
         raise InputError(
             "after: expected a network of {} inputs, {} layers and {} outputs as before, "

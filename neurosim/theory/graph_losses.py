@@ -57,10 +57,10 @@ class GraphLossEffects(BySite):
     def __post_init__(self) -> None:
         setting = self.setting
         n_sites = sum(setting.n_sites(block) for block in setting.probabilities)
-        if n_sites * setting.widths[-1] > _MOST_VALUES:
+        if n_sites * setting.n_sent > _MOST_VALUES:
             raise InputError(
                 f'loss: expected at most {_MOST_VALUES} outputs times sites for "first-order", got '
-                f"{setting.widths[-1]} x {n_sites}; let fewer layers fail at a time, or predict "
+                f"{setting.n_sent} x {n_sites}; let fewer layers fail at a time, or predict "
                 "the outputs (with probes) and simulate the loss"
             )
 
@@ -91,7 +91,7 @@ class GraphLossEffects(BySite):
     def _walk(self) -> _Walk:
         setting = self.setting
         p = setting.probabilities
-        n_inputs, n_last = setting.n_inputs, setting.widths[-1]
+        n_inputs, n_last = setting.n_inputs, setting.n_sent
         slopes, curvatures = np.zeros((n_inputs, n_last)), np.zeros((n_inputs, n_last, n_last))
         curvature_mean = np.zeros((n_inputs, 1))
         pairs = {block: np.zeros((n_inputs, 1)) for block in p}

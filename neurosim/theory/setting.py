@@ -252,9 +252,14 @@ class Setting:
         return len(self.inputs)
 
     @property
+    def n_sent(self) -> int:
+        """Number of values that the last node sends an input, those that the head reads."""
+        return self.widths[-1] if self.graph is None else prod(self.graph.shapes[-1])
+
+    @property
     def n_outputs(self) -> int:
         """Number of values predicted an input."""
-        return self.head.size(self.widths[-1])
+        return self.head.size(self.n_sent)
 
     def n_sites(self, block: Block) -> int:
         """Sites of a block."""
