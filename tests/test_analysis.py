@@ -144,6 +144,25 @@ def test_simulation_agrees_with_theory_where_theory_is_exact(tmp_path, persisten
     assert "cannot tell" in text
 
 
+def test_trials_that_cannot_tell_anything_are_not_called_agreement(tmp_path):
+    rng = np.random.default_rng(6)
+    network = ns.Network.dense(
+        weights=[rng.normal(size=(20, 6)), rng.normal(size=(3, 20))],
+        biases=[rng.normal(size=20), rng.normal(size=3)],
+        activations=["relu", "tanh"],
+    )
+    campaign = ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")), inputs=rng.normal(size=(4, 6)),
+        faults=[ns.StuckAtZero("neuron", probability=1e-4)], trials=10, seed=1,
+    )  # fmt: skip
+    with ns.run(campaign, tmp_path / "t.h5", progress=False) as trace:
+        comparison = ns.compare(trace, ns.predict(campaign, method="first-order"))
+    assert comparison.agrees
+    assert comparison.verdict.startswith(
+        "The trials cannot tell whether simulation and theory (first-order) agree: all "
+    )
+
+
 def test_laws_are_tested_for_as_many_inputs_and_outputs_as_asked(tmp_path):
     campaign = linear(trials=4000)
     prediction = ns.predict(campaign, method="single-fault")

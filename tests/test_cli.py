@@ -290,6 +290,19 @@ def test_a_full_disk_is_one_line_and_loses_nothing(folder):
         assert trace.completed == 100_000
 
 
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "neurosim", "deploy", "none.npz", "ideal"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("neurosim: none.npz: expected a network file")
+    helped = subprocess.run(
+        [sys.executable, "-m", "neurosim", "--help"], capture_output=True, text=True, check=True
+    )
+    assert helped.stdout.startswith("Usage: neurosim [OPTIONS] COMMAND")
+
+
 def test_debug_shows_the_traceback(folder):
     with pytest.raises(ns.NeurosimError):
         call("--debug", "info", folder / "none.h5")

@@ -154,6 +154,11 @@ class Comparison:
             )
         still_open = sum(int((v == CANNOT_TELL).sum()) for v in self._verdicts.values())
         total = sum(v.size for v in self._verdicts.values())
+        if still_open == total:
+            return (
+                f"The trials cannot tell whether simulation and theory ({self.prediction.method}) "
+                f"agree: all {total} verdicts are open and need more."
+            )
         if still_open:
             return (
                 f"Simulation and theory ({self.prediction.method}) agree where the trials can "

@@ -89,11 +89,11 @@ def variance_interval(
     n = moments.count
     k = np.maximum(_kurtosis(moments), kurtosis)
     freedom = 2 / ((k - 1) / n + 2 / (n * max(n - 1, 1)))
-    variance = moments.variance
-    return (
-        variance * freedom / stats.chi2.isf(level / 2, freedom),
-        variance * freedom / stats.chi2.ppf(level / 2, freedom),
-    )
+    scaled, below = moments.variance * freedom, stats.chi2.ppf(level / 2, freedom)
+    # Of far too few trials for errors as rare as predicted the quantile is 0: no limit is known.
+    above = np.full(np.shape(scaled), np.inf)
+    np.divide(scaled, below, out=above, where=below > 0)
+    return scaled / stats.chi2.isf(level / 2, freedom), above
 
 
 def mean_interval(
