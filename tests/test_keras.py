@@ -195,6 +195,9 @@ def test_a_scale_for_each_channel_last_is_saved_and_changed_like_any_other(tmp_p
         ),
     ]  # fmt: skip
     network = ns.Network.load(written(tmp_path / "n.h5", layers, {"c": {"c/kernel:0": kernel}}))
+    # The scale moves behind the transposition into the kernel: no layer of its own.
+    kinds = [type(node.layer).__name__ for node in network.nodes]
+    assert kinds == ["Transpose", "Conv2D", "Transpose", "Flatten"]
     y = x * scale + offset
     windows = [y[:, i : i + 2, j : j + 2] for i in range(3) for j in range(4)]
     expected = np.stack([np.einsum("nhwc,hwco->no", w, kernel) for w in windows], 1).reshape(3, -1)
@@ -349,7 +352,10 @@ def renamed(number, kind):
     [
         (renamed(2, "Lambda"), r"layer 'dense' \(Lambda\): expected one of Dense, Conv2D"),
         (renamed(2, "LSTM"), r"layer 'dense' \(LSTM\): expected one of Dense, Conv2D"),
-        (setting(2, activation="elu"), r"layer 'dense' \(Dense\): expected one of the activations"),
+        (
+            setting(2, activation="exponential"),
+            r"layer 'dense' \(Dense\): expected one of the activations",
+        ),
         (setting(2, activation={"class_name": "Mine", "config": {}}), "expected one of the activ"),
         (setting(2, units=8), r"vars/0: expected shape \(6, 8\), got \(6, 7\)"),
         (setting(2, units=10**15), r"vars/0: expected shape"),

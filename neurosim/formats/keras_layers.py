@@ -3,7 +3,7 @@
 Keras keeps feature maps as (height, width, channels) unless `data_format` says otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,14 @@ _ACTIVATIONS = {
     "hard_silu": "hard_swish",
     "hard_swish": "hard_swish",
     "gelu": "gelu",
+    "mish": "mish",
+}
+# Of each value too, by their methods of a tensor.
+_SCALED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "elu": lambda x: x.elu(1.0),
+    "selu": lambda x: x.selu(),
+    "celu": lambda x: x.celu(1.0),
+    "hard_tanh": lambda x: x.clamped(-1, 1),
 }
 # They do nothing once a network is trained.
 _INACTIVE = (
@@ -55,6 +63,9 @@ _OPERATIONS = {
     "Softplus": "softplus",
     "Silu": "silu",
     "HardSilu": "hard_silu",
+    "HardTanh": "hard_tanh",
+    "Selu": "selu",
+    "Mish": "mish",
 }
 _FUNCTIONS = {
     "__operators__.add": "Add",
@@ -71,6 +82,7 @@ _FUNCTIONS = {
     "math.tanh": "Tanh",
     "math.softplus": "Softplus",
     "nn.silu": "Silu",
+    "nn.selu": "Selu",
     "nn.softmax": "Softmax",
 }
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Average")
@@ -222,9 +234,11 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
         case "Negative":
             return x.times(np.asarray(-1.0))
         case "Gelu":
-            if config.get("approximate", True):
-                raise UnreadableError("expected gelu with approximate=False, got the one of tanh")
-            return _activated(x, "gelu")
+            return x.activated("gelu_tanh" if config.get("approximate", True) else "gelu")
+        case "ELU" | "Elu":
+            return x.elu(float(config.get("alpha", 1.0)))
+        case "Celu":
+            return x.celu(float(config.get("alpha", 1.0)))
         case _ if kind in _OPERATIONS:
             return _activated(x, _OPERATIONS[kind])
         case _:
@@ -232,9 +246,9 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
                 "expected one of Dense, Conv2D, DepthwiseConv2D, SeparableConv2D, "
                 "BatchNormalization, Normalization, Rescaling, MaxPooling2D, AveragePooling2D, "
                 "GlobalAveragePooling2D, GlobalMaxPooling2D, ZeroPadding2D, Flatten, Reshape, "
-                "Permute, Activation, ReLU, LeakyReLU, PReLU, Softmax, Add, Subtract, Average, "
-                "Concatenate, Identity, dropout and noise, Sequential or Functional; no layer of "
-                "neurosim does what this one does"
+                "Permute, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Add, Subtract, "
+                "Average, Concatenate, Identity, dropout and noise, Sequential or Functional; no "
+                "layer of neurosim does what this one does"
             )
 
 
@@ -242,17 +256,18 @@ def _activated(x: Tensor, activation: Any) -> Tensor:
     """An activation given by its name, or as a layer of its own."""
     if isinstance(activation, dict):
         kind, config = activation["class_name"], activation["config"]
-        if kind in ("ReLU", "LeakyReLU", "Softmax"):
+        if kind in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
             return _layer(kind, config, [x], lambda shapes, unread=0: [])
         activation = config if isinstance(config, str) else kind
     if activation is None:
         return x
     if activation == "softmax":
         return _softmax(x, -1)
+    if activation in _SCALED:
+        return _SCALED[activation](x)
     if activation not in _ACTIVATIONS:
-        raise UnreadableError(
-            f"expected one of the activations {', '.join(_ACTIVATIONS)}, softmax, got {activation}"
-        )
+        known = ", ".join((*_ACTIVATIONS, *_SCALED))
+        raise UnreadableError(f"expected one of the activations {known}, softmax, got {activation}")
     kind = _ACTIVATIONS[activation]
     if kind == "identity":  # a linear layer; normalisation behind it can still be folded
         return x
