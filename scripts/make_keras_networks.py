@@ -83,6 +83,31 @@ def models(keras):
             layers.Softmax(),
         ]
     )
+    line = keras.Sequential(
+        [
+            layers.Input((12, 3)),
+            layers.TimeDistributed(layers.Dense(4, activation="elu")),
+            layers.ZeroPadding1D((2, 1)),
+            layers.Conv1D(6, 3, dilation_rate=2, padding="causal", groups=2, activation="selu"),
+            layers.MaxPooling1D(3, strides=2, padding="same"),
+            layers.SeparableConv1D(5, 2, depth_multiplier=2, padding="same"),
+            layers.ReLU(0.7),
+            layers.AveragePooling1D(2),
+            layers.DepthwiseConv1D(2, activation="mish"),
+            layers.Dense(5, activation="hard_tanh"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(4, activation="celu"),
+            layers.ELU(0.5),
+            layers.Dense(3),
+        ]
+    )
+    x = layers.Input((7, 2))
+    y = layers.Conv1D(4, 3, strides=2, use_bias=False)(x)
+    y = layers.GlobalMaxPooling1D(keepdims=True)(keras.ops.gelu(y))
+    y = layers.Dense(4)(layers.Flatten()(y))
+    y = layers.Dense(4)(keras.ops.elu(y, alpha=0.3))
+    gelus = keras.Model(x, layers.Dense(2)(keras.ops.selu(keras.ops.hard_tanh(y))))
     x = layers.Input((6,), name="x")
     y = layers.Rescaling(np.array([1.0, 2, 3, 4, 5, 6]))(2.0 * (1 - x / 4) + np.arange(6.0))
     y = layers.Normalization(mean=[1.0, 2, 3, 4, 5, 6], variance=[1.0, 2, 3, 4, 5, 6])(y)
@@ -98,6 +123,8 @@ def models(keras):
         "residual": residual,
         "channels_first": first,
         "pooled": pooled,
+        "line": line,
+        "gelus": gelus,
     }
 
 

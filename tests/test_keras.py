@@ -22,6 +22,8 @@ NAMES = (
     "pooled",
     "operations",
     "tensorflow",
+    "line",
+    "gelus",
 )
 
 
@@ -350,8 +352,8 @@ def renamed(number, kind):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (renamed(2, "Lambda"), r"layer 'dense' \(Lambda\): expected one of Dense, Conv2D"),
-        (renamed(2, "LSTM"), r"layer 'dense' \(LSTM\): expected one of Dense, Conv2D"),
+        (renamed(2, "Lambda"), r"layer 'dense' \(Lambda\): expected one of Dense, Time"),
+        (renamed(2, "LSTM"), r"layer 'dense' \(LSTM\): expected one of Dense, Time"),
         (
             setting(2, activation="exponential"),
             r"layer 'dense' \(Dense\): expected one of the activations",
@@ -363,7 +365,7 @@ def renamed(number, kind):
         (setting(4, use_bias=True), r"dense_1/vars/1: expected a dataset, got nothing"),
         (setting(2, use_bias=False), "expected 1 arrays, got 2"),
         (setting(2, name="other"), "expected the weights of layer 'other', got those of 'dense'"),
-        (setting(0, batch_shape=[None, None]), "expected one axis of units"),
+        (setting(0, batch_shape=[None, None]), "expected an axis of units"),
         (without_shape, "expected the shape of an input .batch_shape., got none; give input_shape"),
         (lambda config: config.update(layers=[]), "expected layers with names of their own"),
         (lambda config: config.update(layers=None), "expected the configuration of a Sequential"),
@@ -382,7 +384,7 @@ def test_what_is_no_network_is_named(tmp_path, change, said):
     [
         (setting(1, padding="causal"), 'expected padding "valid" or "same"'),
         (setting(5, activation="softmax"), r"\(DepthwiseConv2D\): expected a softmax over the"),
-        (setting(3, max_value=4), "expected max_value 6"),
+        (setting(3, max_value=4, negative_slope=0.1), "expected negative_slope 0"),
         (setting(3, threshold=1.0), "expected threshold 0"),
         (setting(7, groups=5), "expected groups that divide 8 channels"),
         (setting(7, groups=0), "expected groups that divide 8 channels"),

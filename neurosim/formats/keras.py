@@ -162,7 +162,9 @@ def _model(
             ]
             if not operands:
                 operands = [_input(call.config, start, built)]
-            place = Place(call.kind, call.name, call.number)
+            wraps = call.kind == "TimeDistributed"
+            held = str(call.config["layer"]["config"]["name"]) if wraps else ""
+            place = Place(call.kind, call.name, call.number, held)
             if call.kind in _MODELS:
                 (source,) = operands
                 assert isinstance(source, Tensor)
