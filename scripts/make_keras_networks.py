@@ -125,11 +125,25 @@ def models(keras):
         "pooled": pooled,
         "line": line,
         "gelus": gelus,
+        "twice": twice(keras),
     }
 
 
+def twice(keras):
+    """Layers and a model of which several parts of a network have the weights."""
+    layers = keras.layers
+    encode = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(3)], name="encode"
+    )
+    x, step = layers.Input((8,)), layers.Dense(8, activation="tanh", name="step")
+    y = step(step(x))
+    left, right = layers.Dense(4, name="left")(y), layers.Dense(4, name="right")(step(y))
+    y = layers.Concatenate()([encode(left), encode(right), left])
+    return keras.Model(x, layers.Dense(2)(layers.BatchNormalization()(y)))
+
+
 def model_of_keras_2(keras):
-    """Names with "/" in a model inside another, and functions of TensorFlow."""
+    """Names with "/" in a model inside another, functions of TensorFlow; layers used twice."""
     layers = keras.layers
     x = layers.Input((5, 4, 3))
     y = layers.Conv2D(4, 2, activation="relu", name="first/conv")(x)
@@ -141,7 +155,8 @@ def model_of_keras_2(keras):
     y = layers.GlobalAveragePooling2D()(base(1.0 - 2.0 * (x / 4.0)))
     head = [layers.Input((4,)), layers.Dense(5, activation="tanh"), layers.Dense(4)]
     y = layers.Dense(4)(1.0 - keras.Sequential(head)(y)) - y
-    return {"tensorflow": keras.Model(x, layers.Dense(3, activation="softmax")(y))}
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(y))
+    return {"tensorflow": model, "twice_tensorflow": twice(keras)}
 
 
 def main():

@@ -24,6 +24,8 @@ NAMES = (
     "tensorflow",
     "line",
     "gelus",
+    "twice",
+    "twice_tensorflow",
 )
 
 
@@ -409,12 +411,23 @@ def test_sizes_that_the_file_leaves_open_are_given(tmp_path):
         ns.Network.load(path, input_shape=(3, 9, 8))
 
 
-def test_a_layer_used_twice_is_refused(tmp_path):
-    def twice(config):
-        config["layers"][1]["inbound_nodes"] *= 2
+def test_a_use_of_a_layer_that_nothing_makes_is_refused(tmp_path):
+    def later(config):
+        text = json.dumps(config["layers"])
+        assert '"keras_history": ["step", 1, 0]' in text
+        text = text.replace('"keras_history": ["step", 1, 0]', '"keras_history": ["step", 7, 0]')
+        config["layers"] = json.loads(text)
 
-    with pytest.raises(FormatError, match="expected one use of each layer, got 2"):
-        ns.Network.load(rewritten(tmp_path, twice, "residual"))
+    with pytest.raises(FormatError, match="expected sources that are made"):
+        ns.Network.load(rewritten(tmp_path, later, "twice"))
+
+
+def test_layers_used_twice_have_the_same_weights():
+    network = ns.Network.load(GOLDEN / "twice.keras")
+    same = [layer.weight for layer in network.layers if layer.weight.shape == (8, 8)]
+    assert len(same) == 3
+    for weight in same[1:]:
+        np.testing.assert_array_equal(weight, same[0])
 
 
 @pytest.mark.parametrize(
