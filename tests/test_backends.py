@@ -171,6 +171,29 @@ def neurons_at(p, persistence=None):
     return [ns.StuckAtZero("neuron", probability=p, persistence=persistence or ns.Permanent())]
 
 
+@pytest.mark.parametrize("table_bytes", [2**27, 0])
+@pytest.mark.parametrize("persistence", [ns.Permanent(), ns.Transient()])
+def test_few_inputs_of_a_trial_on_which_one_dead_neuron_or_none_matters(
+    monkeypatch, persistence, table_bytes
+):
+    monkeypatch.setattr("neurosim.backends.neuron_faults._TABLE_BYTES", table_bytes)
+    network, _ = deep((12, 9, 4), ("tanh", "identity"))
+    inputs = np.random.default_rng(3).normal(size=(40, 12))
+    inputs[[4, 17]] = 0  # none matters
+    inputs[30, 1:] = 0  # one, where it fails
+    backend, reference = (
+        make_backend(name, network, inputs, "float64") for name in ("compiled", "reference")
+    )
+    faults = [
+        ns.StuckAtZero("neuron", probability=p, persistence=persistence, layers=[layer])
+        for layer, p in ((0, 0.6), (1, 0.5))
+    ]
+    batch = batch_for(network, inputs, faults, n_trials=50)
+    errors = reference.errors(batch)
+    assert errors[:, [4, 17, 30]].any(axis=(0, 2)).all()
+    np.testing.assert_allclose(backend.errors(batch), errors, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("room", ["table", "no kept rows", "no table"])
 def test_the_table_of_single_dead_neurons_changes_nothing_but_rounding(monkeypatch, depth, room):

@@ -10,12 +10,13 @@ from neurosim.kernels.rows import add_columns, cut_rows, multiply_rows
 def test_columns_add_up_to_a_product(n):
     rng = np.random.default_rng(n)
     several = np.array([n, 3])
-    units, values = np.zeros((2, 14), np.int64), np.full((2, 14), np.nan)
+    units, values = np.zeros((2, 20), np.int64), np.full((2, 20), np.nan)
     columns, rows = rng.normal(size=(20, 13)), np.full((4, 13), np.nan)
     expected = rows.copy()
     for k in range(2):
         m = several[k]
         units[k, :m], values[k, :m] = rng.integers(0, 20, m), rng.normal(size=m)
+        units[k, m : m + 7], values[k, m : m + 7] = 19, 0
         expected[1 + k, 3:11] = values[k, :m] @ columns[units[k, :m], 3:11]
     add_columns(units, values, several, columns, rows, 1, 3, 11)
     np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-13)

@@ -10,7 +10,13 @@ import numpy as np
 from neurosim.backends.prepared import PreparedActivation, PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.many_dead import dead_outputs, order_by_product
-from neurosim.kernels.neurons import classify, fill_pairs, finish_outputs, layer_bounds
+from neurosim.kernels.neurons import (
+    classify,
+    drop_silent,
+    fill_pairs,
+    finish_outputs,
+    layer_bounds,
+)
 from neurosim.kernels.rows import TILE, change_rows, cut_rows, finish_rows
 from neurosim.layers import Array
 
@@ -86,6 +92,9 @@ class NeuronFaults:
         # Neurons before layer L - 1; on how many inputs the output of each is not 0.
         self._n_early = n_early = int(self._site_offsets[self._depth - 1])
         self._active = np.count_nonzero(self._golden_t[:n_early], axis=1)
+        # Of all neurons; a hidden one with output 0 may have another after faults before it.
+        self._silent = np.zeros(len(self._golden_t), np.bool_)
+        self._silent[: widths[0]] = ~prepared.active[0]
         n_deep = int(self._site_offsets[max(0, self._depth - 2)])
         table_bytes = n_early * n_inputs * widths[-1] * dtype.itemsize
         kept_bytes = int(self._active[:n_deep].sum()) * widths[-2] * dtype.itemsize
@@ -120,13 +129,15 @@ class NeuronFaults:
 
     def changes(self, events: Events) -> Part:
         """Changed pairs of the trials of `events`."""
-        bounds = layer_bounds(events.offsets, events.site, self._site_offsets)
-        block = _Block(bounds, events.site, events.start, events.stop)
+        trials, *about = drop_silent(
+            events.offsets, events.site, events.start, events.stop, self._silent
+        )
+        block = _Block(layer_bounds(trials, about[0], self._site_offsets), *about)
         prepared, depth = self._prepared, self._depth
         offsets, inputs, single, several = classify(
             *block.arguments, self._golden_t, self._patchable, self._tabled
         )
-        self._make_table(np.unique(single[single >= 0] // _GROUP))
+        self._make_table(single)
         sums = np.zeros((len(inputs), prepared.network.widths[-1]), prepared.dtype)
         hidden = max(0, depth - 2)
         fill_pairs(
@@ -196,7 +207,6 @@ class NeuronFaults:
                 self._site_offsets,
                 self._weights_t[layer - 1],
                 self._activations[layer - 1],
-                prepared.outputs[layer],
                 rows,
             )
             if last:
@@ -205,12 +215,17 @@ class NeuronFaults:
             else:
                 change_rows(*about)
 
-    def _make_table(self, groups: Array) -> None:
-        """Fill the table for groups of neurons, unless it is there already."""
-        if self._made[groups].all():
+    def _make_table(self, single: Array) -> None:
+        """Fill the table for neurons that are `single` in a pair, where it is not there already."""
+        if self._made.all():
+            return
+        missing = np.zeros_like(self._made)
+        missing[single[single >= 0] // _GROUP] = True
+        missing &= ~self._made
+        if not missing.any():
             return
         with self._lock:
-            for group in groups[~self._made[groups]]:
+            for group in np.flatnonzero(missing & ~self._made):
                 self._make_group(int(group))
                 self._made[group] = True
 

@@ -23,6 +23,7 @@ __all__ = [
     "NONE",
     "SEVERAL",
     "classify",
+    "drop_silent",
     "fill_pairs",
     "finish_outputs",
     "layer_bounds",
@@ -30,6 +31,10 @@ __all__ = [
 
 # What is said of a pair instead of the number of its single dead neuron.
 NONE, SEVERAL = -1, -2
+
+# All pairs of a trial are filled at once unless fewer than one in so many is needed: to fill one by
+# itself costs as much as that many together (estimate).
+_FEW = 8
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -45,6 +50,23 @@ def layer_bounds(offsets, site, site_offsets):
                 e += 1
         bounds[t, n_layers] = e
     return bounds
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def drop_silent(offsets, site, start, stop, silent):
+    """Events (offsets, site, start, stop) without those of silent neurons, silent (n,) bool.
+
+    A neuron of layer 0 that is 0 on all inputs may die and change nothing.
+    """
+    new_offsets, n = np.zeros(len(offsets), np.int64), np.uint64(0)
+    new_site = np.empty(len(site), site.dtype)
+    new_start, new_stop = np.empty(len(site), start.dtype), np.empty(len(site), stop.dtype)
+    for t in range(len(offsets) - 1):
+        for e in range(np.uint64(offsets[t]), np.uint64(offsets[t + 1])):
+            new_site[n], new_start[n], new_stop[n] = site[e], start[e], stop[e]
+            n += np.uint64(not silent[np.uint64(site[e])])
+        new_offsets[t + 1] = n
+    return new_offsets, new_site[:n], new_start[:n], new_stop[:n]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -145,7 +167,7 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
     return offsets, inputs[:n].copy(), single[:n].copy(), several
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_last_hidden(unit, first_pair, begin, end, golden_t, late_table, weight_t, sums):
     """Add what a dead neuron of layer L - 1 does on inputs begin .. end - 1: -y times its column.
 
@@ -247,22 +269,29 @@ def fill_pairs(
         np.empty(n_inputs, np.int64),
         np.empty(n_inputs, sums.dtype),
     )
-    pairs = np.empty(n_inputs, np.int64)
+    pairs = np.empty(n_inputs + 1, np.int64)  # one more is written than counts
     for t in range(len(bounds)):
         begin, end = bounds[t, depth - 1], bounds[t, depth]
-        some = False  # others are written by `kernels.rows.finish_rows`
+        n = 0  # others are written by `kernels.rows.finish_rows`
         for i in range(offsets[t], offsets[t + 1]):
-            some |= single[i] != SEVERAL
-        if not some:
-            continue
+            pairs[n] = i
+            n += single[i] != SEVERAL
+        few = n * _FEW < offsets[t + 1] - offsets[t]
         for e in range(begin, end):
+            unit = site[e] - first_hidden
+            if few:
+                for k in range(n):
+                    i, x = pairs[k], inputs[pairs[k]]
+                    if start[e] <= x < stop[e]:
+                        for o in range(n_out):
+                            sums[i, o] -= golden_hidden_t[unit, x] * weight_t[unit, o]
+                continue
             row = offsets[t]
             while inputs[row] < start[e]:
                 row += 1
             _add_last_hidden(
-                site[e] - first_hidden, row, start[e], stop[e], golden_hidden_t, late_table,
-                weight_t, sums,
-            )  # fmt: skip
+                unit, row, start[e], stop[e], golden_hidden_t, late_table, weight_t, sums
+            )
         n = 0
         if bounds[t, 0] < begin:
             for i in range(offsets[t], offsets[t + 1]):

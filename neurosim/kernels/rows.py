@@ -16,7 +16,7 @@ __all__ = ["TILE", "add_columns", "change_rows", "cut_rows", "finish_rows", "mul
 
 # Rows of a tile, and columns of it that are computed together: those of as many columns of W as a
 # trial may lose stay in the cache. A tile is even, for outputs are summed for two rows together.
-TILE, _STRIP = 8, 256
+TILE, _STRIP = 8, 512
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -39,30 +39,31 @@ def cut_rows(several, most):
 def add_columns(units, values, n, columns, rows, at, begin, stop):
     """Row at + k of rows = sum of values[k, e] * columns[units[k, e]] over e < n[k], for each k.
 
-    Four columns at a time, and only their entries begin .. stop - 1.
+    Only their entries begin .. stop - 1. Four or eight columns at a time: after n[k] come seven
+    units, any, with values 0.
     """
     use_wide_vectors()
     for k in range(len(n)):
         row = at + k
         u0, u1, u2, u3 = units[k, 0], units[k, 1], units[k, 2], units[k, 3]
         a0, a1, a2, a3 = values[k, 0], values[k, 1], values[k, 2], values[k, 3]
-        e = 1 + (n[k] - 1) % 4 if n[k] > 0 else 0
-        if e == 4:
+        if n[k] <= 4:
             for i in range(np.uint64(begin), np.uint64(stop)):
                 rows[row, i] = (a0 * columns[u0, i] + a1 * columns[u1, i]) + (
                     a2 * columns[u2, i] + a3 * columns[u3, i]
                 )
-        elif e == 3:
-            for i in range(np.uint64(begin), np.uint64(stop)):
-                rows[row, i] = (a0 * columns[u0, i] + a1 * columns[u1, i]) + a2 * columns[u2, i]
-        elif e == 2:
-            for i in range(np.uint64(begin), np.uint64(stop)):
-                rows[row, i] = a0 * columns[u0, i] + a1 * columns[u1, i]
-        elif e == 1:
-            for i in range(np.uint64(begin), np.uint64(stop)):
-                rows[row, i] = a0 * columns[u0, i]
-        else:
-            rows[row, begin:stop] = 0
+            continue
+        u4, u5, u6, u7 = units[k, 4], units[k, 5], units[k, 6], units[k, 7]
+        a4, a5, a6, a7 = values[k, 4], values[k, 5], values[k, 6], values[k, 7]
+        for i in range(np.uint64(begin), np.uint64(stop)):
+            rows[row, i] = (
+                (a0 * columns[u0, i] + a1 * columns[u1, i])
+                + (a2 * columns[u2, i] + a3 * columns[u3, i])
+            ) + (
+                (a4 * columns[u4, i] + a5 * columns[u5, i])
+                + (a6 * columns[u6, i] + a7 * columns[u7, i])
+            )
+        e = 8
         while e < n[k]:
             u0, u1, u2, u3 = units[k, e], units[k, e + 1], units[k, e + 2], units[k, e + 3]
             a0, a1, a2, a3 = values[k, e], values[k, e + 1], values[k, e + 2], values[k, e + 3]
@@ -74,24 +75,51 @@ def add_columns(units, values, n, columns, rows, at, begin, stop):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dead(begin, end, x, site, start, stop, first_site, golden_t, units, values, k):
-    """Dead neurons of a layer on input x with an output other than 0: units, minus their outputs.
+def _end_of_trial(several, row, stop):
+    """The first of the rows after `row` that is of another trial, or stop."""
+    end = row + 1
+    while end < stop and several[end, 1] == several[row, 1]:
+        end += 1
+    return end
 
-    Events begin .. end - 1; writes row k of units and values and returns how many there are.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dead(begin, end, xs, first, last, site, start, stop, first_site, golden_t, units, values, n):
+    """Dead neurons of a layer, events begin .. end - 1, with an output other than 0.
+
+    On the inputs xs[first .. last - 1] of one trial; writes their rows of units and of values,
+    minus their outputs, and into n how many there are; then units with value 0.
     """
-    n, column = np.uint64(0), np.uint64(x)
+    n[first:last] = 0
     for e in range(np.uint64(begin), np.uint64(end)):
-        y = golden_t[np.uint64(site[e]), column]
-        # Written before it is known whether it counts: a wrong guess of a branch costs more.
-        units[k, n], values[k, n] = site[e] - first_site, -y
-        n += np.uint64((start[e] <= x) & (x < stop[e]) & (y != golden_t.dtype.type(0)))
-    return np.int64(n)
+        neuron, unit, since, until = np.uint64(site[e]), site[e] - first_site, start[e], stop[e]
+        for k in range(np.uint64(first), np.uint64(last)):
+            x, i = xs[k], np.uint64(n[k])
+            y = golden_t[neuron, np.uint64(x)]
+            # Written before it is known whether it counts: a wrong guess of a branch costs more.
+            units[k, i], values[k, i] = unit, -y
+            n[k] = i + np.uint64((since <= x) & (x < until) & (y != golden_t.dtype.type(0)))
+    for k in range(first, last):  # as `add_columns` takes them
+        units[k, n[k] : n[k] + 7] = 0
+        values[k, n[k] : n[k] + 7] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _set_dead(begin, end, xs, first, last, site, start, stop, first_site, golden_t, rows, at):
+    """Changes of the dead neurons themselves, minus their outputs; arguments as for `_dead`."""
+    for e in range(np.uint64(begin), np.uint64(end)):
+        neuron, unit = np.uint64(site[e]), np.uint64(site[e] - first_site)
+        since, until = start[e], stop[e]
+        for k in range(np.uint64(first), np.uint64(last)):
+            x = xs[k]
+            if since <= x < until:
+                rows[np.uint64(at) + k, unit] = -golden_t[neuron, np.uint64(x)]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _change_tile(
     layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, golden, scratch, rows, at,
+    weight_t, activation, scratch, rows, at,
 ):  # fmt: skip
     """Pairs begin .. begin + m - 1 of `several`, into rows at .. at + m - 1; see `change_rows`.
 
@@ -105,22 +133,26 @@ def _change_tile(
     if dense:
         change_rows_at(kind, parameter, xs[:m], first, second, rows, at, 0, width)
     else:
-        for k in range(m):
-            t = several[begin + k, 1]
-            n[k] = _dead(
-                bounds[t, layer - 1], bounds[t, layer], xs[k], site, start, stop,
-                site_offsets[layer - 1], golden_t, units, values, k,
+        k = 0
+        while k < m:
+            t, last = several[begin + k, 1], _end_of_trial(several, begin + k, begin + m) - begin
+            _dead(
+                bounds[t, layer - 1], bounds[t, layer], xs, k, last, site, start, stop,
+                site_offsets[layer - 1], golden_t, units, values, n,
             )  # fmt: skip
+            k = last
         for i in range(0, width, _STRIP):
             end = min(i + _STRIP, width)
             add_columns(units, values, n[:m], weight_t, rows, at, i, end)
             change_rows_at(kind, parameter, xs[:m], first, second, rows, at, i, end)
-    for k in range(m):
-        t, x = several[begin + k, 1], xs[k]
-        for e in range(np.uint64(bounds[t, layer]), np.uint64(bounds[t, layer + 1])):
-            if start[e] <= x < stop[e]:
-                unit = np.uint64(site[e] - site_offsets[layer])
-                rows[at + k, unit] = -golden[x, unit]
+    k = 0
+    while k < m:
+        t, last = several[begin + k, 1], _end_of_trial(several, begin + k, begin + m) - begin
+        _set_dead(
+            bounds[t, layer], bounds[t, layer + 1], xs, k, last, site, start, stop,
+            site_offsets[layer], golden_t, rows, at,
+        )  # fmt: skip
+        k = last
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -130,21 +162,20 @@ def _scratch(bounds, dtype):
     for t in range(len(bounds)):
         for layer in range(bounds.shape[1] - 1):
             most = max(most, bounds[t, layer + 1] - bounds[t, layer])
-    # One more is written by `_dead`; four at least are read by `add_columns`.
-    units, values = np.zeros((TILE, most + 4), np.int64), np.zeros((TILE, most + 4), dtype)
+    # Seven more are written by `_dead`.
+    units, values = np.empty((TILE, most + 7), np.int64), np.empty((TILE, most + 7), dtype)
     return np.empty(TILE, np.int64), units, values, np.empty(TILE, np.int64)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def change_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, golden, rows,
+    weight_t, activation, rows,
 ):  # fmt: skip
     """Changes of the outputs of `layer`, one row a pair, for the first len(rows) of `several`.
 
     The first n_products rows hold W dy on entry. In the other pairs dead neurons of the layer
     before are the first to change anything; they multiply the columns of W, weight_t (n_in, n).
-    golden (n_inputs, n): outputs of the layer.
     """
     scratch = _scratch(bounds, rows.dtype)
     begin = 0
@@ -153,7 +184,7 @@ def change_rows(
         m = min(TILE, (n_products if dense else len(rows)) - begin)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
-            site_offsets, weight_t, activation, golden, scratch, rows, begin,
+            site_offsets, weight_t, activation, scratch, rows, begin,
         )  # fmt: skip
         begin += m
 
@@ -197,7 +228,7 @@ def multiply_rows(at, n, rows, weight, sums):
 @njit(cache=True, nogil=True, error_model="numpy")
 def finish_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, golden, products, weight_out, tile, kept, sums,
+    weight_t, activation, products, weight_out, tile, kept, sums,
 ):  # fmt: skip
     """`change_rows` for layer L - 1 and its product with W_L, weight_out (n_out, n), into sums.
 
@@ -213,7 +244,7 @@ def finish_rows(
         rows, at = (products, begin) if dense else (tile, 0)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
-            site_offsets, weight_t, activation, golden, scratch, rows, at,
+            site_offsets, weight_t, activation, scratch, rows, at,
         )  # fmt: skip
         if len(kept):
             kept[begin : begin + m] = rows[at : at + m, : kept.shape[1]]
