@@ -140,7 +140,7 @@ def stuck_values(network: Network, process: FaultProcess) -> dict[int, float] | 
         value = process.value
         if value == "maximum":
             kind = "input" if number == 0 else network.layers[number - 1].activation.kind
-            if kind not in ("sigmoid", "tanh"):
+            if kind not in ("sigmoid", "tanh", "hard_tanh"):
                 raise InputError(
                     f'value: expected a number for layer {number}, got "maximum": {kind} has none; '
                     "name the layers, or give the value at which they saturate"

@@ -18,9 +18,9 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
 
     relu(z) becomes s(z) = log(1 + exp(sharpness z)) / sharpness, at most log(2) / sharpness above
     it; relu6 becomes s(z) - s(z - 6) and a leaky relu slope z + (1 - slope) s(z), which are off by
-    no more; hard-swish becomes SiLU, and a max-pool the mean over the same window without the
-    padding. The outputs are others, by what the example prints: train the network further, or look
-    at them, before it stands for the first.
+    no more; hard-swish becomes SiLU, hard_tanh(1) tanh, and a max-pool the mean over the same
+    window without the padding. The outputs are others, by what the example prints: train the
+    network further, or look at them, before it stands for the first.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
     Raises
     ------
     InputError
-        If the sharpness is out of range.
+        If the sharpness is out of range, or an activation has no smooth counterpart (elu, hard
+        tanh with another bottom).
 
     Examples
     --------
@@ -71,6 +72,9 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
         elif kind == "hard_swish":
             assert isinstance(layer, Weighted | Affine | Add)
             layer = replace(layer, activation=Activation("silu"))
+        elif layer.activation == Activation("hard_tanh", 1.0):
+            assert isinstance(layer, Weighted | Affine | Add)
+            layer = replace(layer, activation=Activation("tanh"))
         elif kind in ("relu", "relu6", "leaky_relu"):
             assert isinstance(layer, Weighted | Affine | Add)
             factor = float(sharpness)
@@ -84,6 +88,11 @@ def smoothed(network: Network, *, sharpness: float = 1.0) -> Network:
                 sources = (len(nodes),)
                 layer = Affine(scale=np.array(factor))
             layer = replace(layer, activation=soft)
+        elif not layer.activation.smooth:
+            raise InputError(
+                f"network: expected activations with a smooth counterpart, got {layer.activation} "
+                f"in step {number}; train it with gelu, silu or tanh in its place"
+            )
         nodes.append(Node(layer, sources))
         if factor != 1 and not (behind[number] and all(behind[number])):
             nodes.append(Node(Affine(scale=np.array(1 / factor)), (len(nodes),)))

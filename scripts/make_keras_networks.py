@@ -83,6 +83,31 @@ def models(keras):
             layers.Softmax(),
         ]
     )
+    line = keras.Sequential(
+        [
+            layers.Input((12, 3)),
+            layers.TimeDistributed(layers.Dense(4, activation="elu")),
+            layers.ZeroPadding1D((2, 1)),
+            layers.Conv1D(6, 3, dilation_rate=2, padding="causal", groups=2, activation="selu"),
+            layers.MaxPooling1D(3, strides=2, padding="same"),
+            layers.SeparableConv1D(5, 2, depth_multiplier=2, padding="same"),
+            layers.ReLU(0.7),
+            layers.AveragePooling1D(2),
+            layers.DepthwiseConv1D(2, activation="mish"),
+            layers.Dense(5, activation="hard_tanh"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(4, activation="celu"),
+            layers.ELU(0.5),
+            layers.Dense(3),
+        ]
+    )
+    x = layers.Input((7, 2))
+    y = layers.Conv1D(4, 3, strides=2, use_bias=False)(x)
+    y = layers.GlobalMaxPooling1D(keepdims=True)(keras.ops.gelu(y))
+    y = layers.Dense(4)(layers.Flatten()(y))
+    y = layers.Dense(4)(keras.ops.elu(y, alpha=0.3))
+    gelus = keras.Model(x, layers.Dense(2)(keras.ops.selu(keras.ops.hard_tanh(y))))
     x = layers.Input((6,), name="x")
     y = layers.Rescaling(np.array([1.0, 2, 3, 4, 5, 6]))(2.0 * (1 - x / 4) + np.arange(6.0))
     y = layers.Normalization(mean=[1.0, 2, 3, 4, 5, 6], variance=[1.0, 2, 3, 4, 5, 6])(y)
@@ -98,11 +123,27 @@ def models(keras):
         "residual": residual,
         "channels_first": first,
         "pooled": pooled,
+        "line": line,
+        "gelus": gelus,
+        "twice": twice(keras),
     }
 
 
+def twice(keras):
+    """Layers and a model of which several parts of a network have the weights."""
+    layers = keras.layers
+    encode = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(3)], name="encode"
+    )
+    x, step = layers.Input((8,)), layers.Dense(8, activation="tanh", name="step")
+    y = step(step(x))
+    left, right = layers.Dense(4, name="left")(y), layers.Dense(4, name="right")(step(y))
+    y = layers.Concatenate()([encode(left), encode(right), left])
+    return keras.Model(x, layers.Dense(2)(layers.BatchNormalization()(y)))
+
+
 def model_of_keras_2(keras):
-    """Names with "/" in a model inside another, and functions of TensorFlow."""
+    """Names with "/" in a model inside another, functions of TensorFlow; layers used twice."""
     layers = keras.layers
     x = layers.Input((5, 4, 3))
     y = layers.Conv2D(4, 2, activation="relu", name="first/conv")(x)
@@ -114,7 +155,8 @@ def model_of_keras_2(keras):
     y = layers.GlobalAveragePooling2D()(base(1.0 - 2.0 * (x / 4.0)))
     head = [layers.Input((4,)), layers.Dense(5, activation="tanh"), layers.Dense(4)]
     y = layers.Dense(4)(1.0 - keras.Sequential(head)(y)) - y
-    return {"tensorflow": keras.Model(x, layers.Dense(3, activation="softmax")(y))}
+    model = keras.Model(x, layers.Dense(3, activation="softmax")(y))
+    return {"tensorflow": model, "twice_tensorflow": twice(keras)}
 
 
 def main():

@@ -37,6 +37,16 @@ def activate(name, z):
         return np.tanh(z)
     if kind == "softplus":
         return np.logaddexp(0, z)
+    if kind == "silu":
+        return z / 2 * (1 + np.tanh(z / 2))
+    if kind == "gelu_tanh":
+        return z / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    if kind == "mish":
+        return z * np.tanh(np.logaddexp(0, z))
+    if kind == "elu":
+        return np.where(z > 0, z, float(parameter or 1) * (np.exp(np.minimum(z, 0)) - 1))
+    if kind == "hard_tanh":
+        return np.clip(z, -float(parameter or 1), 1)
     raise ValueError(name)
 
 

@@ -24,9 +24,13 @@ from neurosim.network import Network
 
 ACTIVATIONS = [
     "identity", "relu", "relu6", "hard_swish", "leaky_relu(0.1)", "sigmoid(4)", "tanh",
-    "softplus", "silu", "gelu", "soft_clip(2)", "soft_leaky_relu(0.1)",
+    "softplus", "silu", "gelu", "soft_clip(2)", "soft_leaky_relu(0.1)", "gelu_tanh", "mish",
+    "elu(0.5)", "hard_tanh(0.6)",
 ]  # fmt: skip
-SMOOTH = ["identity", "tanh", "sigmoid(4)", "softplus", "silu", "gelu", "soft_clip(2)"]
+SMOOTH = [
+    "identity", "tanh", "sigmoid(4)", "softplus", "silu", "gelu", "soft_clip(2)", "gelu_tanh",
+    "mish",
+]  # fmt: skip
 KERNELS = ("shared_in_time", "replicated_in_space")
 
 

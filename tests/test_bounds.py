@@ -27,6 +27,10 @@ ACTIVATIONS = [
     "sigmoid(12)",
     "tanh",
     "softplus",
+    "silu",
+    "gelu_tanh",
+    "elu(1.5)",
+    "hard_tanh(0.5)",
 ]
 ORDERS = [1, 2, np.inf]
 MOST_SITES = 10
@@ -262,6 +266,22 @@ def test_the_authors_variance_is_no_bound():
     assert printed == pytest.approx(2 * p)
     assert printed < exact
     assert variance_bound(network, [[1.0]], 0, p)[0, 0] == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu", "hard_swish", "gelu_tanh", "mish", "elu(2)"])
+def test_ranges_hold_where_an_activation_falls(kind):
+    # With the second input dead the neuron is near its least value, below that of all other sets.
+    network = Network.dense(
+        weights=[[[-1.0, -1.0]], [[2.0]]], biases=[[0.0], [0.5]], activations=[kind, "identity"]
+    )
+    x = np.array([[1.25, 3.75]])
+    inputs = x * [[1, 1], [0, 1], [1, 0], [0, 0]]
+    outputs = network(inputs)
+    low, high = bounds.output_range(network, x, layer=0)
+    assert low <= outputs.min()
+    assert high >= outputs.max()
+    if kind != "elu(2)":
+        assert outputs.argmin() == 2
 
 
 def test_a_steep_activation_multiplies_and_does_not_divide():

@@ -289,17 +289,26 @@ def test_a_window_of_nothing_but_padding_has_no_largest_value():
 
 
 @pytest.mark.parametrize(
-    ("kind", "op"), [("gelu", "Gelu"), ("hard_swish", "HardSwish"), ("softplus", "Softplus")]
+    ("kind", "op", "attributes"),
+    [
+        ("gelu", "Gelu", {}),
+        ("hard_swish", "HardSwish", {}),
+        ("softplus", "Softplus", {}),
+        ("gelu_tanh", "Gelu", {"approximate": "tanh"}),
+        ("mish", "Mish", {}),
+        ("elu(0.7)", "Elu", {"alpha": 0.7}),
+    ],
 )
-def test_activations_are_those_of_onnx_runtime(kind, op):
+def test_activations_are_those_of_onnx_runtime(kind, op, attributes):
     z = np.linspace(-9, 9, 200).astype(np.float32)
-    expected = onnx_run(op, z)
-    np.testing.assert_allclose(Activation(kind)(z), expected, rtol=1e-5, atol=2e-6)
+    expected = onnx_run(op, z, **attributes)
+    np.testing.assert_allclose(Activation.parse(kind)(z), expected, rtol=1e-5, atol=2e-6)
 
 
 ACTIVATIONS = [
     "identity", "relu", "leaky_relu(0.1)", "relu6", "hard_swish", "sigmoid(4)", "tanh",
     "softplus", "silu", "gelu", "soft_clip(6)", "soft_clip(0.5)", "soft_leaky_relu(0.1)",
+    "gelu_tanh", "mish", "elu(1)", "elu(1.7)", "hard_tanh(1)", "hard_tanh(0.4)",
 ]  # fmt: skip
 
 
@@ -316,20 +325,25 @@ def test_activations_change_without_cancellation(name):
     assert (phi.change(z, np.zeros_like(z)) == 0).all()
     small = 1e-12 * rng.normal(size=z.size)
     away = np.abs(np.abs(z) - 3) > 0.1  # from the kinks of hard_swish
-    away &= (np.abs(z) > 1e-6) & (np.abs(z - 6) > 1e-6)
-    if name in ("silu", "gelu", "hard_swish"):
+    for kink in (0, 6, 1, -1, -0.4):
+        away &= np.abs(z - kink) > 1e-6
+    if name in LEAST:
         away &= np.abs(phi.derivative(z)) > 0.1  # else two terms of it cancel, as they must
     np.testing.assert_allclose(
         phi.change(z, small)[away], (phi.derivative(z) * small)[away], rtol=1e-9
     )
 
 
+LEAST = {"silu": -0.27846, "gelu": -0.16997, "hard_swish": -0.375, "gelu_tanh": -0.17004,
+         "mish": -0.30884}  # fmt: skip
 LARGEST = (
     "silu",
     "gelu",
     "hard_swish",
     "sigmoid(4)",
     "soft_clip(6)",
+    "gelu_tanh",
+    "mish",
 )  # largest slopes at the points given
 
 
@@ -338,13 +352,44 @@ def test_derivatives_and_steepest_slopes_of_activations(name):
     phi = Activation.parse(name)
     z = np.linspace(-8, 8, 4001) + 1.234e-4
     away = np.abs(np.abs(z) - 3) > 0.01
-    away &= (np.abs(z) > 0.01) & (np.abs(z - 6) > 0.01)
+    for kink in (0, 6, 1, -1, -0.4):
+        away &= np.abs(z - kink) > 0.01
     h = 1e-6
     for f, df in ((phi, phi.derivative), (phi.derivative, phi.second_derivative)):
         numeric = (f(z + h) - f(z - h)) / (2 * h)
         np.testing.assert_allclose(df(z)[away], numeric[away], rtol=1e-5, atol=1e-7)
-    slopes = np.abs(phi.derivative(np.concatenate([z, [0.0, 3.0, np.sqrt(2), 2.3993572805]])))
+    points = [0.0, 3.0, np.sqrt(2), 2.3993572805, 1.4185040088, 1.4905711795]
+    slopes = np.abs(phi.derivative(np.concatenate([z, points])))
     assert slopes.max() == pytest.approx(phi.lipschitz, rel=1e-9 if name in LARGEST else 1e-3)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_values_of_an_interval_are_those_on_a_grid(name):
+    phi, rng = Activation.parse(name), np.random.default_rng(3)
+    low = rng.uniform(-6, 6, 200)
+    high = low + rng.exponential(2, 200)
+    grid = phi(np.linspace(low, high, 4001))
+    least, most = phi.interval(low, high)
+    np.testing.assert_allclose(most, grid.max(axis=0), rtol=1e-12)
+    assert (least <= grid.min(axis=0)).all()
+    np.testing.assert_allclose(least, grid.min(axis=0), atol=1e-5)
+    if name in LEAST:  # beyond the ends of the intervals
+        assert least.min() == pytest.approx(LEAST[name], abs=1e-5)
+        assert (least < np.minimum(phi(low), phi(high)) - 1e-3).any()
+
+
+@pytest.mark.parametrize("name", ["relu6", "gelu_tanh", "mish", "elu(1.7)", "hard_tanh(0.4)"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_of_huge_values_are_finite(name, dtype):
+    phi, top = Activation.parse(name), np.finfo(dtype).max
+    z = np.array([-top, -1e30, -200, 200, 1e30, top], dtype) / dtype(4)
+    for values in (phi(z), phi.derivative(z), phi.change(z, -z), phi.change(z, z)):
+        assert values.dtype == dtype
+        assert np.isfinite(values).all()
+    assert np.isfinite(phi.second_derivative(z)).all()
+    for dz in (z, -z):  # to the precision of the larger of two terms that nearly cancel
+        error = phi.change(z, dz) - (phi(z + dz) - phi(z))
+        assert (abs(error) <= 1e-6 * np.abs(z)).all()
 
 
 def check_jacobian(layer, *ys):

@@ -471,7 +471,7 @@ def gemm(*more):
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [
-        (gemm(helper.make_node("Elu", ["z"], ["y"], name="my elu")), r"'my elu' \(Elu\): expected"),
+        (gemm(helper.make_node("Erf", ["z"], ["y"], name="my erf")), r"'my erf' \(Erf\): expected"),
         (
             gemm(helper.make_node("Conv", ["z", "w"], ["y"])),
             r"'y' \(Conv\): expected a window over one or two axes",
@@ -798,6 +798,80 @@ def test_what_scikit_learn_exports_is_read(tmp_path):
                 wanted = wanted[:, 1:] if wanted.shape[1] == 2 else wanted
             ours = ns.Network.load(tmp_path / "n.onnx")(x)
             np.testing.assert_allclose(ours, wanted, atol=1e-5 * abs(wanted).max())
+
+
+def test_linear_models_that_scikit_learn_exports_are_one_layer(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from skl2onnx import to_onnx
+        from sklearn.datasets import load_digits
+        from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        x, y = load_digits(return_X_y=True)
+        x = x.astype(np.float32)
+        logistic = LogisticRegression(max_iter=20)
+        cases = [
+            (LinearRegression(), y),
+            (Ridge(), np.eye(10)[y]),
+            (logistic, y),
+            (logistic, y > 4),
+        ]
+        cases += [(make_pipeline(StandardScaler(), model), y) for model in (Ridge(), logistic)]
+        for model, targets in cases:
+            model.fit(x, targets)
+            made = to_onnx(model, x[:1])
+            (tmp_path / "n.onnx").write_bytes(made.SerializeToString())
+            if hasattr(model, "predict_proba"):
+                wanted = model.predict_proba(x)
+                wanted = wanted[:, 1:] if wanted.shape[1] == 2 else wanted
+            else:
+                wanted = model.predict(x).reshape(len(x), -1)
+            network = ns.Network.load(tmp_path / "n.onnx")
+            assert network.depth == 1
+            np.testing.assert_allclose(network(x), wanted, atol=2e-5 * abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "said"),
+    [
+        (
+            "LinearRegressor",
+            {"coefficients": [1.0] * 4},
+            "expected coefficients for 3 inputs, got 4",
+        ),
+        (
+            "LinearRegressor",
+            {"coefficients": [1.0] * 6},
+            "intercept for each of 2 outputs.*targets 1",
+        ),
+        ("LinearRegressor", {}, "expected coefficients for 3 inputs, got 0"),
+        (
+            "LinearClassifier",
+            {"coefficients": [1.0] * 6, "intercepts": [1.0]},
+            "intercept for each",
+        ),
+        (
+            "LinearClassifier",
+            {"coefficients": [1.0] * 6, "post_transform": "PROBIT"},
+            "expected NONE, LOGISTIC or SOFTMAX",
+        ),
+    ],
+)
+def test_damaged_linear_models_are_named(tmp_path, kind, attributes, said):
+    outputs = ["y"] if kind == "LinearRegressor" else ["label", "y"]
+    node = helper.make_node(kind, ["x"], outputs, domain="ai.onnx.ml", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "n.onnx")
+    with pytest.raises(FormatError, match=rf"\({kind}\): .*{said}"):
+        ns.Network.load(tmp_path / "n.onnx")
 
 
 @pytest.mark.parametrize("given", [None, 5, 3.5, True, b"n.npz", [], object(), np.zeros(3)])

@@ -106,13 +106,21 @@ def test_the_lipschitz_constant_is_the_largest_slope(text):
         st.sampled_from(["identity", "relu", "tanh", "softplus"]).map(Activation),
         st.floats(1e-300, 1e300).map(lambda gain: Activation("sigmoid", gain)),
         st.floats(0, 1).map(lambda slope: Activation("leaky_relu", slope)),
+        st.floats(1e-300, 1e300).map(lambda alpha: Activation("elu", alpha)),
+        st.floats(1e-300, 1e300).map(lambda bottom: Activation("hard_tanh", bottom)),
     )
 )
 def test_an_activation_is_read_back_from_how_it_is_written(activation):
     assert Activation.parse(str(activation)) == activation
 
 
-@pytest.mark.parametrize("text", [*SPELLED, "relu6", "hard_swish", "silu", "gelu"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *SPELLED, "relu6", "hard_swish", "silu", "gelu", "gelu_tanh", "mish", "elu(2)",
+        "hard_tanh(0.5)",
+    ],
+)  # fmt: skip
 def test_what_overwrites_is_what_is_returned(text):
     whole = np.linspace(-9, 9, 120, dtype=np.float32).reshape(4, 5, 6)
     whole[0, 0, 0] = np.nan
@@ -136,6 +144,9 @@ def test_parameters_have_defaults():
         "sigmoid(x)",
         "sigmoid(0)",
         "sigmoid(-1)",
+        "elu(0)",
+        "hard_tanh(-1)",
+        "mish(1)",
         "leaky_relu(2)",
         "",
         "softmax",

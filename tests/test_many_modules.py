@@ -534,6 +534,21 @@ READ = {
         ),
         LINE,
     ),
+    "elu": (dense(nn.ELU(0.7)), (6,)),
+    "selu": (dense(nn.SELU()), (6,)),
+    "celu": (dense(nn.CELU(2.5)), (6,)),
+    "mish": (dense(nn.Mish()), (6,)),
+    "mish by hand": (
+        Forward(
+            lambda s, x: s.b((y := s.a(x)) * torch.tanh(functional.softplus(y))),
+            a=nn.Linear(6, 5),
+            b=nn.Linear(5, 3),
+        ),
+        (6,),
+    ),
+    "gelu, tanh": (dense(nn.GELU("tanh")), (6,)),
+    "hard tanh": (dense(nn.Hardtanh()), (6,)),
+    "hard tanh, uneven": (dense(nn.Hardtanh(-0.3, 0.5)), (6,)),
 }
 
 # What the older exporter has no operator for, or writes in other steps than those that are read.
@@ -661,17 +676,27 @@ REFUSED = {
     "glu": (nn.Sequential(nn.Linear(6, 4), nn.GLU(1)), (6,), "glu of '1'.*two computed values"),
     "bilinear": (Forward(lambda s, x: s.a(x, x), a=nn.Bilinear(6, 6, 3)), (6,), "two computed"),
     "square": (Forward(lambda s, x: s.a(x) ** 2, a=nn.Linear(6, 5)), (6,), "an activation of"),
-    "elu": (dense(nn.ELU()), (6,), r"elu of '1' .*expected an activation of neurosim \(relu"),
-    "selu": (dense(nn.SELU()), (6,), "selu of '1'.*expected an activation"),
-    "celu": (dense(nn.CELU()), (6,), "celu of '1'.*expected an activation"),
-    "mish": (dense(nn.Mish()), (6,), "mish of '1'.*expected an activation"),
     "softsign": (dense(nn.Softsign()), (6,), "abs.* of '1'.*expected an activation"),
-    "gelu, tanh": (dense(nn.GELU("tanh")), (6,), "gelu of '1'.*approximate = tanh"),
-    "hard tanh": (dense(nn.Hardtanh()), (6,), r"got -1\.0 to 1\.0"),
     "prelu of channels": (
         maps(nn.PReLU(4), head(144)),
         MAP,
         "prelu of '1'.*expected one slope of all channels, got 4",
+    ),
+    "softshrink": (
+        dense(nn.Softshrink()),
+        (6,),
+        r"of '1' .*expected an activation of neurosim \(relu",
+    ),
+    "elu falling": (
+        dense(nn.ELU(-1.0)),
+        (6,),
+        r"an elu with an alpha and factors above 0, got -1\.0",
+    ),
+    "clamp above 0": (dense(nn.Hardtanh(0.5, 1)), (6,), r"got 0\.5 to 1\.0"),
+    "clamp from below 0": (
+        Forward(lambda s, x: s.a(x).clamp(min=-1), a=nn.Linear(6, 4)),
+        (6,),
+        r"got -1\.0 to None",
     ),
     "threshold": (dense(nn.Threshold(0.5, 0.1)), (6,), "threshold and value alike"),
     "transposed": (maps(nn.ConvTranspose2d(4, 2, 2)), MAP, "conv_transpose2d of '1'.*enlarges"),

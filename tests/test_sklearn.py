@@ -80,8 +80,71 @@ def test_all_perceptrons_are_tested():
     assert len(list(perceptrons())) == 25
 
 
-def test_what_is_no_fitted_perceptron_is_named(digits):
+def linear_models():
+    from sklearn import linear_model as lm
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC, LinearSVR
+
+    classes, many, pairs = (lambda y: y), (lambda y: np.eye(10)[y]), (lambda y: y > 4)
+    for name in (
+        "LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV",
+        "BayesianRidge", "HuberRegressor", "SGDRegressor",
+    ):  # fmt: skip
+        yield make_pipeline(StandardScaler(), getattr(lm, name)()), classes, "predict"
+    yield LinearSVR(), classes, "predict"
+    yield lm.Ridge(fit_intercept=False), many, "predict"
+    yield make_pipeline(StandardScaler(), PCA(9), lm.LinearRegression()), many, "predict"
+    for targets in (classes, pairs):
+        yield lm.LogisticRegression(max_iter=20), targets, "predict_proba"
+        yield lm.LogisticRegressionCV(max_iter=5, cv=2, Cs=2), targets, "predict_proba"
+        for model in (lm.Perceptron(), lm.RidgeClassifier(), lm.RidgeClassifierCV(), LinearSVC()):
+            yield model, targets, "decision_function"
+    scaled = make_pipeline(StandardScaler(), lm.LogisticRegression(solver="liblinear"))
+    yield scaled, pairs, "predict_proba"
+
+
+def test_linear_models_are_one_layer(digits):
+    x, y = digits
+    for model, targets, method in linear_models():
+        fitted(model, x, targets(y))
+        expected = getattr(model, method)(x).reshape(len(x), -1)
+        if method == "predict_proba" and expected.shape[1] == 2:
+            expected = expected[:, 1:]
+        network = ns.Network.load(model)
+        assert network.depth == 1, model
+        assert (network.readout == "softmax") == (method == "predict_proba" and len(expected.T) > 1)
+        # Some of scikit-learn's own weights are single precision.
+        np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-7, err_msg=str(model))
+
+
+def test_sparse_and_old_and_damaged_linear_models(digits):
     from sklearn.linear_model import LogisticRegression
+
+    x, y = digits
+    model = fitted(LogisticRegression(max_iter=5), x, y > 4)
+    expected = model.predict_proba(x)[:, 1:]
+    np.testing.assert_allclose(ns.Network.load(model.sparsify())(x), expected, rtol=1e-9)
+    model.multi_class = "multinomial"  # up to 1.7: the softmax of -d and d
+    d = model.decision_function(x)[:, None]
+    softmax = np.exp(d) / (np.exp(d) + np.exp(-d))
+    np.testing.assert_allclose(ns.Network.load(model)(x), softmax, rtol=1e-9)
+    model = fitted(LogisticRegression(max_iter=5), x, y)
+    for key, value in (("multi_class", "ovr"), ("solver", "liblinear")):
+        setattr(model, key, value)
+        with pytest.raises(FormatError, match=r"\(LogisticRegression\): .* one against the rest"):
+            ns.Network.load(model)
+        setattr(model, key, "auto" if key == "multi_class" else "lbfgs")
+    model.intercept_ = np.ones(4)
+    with pytest.raises(FormatError, match=r"\(LogisticRegression\): expected"):
+        ns.Network.load(model)
+    with pytest.raises(FormatError, match=r"\(LogisticRegression\): expected a fitted one"):
+        ns.Network.load(LogisticRegression())
+
+
+def test_what_is_no_fitted_perceptron_is_named(digits):
+    from sklearn.linear_model import PoissonRegressor
     from sklearn.model_selection import GridSearchCV
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
@@ -89,8 +152,8 @@ def test_what_is_no_fitted_perceptron_is_named(digits):
 
     with pytest.raises(FormatError, match=r"'model' \(MLPClassifier\): expected a fitted one"):
         ns.Network.load(MLPClassifier())
-    with pytest.raises(FormatError, match=r"\(LogisticRegression\): expected one of MLPClassif"):
-        ns.Network.load(LogisticRegression())
+    with pytest.raises(FormatError, match=r"\(PoissonRegressor\): expected one of MLPClassif"):
+        ns.Network.load(PoissonRegressor())
     few = {"hidden_layer_sizes": (3,), "max_iter": 1}
     for step, said in (
         (Normalizer(), r"step 'normalizer' \(Normalizer\): expected one of StandardScaler"),

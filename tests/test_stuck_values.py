@@ -184,6 +184,21 @@ def test_bad_values_are_refused():
         ns.evaluate(deployment, events, small()[1], backend="spiking-compiled")
 
 
+def test_the_maximum_is_that_of_activations_that_have_one():
+    from neurosim.physical_sites import stuck_values
+
+    for kind in ("sigmoid(4)", "tanh", "hard_tanh(0.5)", "elu(1)", "mish"):
+        network = ns.Network.dense(
+            weights=[np.eye(2), np.eye(2)], biases=[[0, 0]] * 2, activations=[kind, "identity"]
+        )
+        phi = network.layers[0].activation
+        if kind in ("elu(1)", "mish"):
+            with pytest.raises(InputError, match=f'got "maximum": {phi.kind} has none'):
+                stuck_values(network, ALWAYS_ON)
+        else:
+            assert stuck_values(network, ALWAYS_ON) == {1: phi(np.array([1e3]))[0]}
+
+
 def test_a_campaign_file_has_values(tmp_path):
     network, inputs = small()
     network.save(tmp_path / "net.npz")

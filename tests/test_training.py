@@ -27,7 +27,8 @@ from neurosim.training import (  # noqa: E402
 WIDTHS = (5, 40, 24, 3)
 KINDS = (
     "identity", "relu", "leaky_relu(0.1)", "sigmoid(4)", "tanh", "softplus", "soft_clip(2)",
-    "soft_leaky_relu(0.1)", "relu6", "hard_swish", "silu", "gelu",
+    "soft_leaky_relu(0.1)", "relu6", "hard_swish", "silu", "gelu", "gelu_tanh", "mish", "elu(0.7)",
+    "hard_tanh(0.5)",
 )  # fmt: skip
 
 

@@ -43,6 +43,16 @@ def test_a_sharp_softplus_is_a_relu(case):
     assert sharp.widths == network.widths
 
 
+def test_a_hard_tanh_becomes_a_tanh_and_what_has_no_counterpart_is_refused():
+    rng = np.random.default_rng(3)
+    network = Network(layers=[dense(rng, 3, 4, "hard_tanh(1)"), dense(rng, 4, 2)])
+    assert [str(layer.activation) for layer in smoothed(network).layers] == ["tanh", "identity"]
+    for kind in ("elu(1)", "hard_tanh(0.5)"):
+        network = Network(layers=[dense(rng, 3, 4), dense(rng, 4, 2, kind)])
+        with pytest.raises(InputError, match="network: expected activations with a smooth"):
+            smoothed(network)
+
+
 def test_softplus_has_the_sharpness_asked_for():
     network, x = plain()
 

@@ -130,9 +130,10 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
             'model.save("mine.keras") and load that'
         )
     weights = isinstance(model, Mapping)
+    found = f"{type(model).__module__}.{type(model).__name__}"
     raise InputError(
         "source: expected the path of a network file, a torch module, an exported program or a "
-        f"fitted MLP of scikit-learn, got {type(model).__module__}.{type(model).__name__}"
+        f"fitted MLP or linear model of scikit-learn, got {found}"
         + ("; a state_dict says nothing of the layers: give the module" if weights else "")
     )
 

@@ -114,6 +114,16 @@ class OpenStep:
         )
         return replace(self, scale=scale, shift=shift)
 
+    def transposed(self, before: Shape, axes: tuple[int, ...], shape: Shape) -> "OpenStep":
+        """The same, without a weight, for the values with their axes in another order, reshaped."""
+        scale, shift = (
+            np.asarray(part)
+            if np.size(part) == 1
+            else np.broadcast_to(part, before).transpose(axes).reshape(shape)
+            for part in (self.scale, self.shift)
+        )
+        return replace(self, scale=scale, shift=shift)
+
 
 def _flat(part: Array | float, n: int, stored: Shape | None) -> Array:
     """A scale or shift as one value for each of n stored values."""

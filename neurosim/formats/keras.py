@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,21 @@ _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 @dataclass(frozen=True)
 class _Call:
-    """A layer of a model, its number among those of its class, and what it takes.
+    """One use of a layer of a model, its number among those of its class, and what it takes.
 
-    operands: names of layers, and constants.
+    operands: uses of layers, and constants.
     """
 
     kind: str
     name: str
+    use: str
     config: Config
     number: int
     operands: tuple[str | Array, ...]
 
     @property
     def sources(self) -> list[str]:
-        """Names of the layers whose outputs it takes."""
+        """The uses of layers whose outputs it takes."""
         return [operand for operand in self.operands if isinstance(operand, str)]
 
 
@@ -162,7 +163,9 @@ def _model(
             ]
             if not operands:
                 operands = [_input(call.config, start, built)]
-            place = Place(call.kind, call.name, call.number)
+            wraps = call.kind == "TimeDistributed"
+            held = str(call.config["layer"]["config"]["name"]) if wraps else ""
+            place = Place(call.kind, call.name, call.number, held)
             if call.kind in _MODELS:
                 (source,) = operands
                 assert isinstance(source, Tensor)
@@ -171,7 +174,7 @@ def _model(
                 made = made_by(call.kind, call.config, operands, store(place, inside))
         except (UnreadableError, InputError, *_MALFORMED) as error:
             raise FormatError(f"{label}: {_said(error)}") from error
-        values[call.name] = made.settled() if uses[call.name] > 1 else made
+        values[call.use] = made.settled() if uses[call.use] > 1 else made
     return values[output]
 
 
@@ -187,31 +190,38 @@ def _calls(kind: str, config: Any) -> tuple[list[_Call], str]:
     numbers: Counter[str] = Counter()
     calls: list[_Call] = []
     before: tuple[str, ...] = ()
+    several = frozenset(
+        _name(item)
+        for item in (layers if kind != "Sequential" else ())
+        if item["class_name"] != "TFOpLambda" and len(item["inbound_nodes"]) > 1
+    )
     for item in layers:
         layer, settings = str(item["class_name"]), item["config"]
-        name = str(settings["name"] if isinstance(settings, dict) else item["name"])
-        operands: tuple[str | Array, ...] = before
-        if kind != "Sequential":
+        name = _name(item)
+        if kind == "Sequential":
+            calls.append(_Call(layer, name, name, settings, numbers[layer], before))
+        else:
             nodes = item["inbound_nodes"]
-            try:
-                if len(nodes) > 1 and layer != "TFOpLambda":
-                    raise UnreadableError(f"expected one use of each layer, got {len(nodes)}")
-                operands, arguments = _taken(nodes, layer)
-                if not operands and layer != "InputLayer":
-                    raise UnreadableError("expected a layer that takes others, got no source")
-            except UnreadableError as error:
-                raise UnreadableError(f"layer {name!r} ({layer}): {error}") from error
-            settings = {**settings, **arguments} if arguments else settings
-        calls.append(_Call(layer, name, settings, numbers[layer], operands))
+            for at, node in enumerate([[one] for one in nodes] if name in several else [nodes]):
+                try:
+                    operands, arguments = _taken(node, layer, several)
+                    if not operands and layer != "InputLayer":
+                        raise UnreadableError("expected a layer that takes others, got no source")
+                except UnreadableError as error:
+                    raise UnreadableError(f"layer {name!r} ({layer}): {error}") from error
+                given = {**settings, **arguments} if arguments else settings
+                use = _use(name, at, several)
+                calls.append(_Call(layer, name, use, given, numbers[layer], operands))
         numbers[layer] += 1
         before = (name,)
-    if not calls or len({call.name for call in calls}) < len(calls):
+    if not calls or len({call.use for call in calls}) < len(calls):
         raise UnreadableError("expected layers with names of their own")
     if kind == "Sequential":
-        return calls, calls[-1].name
-    ends = {key: _end(key, config[key]) for key in ("input_layers", "output_layers")}
+        return calls, calls[-1].use
+    ends = {key: _end(key, config[key], several) for key in ("input_layers", "output_layers")}
     output = ends["output_layers"]
-    if output not in {call.name for call in calls}:
+    calls = _counted(calls, {output, *(source for call in calls for source in call.sources)})
+    if output not in {call.use for call in calls}:
         raise UnreadableError(f"output_layers: expected a layer of the model, got {output!r}")
     waiting, ordered, made = calls, [], set[str]()
     while waiting:
@@ -219,12 +229,37 @@ def _calls(kind: str, config: Any) -> tuple[list[_Call], str]:
         if not ready:
             raise UnreadableError(f"layer {waiting[0].name!r}: expected sources that are made")
         ordered += ready
-        made.update(call.name for call in ready)
-        waiting = [call for call in waiting if call.name not in made]
+        made.update(call.use for call in ready)
+        waiting = [call for call in waiting if call.use not in made]
     return ordered, output
 
 
-def _end(key: str, names: Any) -> str:
+def _counted(calls: list[_Call], taken: set[str]) -> list[_Call]:
+    """The same calls; of a model that Keras 2 uses several times the first use has number 1."""
+    uses = Counter(call.name for call in calls)
+    later = {name for name, n in uses.items() if n > 1 and f"{name} ({n + 1})" in taken}
+    several, at = frozenset(later), Counter[str]()
+    counted = []
+    for call in calls:
+        if call.name in later:
+            at[call.name] += 1
+            call = replace(call, use=_use(call.name, at[call.name], several))
+        counted.append(call)
+    return counted
+
+
+def _name(item: Any) -> str:
+    """The name of a layer."""
+    settings = item["config"]
+    return str(settings["name"] if isinstance(settings, dict) else item["name"])
+
+
+def _use(name: str, at: int, several: frozenset[str]) -> str:
+    """A use of a layer: its name, and which use it is if there are several."""
+    return f"{name} ({at + 1})" if name in several else name
+
+
+def _end(key: str, names: Any, several: frozenset[str]) -> str:
     """The layer at which a model begins or ends: [name, 0, 0], also in a list or a table."""
     names = list(names.values()) if isinstance(names, dict) else names
     names = [names] if names and isinstance(names[0], str) else names
@@ -232,7 +267,8 @@ def _end(key: str, names: Any) -> str:
         raise UnreadableError(f"{key}: expected a layer, got {names!r:.60}")
     if len(names) != 1:
         raise UnreadableError(f"{key}: expected one, got {len(names)}")
-    return str(names[0][0])
+    name, at = names[0][:2]
+    return _use(str(name), int(at), several)
 
 
 def _refuse_arguments(keywords: Mapping[str, Any]) -> None:
@@ -244,8 +280,10 @@ def _refuse_arguments(keywords: Mapping[str, Any]) -> None:
             raise UnreadableError(f"expected no argument {key}, got {argument!r:.60}")
 
 
-def _taken(nodes: Any, layer: str) -> tuple[tuple[str | Array, ...], dict[str, Any]]:
-    """What a layer takes, layers by name and constants, and the settings that its call gives."""
+def _taken(
+    nodes: Any, layer: str, several: frozenset[str]
+) -> tuple[tuple[str | Array, ...], dict[str, Any]]:
+    """What a layer takes, uses of layers and constants, and the settings that its call gives."""
     taken: list[str | Array] = []
     settings: dict[str, Any] = {}
 
@@ -257,7 +295,8 @@ def _taken(nodes: Any, layer: str) -> tuple[tuple[str | Array, ...], dict[str, A
         elif isinstance(node, dict):
             match node.get("class_name"):
                 case "__keras_tensor__":
-                    taken.append(str(node["config"]["keras_history"][0]))
+                    name, at = node["config"]["keras_history"][:2]
+                    taken.append(_use(str(name), int(at), several))
                 case str():
                     taken.append(constant_of(node))
                 case _ if "args" in node:
@@ -273,13 +312,15 @@ def _taken(nodes: Any, layer: str) -> tuple[tuple[str | Array, ...], dict[str, A
 
     def walk_2(name: str, at: Any, tensor: Any, keywords: Any = ()) -> None:
         """[name, node, tensor, keywords] of Keras 2; a constant stands in place of a tensor."""
-        taken.append(constant_of(tensor) if name == "_CONSTANT_VALUE" else name)
+        taken.append(
+            constant_of(tensor) if name == "_CONSTANT_VALUE" else _use(name, int(at), several)
+        )
         keywords = dict(keywords)
         if layer != "TFOpLambda":
             return _refuse_arguments(keywords)
         other = keywords.pop("y", None)
         if isinstance(other, list) and other and isinstance(other[0], str):
-            taken.append(other[0])
+            taken.append(_use(other[0], int(other[1]), several))
         elif other is not None:
             taken.append(constant_of(other))
         if keywords.get("axis") is not None:

@@ -3,7 +3,7 @@
 Keras keeps feature maps as (height, width, channels) unless `data_format` says otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,12 +27,21 @@ _ACTIVATIONS = {
     "hard_silu": "hard_swish",
     "hard_swish": "hard_swish",
     "gelu": "gelu",
+    "mish": "mish",
+}
+# Of each value too, by their methods of a tensor.
+_SCALED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "elu": lambda x: x.elu(1.0),
+    "selu": lambda x: x.selu(),
+    "celu": lambda x: x.celu(1.0),
+    "hard_tanh": lambda x: x.clamped(-1, 1),
 }
 # They do nothing once a network is trained.
 _INACTIVE = (
     "InputLayer",
     "Identity",
     "Dropout",
+    "SpatialDropout1D",
     "SpatialDropout2D",
     "AlphaDropout",
     "GaussianDropout",
@@ -55,6 +64,8 @@ _OPERATIONS = {
     "Softplus": "softplus",
     "Silu": "silu",
     "HardSilu": "hard_silu",
+    "HardTanh": "hard_tanh",
+    "Selu": "selu",
 }
 _FUNCTIONS = {
     "__operators__.add": "Add",
@@ -71,8 +82,12 @@ _FUNCTIONS = {
     "math.tanh": "Tanh",
     "math.softplus": "Softplus",
     "nn.silu": "Silu",
+    "nn.selu": "Selu",
     "nn.softmax": "Softmax",
 }
+_CONVOLUTIONS = (
+    "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "Conv2D", "DepthwiseConv2D", "SeparableConv2D",
+)  # fmt: skip
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Average")
 _EPSILON = 1e-7  # keras.config.epsilon(), unless it was set
 
@@ -163,18 +178,18 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
         return x
     match kind:
         case "Dense":
-            units = int(config["units"])
-            n_in = x.shape[0] if x.shape is not None and len(x.shape) == 1 else 0
+            units, n_in = int(config["units"]), (x.shape or (0,))[-1]
             if not n_in:
                 raise UnreadableError(
-                    f"expected one axis of units, got values of shape {x.shape} an input; is a "
-                    "Flatten missing?"
+                    f"expected an axis of units, got values of shape {x.shape} an input"
                 )
             shapes = [(n_in, units), (units,)]
             kernel, *bias = weights(shapes if config.get("use_bias", True) else shapes[:1])
             y = x.through(kernel.T)
             return _activated(y.plus(bias[0]) if bias else y, config["activation"])
-        case "Conv2D" | "DepthwiseConv2D" | "SeparableConv2D":
+        case "TimeDistributed" if config["layer"]["class_name"] == "Dense":
+            return _layer("Dense", config["layer"]["config"], [x], weights)
+        case _ if kind in _CONVOLUTIONS:
             return _convolution(kind, config, x, weights)
         case "BatchNormalization":
             axis = config["axis"]
@@ -184,20 +199,19 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
             return x.times(constant_of(config["scale"])).plus(constant_of(config["offset"]))
         case "Normalization":
             return _standardised(config, x, weights)
-        case "MaxPooling2D" | "AveragePooling2D":
+        case "MaxPooling1D" | "AveragePooling1D" | "MaxPooling2D" | "AveragePooling2D":
             return _pooled(kind, config, x)
-        case "GlobalAveragePooling2D" | "GlobalMaxPooling2D":
-            first = _channels_first(config, x)
-            y = (
-                first.averaged()
-                if kind == "GlobalAveragePooling2D"
-                else first.largest().flattened()
+        case _ if kind.startswith("Global") and kind[6:-2] in ("AveragePooling", "MaxPooling"):
+            first = _channels_first(config, x, _axes(kind))
+            y = first.averaged() if "Average" in kind else first.largest().flattened()
+            return (
+                y.reshaped(_keeping(config, y.size, _axes(kind))) if config.get("keepdims") else y
             )
-            return y.reshaped(_keeping(config, y.size)) if config.get("keepdims") else y
-        case "ZeroPadding2D":
-            (top, bottom), (left, right) = config["padding"]
-            first = _channels_first(config, x)
-            return _as_written(config, first.padded(((top, bottom), (left, right))))
+        case "ZeroPadding1D" | "ZeroPadding2D":
+            sides = config["padding"]
+            (top, bottom), (left, right) = ((0, 0), sides) if kind == "ZeroPadding1D" else sides
+            first = _channels_first(config, x, _axes(kind))
+            return _as_written(config, first.padded(((top, bottom), (left, right))), _axes(kind))
         case "Flatten":
             if config.get("data_format") == "channels_first" and len(x.shape or ()) == 3:
                 x = x.transposed((0, 2, 3, 1))  # Keras flattens in this order
@@ -222,19 +236,22 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
         case "Negative":
             return x.times(np.asarray(-1.0))
         case "Gelu":
-            if config.get("approximate", True):
-                raise UnreadableError("expected gelu with approximate=False, got the one of tanh")
-            return _activated(x, "gelu")
+            return x.activated("gelu_tanh" if config.get("approximate", True) else "gelu")
+        case "ELU" | "Elu":
+            return x.elu(float(config.get("alpha", 1.0)))
+        case "Celu":
+            return x.celu(float(config.get("alpha", 1.0)))
         case _ if kind in _OPERATIONS:
             return _activated(x, _OPERATIONS[kind])
         case _:
             raise UnreadableError(
-                "expected one of Dense, Conv2D, DepthwiseConv2D, SeparableConv2D, "
-                "BatchNormalization, Normalization, Rescaling, MaxPooling2D, AveragePooling2D, "
-                "GlobalAveragePooling2D, GlobalMaxPooling2D, ZeroPadding2D, Flatten, Reshape, "
-                "Permute, Activation, ReLU, LeakyReLU, PReLU, Softmax, Add, Subtract, Average, "
-                "Concatenate, Identity, dropout and noise, Sequential or Functional; no layer of "
-                "neurosim does what this one does"
+                "expected one of Dense, TimeDistributed(Dense), Conv, DepthwiseConv, "
+                "SeparableConv, MaxPooling, AveragePooling, GlobalAveragePooling, "
+                "GlobalMaxPooling and ZeroPadding of 1D or 2D, "
+                "BatchNormalization, Normalization, Rescaling, Flatten, Reshape, "
+                "Permute, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Add, Subtract, "
+                "Average, Concatenate, Identity, dropout and noise, Sequential or Functional; no "
+                "layer of neurosim does what this one does"
             )
 
 
@@ -242,17 +259,18 @@ def _activated(x: Tensor, activation: Any) -> Tensor:
     """An activation given by its name, or as a layer of its own."""
     if isinstance(activation, dict):
         kind, config = activation["class_name"], activation["config"]
-        if kind in ("ReLU", "LeakyReLU", "Softmax"):
+        if kind in ("ReLU", "LeakyReLU", "ELU", "Softmax"):
             return _layer(kind, config, [x], lambda shapes, unread=0: [])
         activation = config if isinstance(config, str) else kind
     if activation is None:
         return x
     if activation == "softmax":
         return _softmax(x, -1)
+    if activation in _SCALED:
+        return _SCALED[activation](x)
     if activation not in _ACTIVATIONS:
-        raise UnreadableError(
-            f"expected one of the activations {', '.join(_ACTIVATIONS)}, softmax, got {activation}"
-        )
+        known = ", ".join((*_ACTIVATIONS, *_SCALED))
+        raise UnreadableError(f"expected one of the activations {known}, softmax, got {activation}")
     kind = _ACTIVATIONS[activation]
     if kind == "identity":  # a linear layer; normalisation behind it can still be folded
         return x
@@ -265,9 +283,9 @@ def _relu(config: Config, x: Tensor) -> Tensor:
         raise UnreadableError(f"expected threshold 0, got {config['threshold']}")
     if top is None:
         return x.activated("leaky_relu", slope) if slope else x.activated("relu")
-    if top != 6 or slope:
-        raise UnreadableError(f"expected max_value 6 and negative_slope 0, got {top} and {slope}")
-    return x.activated("relu6")
+    if slope:
+        raise UnreadableError(f"expected negative_slope 0 below max_value {top}, got {slope}")
+    return x.clamped(0, float(top))
 
 
 def _leaky(config: Config, x: Tensor, weights: Weights) -> Tensor:
@@ -291,90 +309,107 @@ def _softmax(x: Tensor, axis: Any) -> Tensor:
     return x.read_out()
 
 
-def _channels_first(config: Config, x: Tensor) -> Tensor:
-    """A feature map as (channels, height, width)."""
-    if len(x.shape or ()) != 3:
-        raise UnreadableError(f"expected a feature map, got values of shape {x.shape} an input")
-    return x if config.get("data_format") == "channels_first" else x.transposed((0, 3, 1, 2))
+def _axes(kind: str) -> int:
+    """Over how many axes the windows of a layer go: Conv1D, Conv2D."""
+    return int(kind[-2])
 
 
-def _as_written(config: Config, x: Tensor) -> Tensor:
-    """A feature map in the order of the file again."""
-    return x if config.get("data_format") == "channels_first" else x.transposed((0, 2, 3, 1))
+def _channels_first(config: Config, x: Tensor, axes: int) -> Tensor:
+    """A feature map as (channels, height, width), a line as one of one row."""
+    if len(x.shape or ()) != axes + 1:
+        wanted = "a line" if axes == 1 else "a feature map"
+        raise UnreadableError(f"expected {wanted}, got values of shape {x.shape} an input")
+    if config.get("data_format") != "channels_first":
+        x = x.transposed((0, axes + 1, *range(1, axes + 1)))
+    return x.upright() if axes == 1 else x
 
 
-def _keeping(config: Config, channels: int) -> list[int]:
+def _as_written(config: Config, x: Tensor, axes: int) -> Tensor:
+    """A feature map or line in the order of the file again."""
+    x = x.lying() if axes == 1 else x
+    if config.get("data_format") == "channels_first":
+        return x
+    return x.transposed((0, *range(2, axes + 2), 1))
+
+
+def _keeping(config: Config, channels: int, axes: int) -> list[int]:
+    ones = [1] * axes
     first = config.get("data_format") == "channels_first"
-    return [-1, channels, 1, 1] if first else [-1, 1, 1, channels]
+    return [-1, channels, *ones] if first else [-1, *ones, channels]
 
 
 def _window(
-    config: Config, x: Tensor, size: Sequence[int], dilation: Sequence[int] = (1, 1)
+    config: Config, x: Tensor, axes: int, size: Sequence[int], dilation: Sequence[int] = (1, 1)
 ) -> tuple[tuple[int, int], Padding]:
     """Stride and padding of a convolution or pool over a map (channels, height, width)."""
-    stride = config["strides"] or size
-    stride = (stride, stride) if isinstance(stride, int) else stride
-    stride = (int(stride[0]), int(stride[1]))
+    stride = _pair(config["strides"], axes) if config["strides"] else (size[0], size[1])
     padding = config["padding"]
     if padding == "valid":
         return stride, ((0, 0), (0, 0))
+    extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
+    if padding == "causal" and axes == 1:
+        return stride, ((0, 0), (extents[1] - 1, 0))
     if padding != "same":
         raise UnreadableError(f'expected padding "valid" or "same", got {padding!r}')
-    extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
     assert x.shape is not None
     sizes = [n + sum(zeros) for n, zeros in zip(x.shape[1:], x.zeros, strict=True)]
     return stride, same_padding(sizes, extents, stride)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = (value, value) if isinstance(value, int) else value
-    return int(first), int(second)
+def _pair(value: Any, axes: int) -> tuple[int, int]:
+    """Height and width; a line has one row."""
+    parts = [value] * axes if isinstance(value, int) else value
+    if len(parts) != axes:
+        raise UnreadableError(f"expected {axes} sizes, got {value!r:.60}")
+    return (1, int(parts[0])) if axes == 1 else (int(parts[0]), int(parts[1]))
 
 
 def _convolution(kind: str, config: Config, x: Tensor, weights: Weights) -> Tensor:
-    first = _channels_first(config, x)
+    axes = _axes(kind)
+    first = _channels_first(config, x, axes)
     assert first.shape is not None
-    channels, size = first.shape[0], _pair(config["kernel_size"])
-    dilation = _pair(config.get("dilation_rate", 1))
-    stride, padding = _window(config, first, size, dilation)
+    channels, size = first.shape[0], _pair(config["kernel_size"], axes)
+    dilation = _pair(config.get("dilation_rate", 1), axes)
+    stride, padding = _window(config, first, axes, size, dilation)
+    along = size[-axes:]
     shapes: list[tuple[int, ...]] = []
     groups, multiplier = int(config.get("groups", 1)), int(config.get("depth_multiplier", 1))
-    if kind == "Conv2D":
+    if kind in ("Conv1D", "Conv2D"):
         if groups < 1 or channels % groups:
             raise UnreadableError(f"expected groups that divide {channels} channels, got {groups}")
         filters = int(config["filters"])
-        shapes.append((*size, channels // groups, filters))
+        shapes.append((*along, channels // groups, filters))
     else:
         groups = channels
-        shapes.append((*size, channels, multiplier))
+        shapes.append((*along, channels, multiplier))
         filters = channels * multiplier
-        if kind == "SeparableConv2D":
+        if kind.startswith("Separable"):
             filters = int(config["filters"])
-            shapes.append((1, 1, channels * multiplier, filters))
+            shapes.append((*(1,) * axes, channels * multiplier, filters))
     kernels = list(shapes)
     if config.get("use_bias", True):
         shapes.append((filters,))
     arrays = weights(shapes)
-    kernel = arrays[0]
-    if kind == "Conv2D":
+    kernel = arrays[0].reshape(*size, *arrays[0].shape[axes:])
+    if kind in ("Conv1D", "Conv2D"):
         kernel = kernel.transpose(3, 2, 0, 1)
     else:
         kernel = kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, *size)
     y = first.convolved(kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    if kind == "SeparableConv2D":
-        y = y.convolved(arrays[1].transpose(3, 2, 0, 1))
+    if kind.startswith("Separable"):
+        y = y.convolved(arrays[1].reshape(1, 1, *arrays[1].shape[axes:]).transpose(3, 2, 0, 1))
     if len(arrays) > len(kernels):
         y = y.plus(arrays[-1][:, None, None])
-    return _activated(_as_written(config, y), config["activation"])
+    return _activated(_as_written(config, y, axes), config["activation"])
 
 
 def _pooled(kind: str, config: Config, x: Tensor) -> Tensor:
-    first = _channels_first(config, x)
-    size = _pair(config["pool_size"])
-    stride, padding = _window(config, first, size)
-    if kind == "MaxPooling2D":
-        return _as_written(config, first.max_pooled(size, stride=stride, padding=padding))
-    return _as_written(config, first.average_pooled(size, stride=stride, padding=padding))
+    axes = _axes(kind)
+    first = _channels_first(config, x, axes)
+    size = _pair(config["pool_size"], axes)
+    stride, padding = _window(config, first, axes, size)
+    pooled = first.max_pooled if kind.startswith("Max") else first.average_pooled
+    return _as_written(config, pooled(size, stride=stride, padding=padding), axes)
 
 
 def _standardised(config: Config, x: Tensor, weights: Weights) -> Tensor:

@@ -21,11 +21,15 @@ _LISTS = ("layers", "_layer_checkpoint_dependencies")
 
 @dataclass(frozen=True)
 class Place:
-    """A layer: its class, its name, and its number among those of its class."""
+    """A layer: its class, its name, its number among those of its class.
+
+    held: the name of the layer that it wraps, whose weights it has.
+    """
 
     kind: str
     name: str
     number: int
+    held: str = ""
 
 
 # The arrays of a layer from its place, and those of the models around it.
@@ -44,14 +48,16 @@ def stored_by_number(file: Any) -> Store:
                 folder = _folder(listed or {}, level)
                 group = hdf5_child(listed, folder)
                 where += f"{key}/{folder}/"
+            if place.held:
+                where, group = f"{where}layer/", hdf5_child(group, "layer")
+            name = place.held or place.name
             where += "vars"
             arrays = [hdf5_array(file, f"{where}/{k}", n) for k, n in enumerate(shapes)]
             stored = hdf5_child(group, "vars")
-            written = stored.attrs.get("name", place.name)
-            if written != place.name:  # newer versions write it down
+            written = stored.attrs.get("name", name)
+            if written != name:  # newer versions write it down
                 raise UnreadableError(
-                    f"{where}: expected the weights of layer {place.name!r}, got those of "
-                    f"{written!r}"
+                    f"{where}: expected the weights of layer {name!r}, got those of {written!r}"
                 )
             if len(stored) != len(shapes) + unread:
                 raise UnreadableError(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def _is_whole(node: Any) -> bool:
 
 
 def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
-    """Nodes with one each for z sigma(z), z hard_sigmoid(z), z Phi(z), softplus spelled in more."""
+    """Nodes with one each for silu, hard-swish, gelu, mish and softplus spelled out in several."""
     makers = {name: node for node in nodes if _is_whole(node) for name in node.output if name}
     uses = Counter(name for node in nodes for name in node.input)
 
@@ -58,7 +58,27 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
                 return str(node.input[a])
         return None
 
-    def argument_of_gelu(node: Any) -> str | None:
+    def cubic(inner: str, z: str) -> bool:
+        """Whether a value is sqrt(2 / pi) (z + 0.044715 z^3)."""
+        for a, b in sums(of("Mul", inner, sqrt(2 / pi)) or ""):
+            parts = [part for name in factors(b) for part in cubed(name)]
+            known = [value for value in map(number, parts) if value is not None]
+            if a == z and parts.count(z) == 3 and len(parts) == 4 and len(known) == 1:
+                return bool(np.isclose(known[0], 0.044715, rtol=1e-6))
+        return False
+
+    def sums(name: str) -> Sequence[tuple[str, str]]:
+        """The two parts of a sum, in both orders."""
+        node = made_by(name, "Add")
+        return () if node is None else (tuple(node.input), tuple(node.input[::-1]))
+
+    def cubed(name: str) -> list[str]:
+        """The three factors of a third power."""
+        node = made_by(name, "Pow")
+        return [node.input[0]] * 3 if node is not None and number(node.input[1]) == 3 else [name]
+
+    def argument_of_gelu(node: Any) -> tuple[str, str] | None:
+        """What it is of, and by which approximation."""
         if node.op_type == "Div" and number(node.input[1]) == 2:
             parts = [*factors(node.input[0]), node.input[1]]
         elif node.op_type == "Mul":
@@ -70,11 +90,14 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
             return None
         x, one_more = (part for part in parts if part != half[0])
         for z, rest in ((x, one_more), (one_more, x)):
-            erf = made_by(of("Add", rest, 1.0) or "", "Erf")
+            gate = of("Add", rest, 1.0) or ""
+            tanh, erf = made_by(gate, "Tanh"), made_by(gate, "Erf")
+            if tanh is not None and cubic(tanh.input[0], z):
+                return z, "tanh"
             if erf is not None:
                 inner = erf.input[0]
                 if z in (of("Div", inner, sqrt(2)), of("Mul", inner, 1 / sqrt(2))):
-                    return z
+                    return z, "none"
         return None
 
     def sixth(name: str) -> str | None:
@@ -126,16 +149,21 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
         if node.op_type not in ("Mul", "Div") or len(node.input) != 2:
             return node
         for z, other in (node.input, node.input[::-1]) if node.op_type == "Mul" else ():
+            squashed = made_by(other, "Tanh")
+            soft = made_by(squashed.input[0], "Softplus") if squashed is not None else None
+            if soft is not None and soft.input[0] == z:
+                return helper.make_node("Mish", [z], node.output, name=node.name)
             gate = made_by(other, "Sigmoid")
             if gate is not None and gate.input[0] == z:
                 return helper.make_node("Swish", [z], node.output, name=node.name)
             gate = made_by(other, "HardSigmoid")
             if gate is not None and gate.input[0] == z and np.allclose(slope(gate), (1 / 6, 0.5)):
                 return helper.make_node("HardSwish", [z], node.output, name=node.name)
-        argument = argument_of_gelu(node)
-        if argument is None:
+        gelu = argument_of_gelu(node)
+        if gelu is None:
             return node
-        return helper.make_node("Gelu", [argument], node.output, name=node.name)
+        z, approximate = gelu
+        return helper.make_node("Gelu", [z], node.output, name=node.name, approximate=approximate)
 
     return [replacement(node) for node in nodes]
 

@@ -9,9 +9,12 @@ from onnx import defs, helper, numpy_helper
 
 from neurosim.formats.onnx_constants import computed
 from neurosim.formats.onnx_fusions import slope
+from neurosim.formats.onnx_linear import LINEAR_MODELS, linear_model
 from neurosim.formats.refusals import reason_against
 from neurosim.formats.tensor import (
     BATCH,
+    SELU_ALPHA,
+    SELU_SCALE,
     Padding,
     Tensor,
     UnreadableError,
@@ -36,6 +39,7 @@ _ACTIVATIONS = {
     "HardSwish": "hard_swish",
     "Swish": "silu",
     "Gelu": "gelu",
+    "Mish": "mish",
 }
 _WINDOWS = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Pad")
 _REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
@@ -68,11 +72,16 @@ _READ = (
     "Max",
     "Clip",
     "HardSigmoid",
+    "Elu",
+    "Selu",
+    "Celu",
     *_ACTIVATIONS,
     "Softmax",
     *_RESHAPING,
     *_PARTS,
     *_SQUARES,
+    *LINEAR_MODELS,
+    "Normalizer",
     "Constant",
 )
 
@@ -121,6 +130,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "GlobalAveragePool" | "GlobalMaxPool":
             spatial = range(2, len(x.shape or ()) + 1)
             return x.reduced(spatial, "mean" if kind == "GlobalAveragePool" else "max", keep=True)
+        case _ if kind in LINEAR_MODELS:
+            return linear_model(kind, x, attributes)
         case _ if kind in _REDUCTIONS:
             return _reduced(kind, arguments, attributes)
         case _ if kind in _PARTS:
@@ -143,6 +154,10 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Softmax":
             _check_axis(x, attributes.get("axis", 1 if opset < 13 else -1), opset)
             return x.read_out()
+        case "Normalizer" if x.softmax and attributes.get("norm", b"MAX") == b"L1":
+            return x  # probabilities, which add up to 1 already
+        case "Normalizer":
+            raise UnreadableError(reason_against(kind, _READ))
         case "Neg":
             return x.times(np.array(-1.0))
         case "PRelu":
@@ -160,8 +175,16 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
             return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
         case "Clip":
             return _clipped(arguments, attributes)
-        case "Gelu" if attributes.get("approximate", b"none") != b"none":
-            raise UnreadableError("expected the exact Gelu, got approximate = tanh")
+        case "Gelu" if attributes.get("approximate", b"none") == b"tanh":
+            return x.activated("gelu_tanh")
+        case "Elu":
+            return x.elu(float(attributes.get("alpha", 1.0)))
+        case "Selu":
+            # The defaults of ONNX are those of selu in single precision.
+            given = (attributes.get("alpha", SELU_ALPHA), attributes.get("gamma", SELU_SCALE))
+            return x.selu(*map(float, given))
+        case "Celu":
+            return x.celu(float(attributes.get("alpha", 1.0)))
         case _ if kind in _ACTIVATIONS:
             if kind == "Swish" and attributes.get("alpha", 1.0) != 1:
                 raise UnreadableError("expected Swish with alpha = 1")

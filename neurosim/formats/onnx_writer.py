@@ -40,6 +40,7 @@ _ACTIVATIONS = {
     "softplus": "Softplus",
     "hard_swish": "HardSwish",
     "gelu": "Gelu",
+    "mish": "Mish",
 }
 
 
@@ -189,6 +190,14 @@ def _activated(writer: _Writer, label: str, name: str, activation: Activation) -
                 writer.constant(f"{label}.{k}", np.array(v)) for k, v in (("low", 0), ("high", 6))
             ]
             return writer.node("Clip", [name, *bounds], output)
+        case "hard_tanh":
+            ends = (("low", -activation.parameter), ("high", 1))
+            bounds = [writer.constant(f"{label}.{k}", np.array(v)) for k, v in ends]
+            return writer.node("Clip", [name, *bounds], output)
+        case "elu":
+            return writer.node("Elu", [name], output, alpha=activation.parameter)
+        case "gelu_tanh":
+            return writer.node("Gelu", [name], output, approximate="tanh")
         case "sigmoid":
             if activation.parameter != 1:
                 gain = writer.constant(f"{label}.gain", np.array(activation.parameter))

@@ -37,7 +37,7 @@ def real_array(label: str, value: Any) -> Array:
 
 
 def fuse(graph: Any) -> None:
-    """Turn z * sigmoid(z) and z * hardsigmoid(z) into one node each."""
+    """Turn z * sigmoid(z), z * hardsigmoid(z) and z * tanh(softplus(z)) into one node each."""
     import torch
 
     gates = {
@@ -51,6 +51,11 @@ def fuse(graph: Any) -> None:
             target = getattr(gate, "target", None)
             if target in gates and gate.args[0] is z:
                 node.target, node.args = gates[target], (z,)
+                break
+            inner: Any = gate.args[0] if target == torch.ops.aten.tanh.default else None
+            soft = getattr(inner, "target", None) == torch.ops.aten.softplus.default
+            if soft and inner.args == (z,):
+                node.target, node.args = torch.ops.aten.mish.default, (z,)
                 break
     graph.eliminate_dead_code()
 
@@ -390,9 +395,12 @@ def _log_sigmoid(given: Given) -> Tensor:
 
 
 def _gelu(given: Given) -> Tensor:
-    if given["approximate"] != "none":
-        raise UnreadableError("expected the exact gelu, got approximate = tanh")
-    return _values(given).activated("gelu")
+    return _values(given).activated("gelu" if given["approximate"] == "none" else "gelu_tanh")
+
+
+def _elu(given: Given) -> Tensor:
+    alpha, scale, spread = (float(given[k]) for k in ("alpha", "scale", "input_scale"))
+    return _values(given).elu(alpha, scale=scale, spread=spread)
 
 
 def _softmax(given: Given) -> Tensor:
@@ -628,6 +636,10 @@ _READ: dict[str, Callable[[Given], Any]] = {
     "softplus": _softplus,
     "log_sigmoid": _log_sigmoid,
     "gelu": _gelu,
+    "mish": _activation("mish"),
+    "elu": _elu,
+    "selu": lambda given: _values(given).selu(),
+    "celu": lambda given: _values(given).celu(float(given["alpha"])),
     "softmax": _softmax,
     "_softmax": _softmax,
     "dropout": _passed,

@@ -35,13 +35,13 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "no layer",
     ),
     (
-        "Elu Selu Celu Mish Softsign ThresholdedRelu Shrink Erf Exp Log Abs Sqrt Pow Reciprocal "
-        "Sin Cos Sign Floor Ceil Round elu selu celu mish softsign softshrink hardshrink erf exp "
+        "Softsign ThresholdedRelu Shrink Erf Exp Log Abs Sqrt Pow Reciprocal "
+        "Sin Cos Sign Floor Ceil Round softsign softshrink hardshrink erf exp "
         "log log1p expm1 abs sqrt rsqrt pow square reciprocal sin cos sign floor ceil round "
         "floor_divide remainder fmod cumsum",
         "expected an activation of neurosim (relu, leaky_relu, relu6, hard_swish, sigmoid, tanh, "
-        "softplus, silu, gelu), got another function of each value; train the network with one of "
-        "these",
+        "hard_tanh, softplus, silu, gelu, mish, elu), got another function of each value; train "
+        "the network with one of these",
     ),
     (
         "conv3d max_pool3d avg_pool3d adaptive_avg_pool3d max_pool3d_with_indices",
@@ -70,8 +70,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "expected the same steps for all inputs, got a choice that depends on the values",
     ),
     (
-        "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor SVMClassifier SVMRegressor "
-        "LinearClassifier LinearRegressor",
+        "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor SVMClassifier SVMRegressor",
         "expected layers of neurons, Gemm or MatMul, got another kind of model",
     ),
     (

@@ -1,11 +1,11 @@
-"""Multi-layer perceptrons of scikit-learn, alone or behind affine steps in a pipeline.
+"""Perceptrons and linear models of scikit-learn, alone or behind affine steps in a pipeline.
 
 Read from their fitted attributes; scikit-learn itself is not imported.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,16 @@ __all__ = ["read_sklearn"]
 
 _ACTIVATIONS = {"identity": "identity", "relu": "relu", "logistic": "sigmoid", "tanh": "tanh"}
 _MLPS = ("MLPClassifier", "MLPRegressor")
+_REGRESSORS = (
+    "LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV",
+    "BayesianRidge", "HuberRegressor", "SGDRegressor", "LinearSVR",
+)  # fmt: skip
+_LOGISTIC = ("LogisticRegression", "LogisticRegressionCV")
+# They give no probabilities: their units are the decision function.
+_DECIDERS = ("Perceptron", "RidgeClassifier", "RidgeClassifierCV", "LinearSVC")
+_LINEAR = (*_REGRESSORS, *_LOGISTIC, *_DECIDERS)
+# Weights (n_out, n_in), bias and activation of a layer.
+_Layer: TypeAlias = tuple[Array, Array, str]
 _SELECTORS = ("SelectKBest", "SelectPercentile", "SelectFromModel", "RFE", "VarianceThreshold")
 _AFFINE = (
     "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PCA", "IncrementalPCA",
@@ -25,10 +35,10 @@ _AFFINE = (
 
 
 def read_sklearn(model: Any) -> Parts:
-    """Nodes, read-out and input shape of a fitted MLPClassifier, MLPRegressor or Pipeline.
+    """Nodes, read-out and input shape of a fitted perceptron, linear model or Pipeline.
 
-    Affine steps before the perceptron are folded into its first layer. Of two classes the network
-    has one output, the probability of the second.
+    Affine steps before it are folded into its first layer. Of two classes the network has one
+    output, the probability (or decision function) of the second.
 
     Raises
     ------
@@ -41,10 +51,10 @@ def read_sklearn(model: Any) -> Parts:
         )
     *steps, (end, last) = _steps("model", model)
     mend = "; load its best_estimator_" if hasattr(last, "best_estimator_") else ""
-    if _kind(last) not in _MLPS:
+    if _kind(last) not in (*_MLPS, *_LINEAR):
         raise FormatError(
             f"scikit-learn model: step {end!r} ({_kind(last)}): expected one of "
-            f"{', '.join(_MLPS)} as the last step{mend}"
+            f"{', '.join((*_MLPS, *_LINEAR))} as the last step{mend}"
         )
     factors: list[tuple[Array, Array]] = []
     width = 0
@@ -64,7 +74,9 @@ def read_sklearn(model: Any) -> Parts:
             factors.append((matrix, shift))
             width = len(shift)
     with _naming(end, last):
-        return _perceptron(last, _taken(last, width), factors).finished()
+        n = _taken(last, width)
+        found = _perceptron(last) if _kind(last) in _MLPS else [_linear(last)]
+        return _layered(found, n, factors).finished()
 
 
 @contextmanager
@@ -131,35 +143,63 @@ def _affine(step: Any, n: int) -> tuple[Array, Array]:
     return factor, -np.asarray(center, np.float64) * factor
 
 
-def _perceptron(mlp: Any, n: int, before: list[tuple[Array, Array]]) -> Tensor:
-    """The layers of a perceptron for n values; before: affine steps, folded into the first."""
-    weights = [np.asarray(weight, np.float64).T for weight in mlp.coefs_]
-    biases = [np.asarray(bias, np.float64) for bias in mlp.intercepts_]
+def _perceptron(mlp: Any) -> list[_Layer]:
+    weights, biases = list(mlp.coefs_), list(mlp.intercepts_)
     if len(weights) != len(biases) or len(weights) != int(mlp.n_layers_) - 1:
         raise UnreadableError(
             f"expected coefs_ and intercepts_ of {int(mlp.n_layers_) - 1} layers, got "
             f"{len(weights)} and {len(biases)}"
         )
-    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+    kinds = [mlp.activation] * (len(weights) - 1) + [mlp.out_activation_]
+    return [
+        (np.asarray(weight, np.float64).T, np.asarray(bias, np.float64), kind)
+        for weight, bias, kind in zip(weights, biases, kinds, strict=True)
+    ]
+
+
+def _linear(model: Any) -> _Layer:
+    """The layer of a linear model, whose activation makes the probabilities that it gives."""
+    coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else model.coef_
+    weight = np.atleast_2d(np.asarray(coefficients, np.float64))
+    bias = np.broadcast_to(np.asarray(model.intercept_, np.float64), weight.shape[:1])
+    if _kind(model) not in _LOGISTIC:
+        return weight, bias, "identity"
+    # "auto" and, from 1.5 to 1.7, "deprecated"; later there is no such choice.
+    way = getattr(model, "multi_class", "auto")
+    if len(weight) == 1:
+        factor = 2.0 if way == "multinomial" else 1.0  # the softmax of -d and d
+        return factor * weight, factor * bias, "logistic"
+    if way == "ovr" or (way != "multinomial" and model.solver == "liblinear"):
+        raise UnreadableError(
+            "expected a softmax over more than two classes, got one against the rest, whose "
+            "probabilities are divided by their sum; fit it with another solver than liblinear and "
+            'without multi_class="ovr"'
+        )
+    return weight, bias, "softmax"
+
+
+def _layered(layers: list[_Layer], n: int, before: list[tuple[Array, Array]]) -> Tensor:
+    """Layers for n values; before: affine steps, folded into the first."""
+    for number, (weight, bias, _) in enumerate(layers, start=1):
         if weight.ndim != 2 or weight.shape[1] != n or bias.shape != weight.shape[:1]:
             raise UnreadableError(
                 f"expected a layer {number} for {n} values, got coefs_ of shape "
                 f"{weight.T.shape} and intercepts_ of shape {bias.shape}"
             )
         n = len(bias)
+    first, shifted, kind = layers[0]
     for matrix, shift in reversed(before):
-        biases[0] = biases[0] + weights[0] @ shift
-        weights[0] = weights[0] @ matrix if matrix.ndim == 2 else weights[0] * matrix
-    tensor = Tensor.start((weights[0].shape[1],))
-    kinds = [mlp.activation] * (len(weights) - 1) + [mlp.out_activation_]
-    for weight, bias, kind in zip(weights, biases, kinds, strict=True):
+        shifted = shifted + first @ shift
+        first = first @ matrix if matrix.ndim == 2 else first * matrix
+    tensor = Tensor.start((first.shape[1],))
+    for weight, bias, phi in [(first, shifted, kind), *layers[1:]]:
         tensor = tensor.through(weight).plus(bias)
-        if kind == "softmax":
+        if phi == "softmax":
             tensor = tensor.read_out()
-        elif kind in _ACTIVATIONS:
-            tensor = tensor.activated(_ACTIVATIONS[kind])
+        elif phi in _ACTIVATIONS:
+            tensor = tensor.activated(_ACTIVATIONS[phi])
         else:
             raise UnreadableError(
-                f"expected one of the activations {', '.join(_ACTIVATIONS)}, got {kind!r}"
+                f"expected one of the activations {', '.join(_ACTIVATIONS)}, got {phi!r}"
             )
     return tensor

@@ -32,6 +32,8 @@ from neurosim.layers import (
 
 __all__ = [
     "BATCH",
+    "SELU_ALPHA",
+    "SELU_SCALE",
     "Layout",
     "Padding",
     "Parts",
@@ -52,6 +54,9 @@ Padding: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 # Stands for the number of inputs in a computed shape; no true size is negative.
 BATCH = -(2**30)
+
+# Of selu: the fixed point of mean 0 and variance 1.
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 _NO_PADDING: Padding = ((0, 0), (0, 0))
 _NOTHING_OPEN = OpenStep()
@@ -256,19 +261,46 @@ class Tensor:
         return self.closed(Activation(kind, parameter))
 
     def clamped(self, low: float | None, high: float | None) -> "Tensor":
-        """The nearest value between two bounds, for a lower one of 0: relu, or relu6 rescaled."""
+        """The nearest value between two bounds: relu, relu6 or hard tanh, rescaled."""
         if high is not None and high >= np.finfo(np.float32).max:
             high = None
+        if low is not None and high is not None and low < 0 < high:
+            scaled = self.times(np.array(1 / high)).activated("hard_tanh", -low / high)
+            return scaled.times(np.array(high))
         if low != 0 or (high is not None and high <= 0):
             raise UnreadableError(
-                "expected a clamp from 0 to a number above 0, or from 0 on, as a dead neuron sends "
-                f"0, got {low} to {high}"
+                "expected a clamp between two numbers, from 0 or less to more, or from 0 on, as a "
+                f"dead neuron sends 0, got {low} to {high}"
             )
         if high is None:
             return self.activated("relu")
         if high == 6:
             return self.activated("relu6")
         return self.times(np.array(6 / high)).activated("relu6").times(np.array(high / 6))
+
+    def elu(self, alpha: float, *, scale: float = 1.0, spread: float = 1.0) -> "Tensor":
+        """Scale z above 0, scale alpha (exp(spread z) - 1) below: elu, selu or celu.
+
+        The neuron sends an elu of a scaled value; the factor that is left is folded in behind.
+        """
+        if not (alpha > 0 and scale > 0 and spread > 0):
+            raise UnreadableError(
+                f"expected an elu with an alpha and factors above 0, got {alpha}, {scale}, {spread}"
+            )
+        inner = self if spread == 1 else self.times(np.array(spread))
+        outer = inner.activated("elu", alpha * spread)
+        factor = scale / spread
+        return outer if factor == 1 else outer.times(np.array(factor))
+
+    def selu(self, alpha: float = SELU_ALPHA, scale: float = SELU_SCALE) -> "Tensor":
+        """An elu of a given alpha and scale, those that keep mean 0 and variance 1 by default."""
+        return self.elu(alpha, scale=scale)
+
+    def celu(self, alpha: float) -> "Tensor":
+        """max(z, 0) + alpha (exp(min(z, 0) / alpha) - 1)."""
+        if not alpha > 0:
+            raise UnreadableError(f"expected a celu with an alpha above 0, got {alpha}")
+        return self.elu(alpha, spread=1 / alpha)
 
     def hard_sigmoid(self, slope: float, shift: float) -> "Tensor":
         """Slope * z + shift between 0 and 1."""
@@ -669,16 +701,18 @@ class Tensor:
         return replace(tensor, zeros=self.zeros)
 
     def _arranged(self) -> "Tensor":
-        """The same with its values in the order of the graph, by a Transpose if need be."""
+        """The same with its values in the order of the graph, by a Transpose if need be.
+
+        A scale and shift that are still open move behind it, for the next weight to take them in.
+        """
         if self.axes is None:
             return self
-        tensor = self._solid()
-        source, axes = tensor.step.sending(tensor.stored), tensor.axes
-        assert axes is not None
+        tensor = self._solid() if self.open.weight is not None else self
+        stored, axes, shape = tensor._known(tensor.stored), self.axes, tensor._known_shape()
         layer = Transpose(axes=axes)
-        moved = layer.output_shape(tensor._known(tensor.stored))
-        step = Step(layer, (source,), moved)
-        return replace(tensor, step=step, stored=tensor.shape, axes=None, shared=False)
+        step = Step(layer, (tensor.step.sending(stored),), layer.output_shape(stored))
+        opened = tensor.open.transposed(stored, axes, shape)
+        return replace(tensor, step=step, stored=shape, axes=None, open=opened, shared=False)
 
     def _after(self, layer: Any) -> "Tensor":
         """A layer without weights that takes this map, which is solid."""

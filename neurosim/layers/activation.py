@@ -7,6 +7,26 @@ import numpy as np
 
 from neurosim.errors import InputError
 from neurosim.layers.arrays import Array
+from neurosim.layers.elementwise import (
+    bell,
+    clip_change,
+    gelu_gate,
+    gelu_gate_change,
+    gelu_gate_derivatives,
+    logistic,
+    logistic_change,
+    logistic_slope,
+    mish_gate,
+    mish_gate_change,
+    mish_gate_derivatives,
+    normal,
+    normal_change,
+    part_of_six,
+    scaled,
+    soft_clip_change,
+    softplus,
+    softplus_change,
+)
 
 __all__ = ["Activation", "softmax", "softmax_change"]
 
@@ -24,89 +44,33 @@ _DEFAULT_PARAMETER: dict[str, float | None] = {
     "soft_leaky_relu": 0.01,
     "silu": None,
     "gelu": None,
+    "gelu_tanh": None,
+    "mish": None,
+    "elu": 1.0,
+    "hard_tanh": 1.0,
 }
 _SPELLING = re.compile(r"\s*([a-z_0-9]+)\s*(?:\(\s*([^()]*?)\s*\))?\s*")
 
-_KINKED = ("relu", "leaky_relu", "relu6", "hard_swish")
+# The second derivative of elu(1) jumps, the first one of the others.
+_KINKED = ("relu", "leaky_relu", "relu6", "hard_swish", "elu", "hard_tanh")
 
-# Largest slopes, where they are not 1: at 2.399, at the square root of 2, and at 3.
-_LIPSCHITZ = {"silu": 1.0998393194498374, "gelu": 1.1289041451851823, "hard_swish": 1.5}
+# Largest slopes, where they are not 1: at 2.399, at the square root of 2, at 3, 1.419 and 1.491.
+_LIPSCHITZ = {
+    "silu": 1.0998393194498374,
+    "gelu": 1.1289041451851823,
+    "hard_swish": 1.5,
+    "gelu_tanh": 1.1289930686577718,
+    "mish": 1.0884981612511578,
+}
 
-# Nodes and weights of Gauss and Legendre on [0, 1]: enough for the bell of Gauss over a step of 1.
-_NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(12))
-_NODES = _NODES + 0.5
-
-
-def _logistic(t: Array) -> Array:
-    """1 / (1 + exp(-t)) without overflow."""
-    e = np.exp(-np.abs(t))
-    return np.where(t >= 0, 1, e) / (1 + e)
-
-
-def _logistic_slope(t: Array) -> Array:
-    """The derivative of `_logistic`; s * (1 - s) would be 0 far above 0 and right far below."""
-    e = np.exp(-np.abs(t))
-    return e / (1 + e) ** 2
-
-
-def _logistic_change(t: Array, d: Array) -> Array:
-    """sigma(t + d) - sigma(t) to full relative precision."""
-    up = d >= 0
-    share = _logistic(np.where(up, -t, t)) * _logistic(np.where(up, t + d, -t - d))
-    return np.where(up, 1, -1) * -np.expm1(-np.abs(d)) * share
-
-
-def _bell(z: Array) -> Array:
-    """Density of the standard normal law."""
-    return np.exp(-0.5 * z * z) * z.dtype.type(1 / np.sqrt(2 * np.pi))
-
-
-def _normal(z: Array) -> Array:
-    """Distribution function of the standard normal law."""
-    from scipy.special import ndtr
-
-    value: Array = ndtr(z)
-    return value
-
-
-def _normal_change(z: Array, d: Array) -> Array:
-    """Change of `_normal`: small steps by quadrature of the density, which does not cancel."""
-    near = np.clip(d, -1, 1)
-    mean = sum(w.astype(z.dtype) * _bell(z + n.astype(z.dtype) * near)
-               for n, w in zip(_NODES, _WEIGHTS, strict=True))  # fmt: skip
-    return np.where(np.abs(d) <= 1, d * mean, _normal(z + d) - _normal(z))
-
-
-def _softplus(z: Array) -> Array:
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
-
-
-def _softplus_change(z: Array, d: Array) -> Array:
-    """log((1 + exp(z + d)) / (1 + exp(z))) in the form that does not cancel where z lies."""
-    near, small = np.clip(d, -50, 50), _logistic(-np.abs(z))
-    below = np.log1p(small * np.expm1(np.where(z <= 0, near, -near)))
-    return np.where(
-        np.abs(d) > 50, _softplus(z + d) - _softplus(z), np.where(z <= 0, below, d + below)
-    )
-
-
-def _soft_clip_change(z: Array, d: Array, top: Array) -> Array:
-    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side."""
-    above = z > top / 2
-    low, step = np.where(above, top - z, z), np.where(above, -d, d)
-    change = _softplus_change(low, step) - _softplus_change(low - top, step)
-    return np.where(above, -change, change)
-
-
-def _part_of_six(z: Array) -> Array:
-    """min(max(z + 3, 0), 6) / 6."""
-    return np.clip(z / 6 + z.dtype.type(0.5), 0, 1)
-
-
-def _scaled(factor: float, z: Array) -> Array:
-    """Factor * z in the dtype of z; what is too large for it saturates as infinity does."""
-    with np.errstate(over="ignore"):
-        return z.dtype.type(factor) * z
+# Where activations that do not rise everywhere are least: they fall before it and rise behind it.
+_LEAST_AT = {
+    "silu": -1.2784645427610738,
+    "gelu": -0.7517915246935645,
+    "hard_swish": -1.5,
+    "gelu_tanh": -0.7524614220710163,
+    "mish": -1.1924312145154952,
+}
 
 
 @dataclass(frozen=True)
@@ -118,10 +82,13 @@ class Activation:
     kind : str
         "identity", "relu", "leaky_relu", "relu6", "hard_swish", "sigmoid", "tanh", "softplus",
         "soft_clip" (softplus(z) - softplus(z - top)), "soft_leaky_relu" (slope z + (1 - slope)
-        softplus(z)), "silu" (z sigma(z)) or "gelu" (z Phi(z)).
+        softplus(z)), "silu" (z sigma(z)), "gelu" (z Phi(z)), "gelu_tanh" (the same by tanh, z / 2
+        (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3)))), "mish" (z tanh(softplus(z))), "elu" (alpha
+        (exp(z) - 1) below 0) or "hard_tanh" (min(max(z, -bottom), 1)).
     parameter : float
         The gain of a sigmoid, 1 / (1 + exp(-gain z)); the top of a soft clip; the slope of a leaky
-        relu, soft or not, below 0; otherwise 0 and unused.
+        relu, soft or not, below 0; the alpha of an elu; the bottom of a hard tanh, which is 1 by
+        default; otherwise 0 and unused.
 
     Raises
     ------
@@ -143,10 +110,12 @@ class Activation:
                 f"activation: expected one of {', '.join(_DEFAULT_PARAMETER)} "
                 f"(or softmax as the last one of a network), got {self.kind!r}"
             )
-        if self.kind == "sigmoid" and not (np.isfinite(self.parameter) and self.parameter > 0):
-            raise InputError(f"activation: expected sigmoid(gain > 0), got {self}")
-        if self.kind == "soft_clip" and not (np.isfinite(self.parameter) and self.parameter > 0):
-            raise InputError(f"activation: expected soft_clip(top > 0), got {self}")
+        above = {"sigmoid": "gain", "soft_clip": "top", "elu": "alpha", "hard_tanh": "bottom"}
+        positive = bool(np.isfinite(self.parameter)) and self.parameter > 0
+        if self.kind in above and not positive:
+            raise InputError(
+                f"activation: expected {self.kind}({above[self.kind]} > 0), got {self}"
+            )
         if self.kind in ("leaky_relu", "soft_leaky_relu") and not (0 <= self.parameter <= 1):
             raise InputError(f"activation: expected {self.kind}(slope in [0, 1]), got {self}")
 
@@ -219,12 +188,28 @@ class Activation:
         """The largest slope (the K of footnote 1 of the paper)."""
         if self.kind == "soft_clip":
             return float(np.tanh(self.parameter / 4))
+        if self.kind == "elu":
+            return max(1.0, self.parameter)
         return self.parameter / 4 if self.kind == "sigmoid" else _LIPSCHITZ.get(self.kind, 1.0)
 
     @property
     def smooth(self) -> bool:
         """Whether every derivative exists everywhere."""
         return self.kind not in _KINKED
+
+    def interval(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """The least and the greatest phi(z) for low <= z <= high, elementwise.
+
+        Examples
+        --------
+        >>> Activation("hard_swish").interval(np.array([-3.0]), np.array([0.0]))
+        (array([-0.375]), array([0.]))
+        """
+        ends = self(low), self(high)
+        if self.kind not in _LEAST_AT:
+            return ends
+        lowest = self(np.clip(np.full_like(low, _LEAST_AT[self.kind]), low, high))
+        return lowest, np.maximum(*ends)
 
     def __call__(self, z: Array) -> Array:
         """phi(z), elementwise, in the dtype of z."""
@@ -236,24 +221,32 @@ class Activation:
             case "leaky_relu":
                 return np.where(z > 0, z, z.dtype.type(self.parameter) * z)
             case "sigmoid":
-                return _logistic(_scaled(self.parameter, z))
+                return logistic(scaled(self.parameter, z))
             case "tanh":
                 return np.tanh(z)
             case "softplus":
-                return _softplus(z)
+                return softplus(z)
             case "soft_clip":
-                return -_softplus_change(z, np.full_like(z, -self.parameter))
+                return -softplus_change(z, np.full_like(z, -self.parameter))
             case "soft_leaky_relu":
                 slope = z.dtype.type(self.parameter)
-                return slope * z + (1 - slope) * _softplus(z)
+                return slope * z + (1 - slope) * softplus(z)
             case "relu6":
                 return np.clip(z, 0, 6)
             case "hard_swish":
-                return z * _part_of_six(z)
+                return z * part_of_six(z)
             case "silu":
-                return z * _logistic(z)
+                return z * logistic(z)
+            case "gelu_tanh":
+                return z * gelu_gate(z)
+            case "mish":
+                return z * mish_gate(z)
+            case "elu":
+                return np.where(z > 0, z, scaled(self.parameter, np.expm1(np.minimum(z, 0))))
+            case "hard_tanh":
+                return np.clip(z, z.dtype.type(-self.parameter), 1)
             case _:
-                return z * _normal(z)
+                return z * normal(z)
 
     def overwrite(self, z: Array) -> None:
         """Put phi(z) in the place of z."""
@@ -290,27 +283,39 @@ class Activation:
                 above = np.maximum(dz + np.minimum(z, 0), -np.maximum(z, 0))
                 return slope * dz + (1 - slope) * above
             case "relu6":
-                y = np.clip(z, 0, 6)
-                return np.clip(dz + (z - y), -y, 6 - y)
+                return clip_change(z, dz, 0, 6)
+            case "hard_tanh":
+                return clip_change(z, dz, -self.parameter, 1)
+            case "elu":
+                above = np.maximum(dz + np.minimum(z, 0), -np.maximum(z, 0))
+                start = np.minimum(z, 0)
+                below = np.minimum(dz + np.maximum(z, 0), -start)  # the change of min(z, 0)
+                top = np.where(below > 0, start + below, start)
+                step = -np.sign(below) * np.expm1(-np.abs(below)) * np.exp(top)
+                return above + scaled(self.parameter, step)
             case "hard_swish":
-                part = _part_of_six(z)
+                part = part_of_six(z)
                 over = (z / 6 + z.dtype.type(0.5)) - part
-                return dz * _part_of_six(z + dz) + z * np.clip(dz / 6 + over, -part, 1 - part)
+                return dz * part_of_six(z + dz) + z * np.clip(dz / 6 + over, -part, 1 - part)
             case "sigmoid":
-                return _logistic_change(*(_scaled(self.parameter, t) for t in (z, dz)))
+                return logistic_change(*(scaled(self.parameter, t) for t in (z, dz)))
             case "tanh":
-                return 2 * _logistic_change(_scaled(2, z), _scaled(2, dz))
+                return 2 * logistic_change(scaled(2, z), scaled(2, dz))
             case "softplus":
-                return _softplus_change(z, dz)
+                return softplus_change(z, dz)
             case "soft_clip":
-                return _soft_clip_change(z, dz, z.dtype.type(self.parameter))
+                return soft_clip_change(z, dz, z.dtype.type(self.parameter))
             case "soft_leaky_relu":
                 slope = z.dtype.type(self.parameter)
-                return slope * dz + (1 - slope) * _softplus_change(z, dz)
+                return slope * dz + (1 - slope) * softplus_change(z, dz)
             case "silu":
-                return dz * _logistic(z + dz) + z * _logistic_change(z, dz)
+                return dz * logistic(z + dz) + z * logistic_change(z, dz)
+            case "gelu_tanh":
+                return dz * gelu_gate(z + dz) + z * gelu_gate_change(z, dz)
+            case "mish":
+                return dz * mish_gate(z + dz) + z * mish_gate_change(z, dz)
             case _:
-                return dz * _normal(z + dz) + z * _normal_change(z, dz)
+                return dz * normal(z + dz) + z * normal_change(z, dz)
 
     def derivative(self, z: Array) -> Array:
         """phi'(z), elementwise; at a kink the slope from the left (0 for relu)."""
@@ -322,45 +327,61 @@ class Activation:
             case "leaky_relu":
                 return np.where(z > 0, z.dtype.type(1), z.dtype.type(self.parameter))
             case "sigmoid":
-                slope = _logistic_slope(_scaled(self.parameter, z))
+                slope = logistic_slope(scaled(self.parameter, z))
                 return z.dtype.type(self.parameter) * slope
             case "tanh":
-                return 4 * _logistic_slope(_scaled(2, z))
+                return 4 * logistic_slope(scaled(2, z))
             case "softplus":
-                return _logistic(z)
+                return logistic(z)
             case "soft_clip":
-                return -_logistic_change(z, np.full_like(z, -self.parameter))
+                return -logistic_change(z, np.full_like(z, -self.parameter))
             case "soft_leaky_relu":
                 slope = z.dtype.type(self.parameter)
-                return slope + (1 - slope) * _logistic(z)
+                return slope + (1 - slope) * logistic(z)
             case "relu6":
                 return ((z > 0) & (z <= 6)).astype(z.dtype)
             case "hard_swish":
                 bent = (z > -3) & (z <= 3)
                 return np.where(bent, z / 3 + z.dtype.type(0.5), (z > 3).astype(z.dtype))
             case "silu":
-                return _logistic(z) + z * _logistic_slope(z)
+                return logistic(z) + z * logistic_slope(z)
+            case "gelu_tanh":
+                return gelu_gate(z) + z * gelu_gate_derivatives(z)[0]
+            case "mish":
+                return mish_gate(z) + z * mish_gate_derivatives(z)[0]
+            case "elu":
+                below = scaled(self.parameter, np.exp(np.minimum(z, 0)))
+                return np.where(z > 0, z.dtype.type(1), below)
+            case "hard_tanh":
+                return ((z > -self.parameter) & (z <= 1)).astype(z.dtype)
             case _:
-                return _normal(z) + z * _bell(z)
+                return normal(z) + z * bell(z)
 
     def second_derivative(self, z: Array) -> Array:
         """phi''(z), elementwise; it cannot show kinks, beside which it is 0 if phi is linear."""
         match self.kind:
             case "sigmoid":
-                slope, bend = self.derivative(z), np.tanh(_scaled(self.parameter / 2, z))
+                slope, bend = self.derivative(z), np.tanh(scaled(self.parameter / 2, z))
                 return -z.dtype.type(self.parameter) * slope * bend
             case "tanh":
                 return -2 * np.tanh(z) * self.derivative(z)
             case "softplus":
-                return _logistic_slope(z)
+                return logistic_slope(z)
             case "soft_clip":
-                return _logistic_slope(z) - _logistic_slope(z - z.dtype.type(self.parameter))
+                return logistic_slope(z) - logistic_slope(z - z.dtype.type(self.parameter))
             case "soft_leaky_relu":
-                return z.dtype.type(1 - self.parameter) * _logistic_slope(z)
+                return z.dtype.type(1 - self.parameter) * logistic_slope(z)
             case "silu":
-                return _logistic_slope(z) * (2 - z * np.tanh(z / 2))
+                return logistic_slope(z) * (2 - z * np.tanh(z / 2))
             case "gelu":
-                return _bell(z) * (2 - z * z)
+                return bell(z) * (2 - z * z)
+            case "gelu_tanh" | "mish":
+                of = gelu_gate_derivatives if self.kind == "gelu_tanh" else mish_gate_derivatives
+                first, second = of(z)
+                return 2 * first + z * second
+            case "elu":
+                below = scaled(self.parameter, np.exp(np.minimum(z, 0)))
+                return np.where(z > 0, z.dtype.type(0), below)
             case "hard_swish":
                 return np.where((z > -3) & (z <= 3), z.dtype.type(1 / 3), z.dtype.type(0))
             case _:

@@ -331,7 +331,7 @@ def value_ranges(
 ) -> list[tuple[Array, Array]]:
     """Bound y_l over all fault sets, before its own crash: (low, high), each (n_inputs, n_l).
 
-    Interval arithmetic; exact (the golden value) up to the first crash layer. Activations rise.
+    Interval arithmetic; exact (the golden value) up to the first crash layer.
     """
     low = high = network.flatten(inputs).astype(np.float64, copy=False)
     result = [(low, high)]
@@ -339,9 +339,8 @@ def value_ranges(
         if neurons[number - 1] or synapses[number]:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         up, down = np.maximum(part.weight, 0).T, np.minimum(part.weight, 0).T
-        low, high = (
-            part.activation(low @ up + high @ down + part.bias),
-            part.activation(high @ up + low @ down + part.bias),
+        low, high = part.activation.interval(
+            low @ up + high @ down + part.bias, high @ up + low @ down + part.bias
         )
         result.append((low, high))
     return result

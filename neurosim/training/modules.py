@@ -44,6 +44,14 @@ def _activate(activation: Activation, z: Tensor) -> Tensor:
             return nn.functional.hardswish(z)
         case "silu":
             return nn.functional.silu(z)
+        case "gelu_tanh":
+            return nn.functional.gelu(z, approximate="tanh")
+        case "mish":
+            return nn.functional.mish(z)
+        case "elu":
+            return nn.functional.elu(z, activation.parameter)
+        case "hard_tanh":
+            return torch.clamp(z, -activation.parameter, 1)
         case _:
             return nn.functional.gelu(z)
 
@@ -76,6 +84,18 @@ def slope(activation: Activation, z: Tensor) -> Tensor:
         case "silu":
             y = torch.sigmoid(z)
             return y + z * y * (1 - y)
+        case "gelu_tanh":
+            gain, cube = 2 * math.sqrt(2 / math.pi), 0.044715
+            y = torch.sigmoid(gain * (z + cube * z**3))
+            return y + z * y * (1 - y) * gain * (1 + 3 * cube * z**2)
+        case "mish":
+            y = torch.tanh(nn.functional.softplus(z))
+            return y + z * (1 - y**2) * torch.sigmoid(z)
+        case "elu":
+            falling = activation.parameter * torch.exp(torch.clamp(z, max=0))
+            return torch.where(z > 0, torch.ones_like(z), falling)
+        case "hard_tanh":
+            return ((z > -activation.parameter) & (z <= 1)).to(z.dtype)
         case _:
             bell = torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
             return torch.special.ndtr(z) + z * bell
