@@ -90,7 +90,8 @@ def main():
     low = [key for key in found if rates[key[0]] <= 0.03]
     pairs = [(a, b) for a, b in combinations(low, 2) if a[0] < b[0]]
     rows = []
-    why = f"{len(pairs)} pairs of networks, the paper has 1000; {data.name}"
+    few = f"{len(pairs)} pairs of networks, the paper has 1000; " if len(pairs) < 1000 else ""
+    why = few + data.name
     for images, column in (("train", PAPER), ("test", PAPER_TEST)):
         for name, paper in column.items():
             values = {key: both[images][name] for key, both in found.items()}
