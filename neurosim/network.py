@@ -191,9 +191,9 @@ class Network:
         Parameters
         ----------
         source : str, path-like, torch.nn.Module, ExportedProgram or scikit-learn estimator
-            A file: .npz, .onnx, .keras, .h5; weights alone, .safetensors, .pt, .pth, with an
+            A file: .npz, .onnx, .keras, .h5, .hdf5; weights alone, .safetensors, .pt, .pth, with an
             architecture. A module in evaluation mode, or what torch.export made of one; a fitted
-            MLPClassifier or MLPRegressor, alone or behind scalers in a Pipeline.
+            MLPClassifier or MLPRegressor, alone or behind affine steps in a Pipeline.
         architecture : str, path-like or mapping, optional
             For weights alone: the layers, in TOML (docs/formats.md); by default the file beside
             the weights that ends in .toml.

@@ -165,6 +165,20 @@ def test_normalization_adapted_to_data_is_read(tmp_path, axis, invert):
         ns.Network.load(written(tmp_path / "n.h5", layers, arrays))
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2), (2, 2, 2, 3)])
+def test_a_flatten_of_channels_first_is_in_the_order_of_channels_last(tmp_path, shape):
+    kernel = rng.normal(size=(np.prod(shape), 3))
+    layers = [
+        layer_of("InputLayer", "in", batch_input_shape=[None, *shape]),
+        layer_of("Flatten", "f", ["in"], data_format="channels_first"),
+        layer_of("Dense", "d", ["f"], units=3, activation="linear", use_bias=False),
+    ]
+    path = written(tmp_path / "n.h5", layers, {"d": {"d/kernel:0": kernel}})
+    x = rng.normal(size=(5, *shape))
+    expected = np.moveaxis(x, 1, -1).reshape(5, -1) @ kernel
+    np.testing.assert_allclose(ns.Network.load(path)(x), expected, atol=1e-12)
+
+
 def test_zeros_before_a_convolution_that_adds_its_own_are_read(tmp_path):
     kernel = rng.normal(size=(3, 2, 2, 3))
     layers = [

@@ -622,19 +622,102 @@ def test_constants_are_computed_whatever_makes_them(tmp_path):
         ([node("Range", "zero", "large", "one", out="n")], "expected at most 1000000 values"),
         ([node("Reshape", "k", "seven", out="n")], "expected constants that onnx can compute"),
         ([node("RandomNormalLike", "k", out="n")], "whose constants can be computed"),
+        ([node("Cast", "shape", out="n", to=TensorProto.FLOAT)], "does not depend on the inputs"),
+        (
+            [node("Tile", "k", "some", out="t"), node("Concat", *["t"] * 200, out="n", axis=0)],
+            "expected at most 100000000 values",
+        ),
     ],
 )
 def test_constants_that_cannot_be_known_are_refused(tmp_path, nodes, said):
     constants = {
         "k": K, "seven": np.array([7]), "one": np.array(1), "zero": np.array(0),
         "large": np.array(10**9), "many": np.array([10**5, 1, 1, 1]),
-        "wide": np.array([10**4, 4, 3, 3, 3]),
+        "wide": np.array([10**4, 4, 3, 3, 3]), "some": np.array([5000, 1, 1, 1]),
     }  # fmt: skip
     whole = [node("Shape", "x", out="shape"), *nodes, node("Add", "x", "n", out="y")]
     path = save(tmp_path / "n.onnx", whole, constants, (3, 8, 7))
     with pytest.raises(FormatError, match=said) as raised:
         ns.Network.load(path)
     assert "'n' (" in str(raised.value)
+
+
+def test_many_large_constants_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("neurosim.formats.onnx._MOST_COMPUTED", 10**4)
+    doubled = [node("Concat", f"k{n}", f"k{n}", out=f"k{n + 1}", axis=0) for n in range(9)]
+    nodes = [*doubled, node("ReduceSum", "k9", out="n"), node("Add", "x", "n", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {"k0": K}, (3, 8, 7))
+    with pytest.raises(FormatError, match=r"'k6'.* made of the 108 numbers of the file, got 13608"):
+        ns.Network.load(path)
+
+
+@pytest.mark.parametrize("wrong", [np.array("abc", object), np.array(1 + 2j)])
+def test_a_factor_that_is_no_number_is_refused(tmp_path, wrong):
+    nodes = [CONV, node("Div", "c", "w", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {"k": K, "b": B4, "w": wrong}, (3, 8, 7))
+    with pytest.raises(FormatError, match=r"'y' \(Div\): expected a constant of real numbers"):
+        ns.Network.load(path)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [  # (n_inputs, height, width, channels): zeros beside the width alone
+            node("Transpose", "x", out="last", perm=[0, 2, 3, 1]),
+            node("Pad", "last", "beside", out="p"),
+            node("Transpose", "p", out="first", perm=[0, 3, 1, 2]),
+            node("Conv", "first", "k", out="y"),
+        ],
+        [
+            node("Pad", "x", "around", out="p"),
+            node("Transpose", "p", out="turned", perm=[0, 1, 3, 2]),
+            node("Conv", "turned", "k", out="y"),
+        ],
+        [
+            node("Pad", "x", "around", out="p"),
+            node("Conv", "p", "k", out="y", auto_pad="SAME_UPPER", strides=[2, 2]),
+        ],
+    ],
+)
+def test_zeros_stay_around_their_axes(tmp_path, nodes):
+    constants = {
+        "k": K, "beside": np.array([0, 0, 1, 0, 0, 0, 2, 0]),
+        "around": np.array([0, 0, 1, 0, 0, 0, 0, 2]),
+    }  # fmt: skip
+    path = save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7))
+    assert difference(ns.Network.load(path), path, INPUTS) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("MaxPool", "some of the map in every window"), ("AveragePool", "ceil_mode")]
+)
+def test_a_last_window_of_zeros_alone_is_not_left_out(tmp_path, kind, said):
+    pool = node(kind, "p", out="y", kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1)
+    nodes = [CONV, node("Relu", "c", out="r"), node("Pad", "r", "beside", out="p"), pool]
+    constants = {"k": K, "b": B4, "beside": np.array([0, 0, 0, 0, 0, 0, 0, 3])}
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(save(tmp_path / "n.onnx", nodes, constants, (3, 7, 7)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([node("Slice", "x", "ones", "threes", "fives", out="y")], "expected an axis of 4, got 5"),
+        ([node("ReduceMax", "x", "fives", out="y")], "expected an axis of 4, got 5"),
+        ([node("Squeeze", "x", "fives", out="y")], "expected an axis of 4, got 5"),
+        ([node("Unsqueeze", "x", "nines", out="y")], "expected new axes"),
+        ([node("Concat", "x", "x", out="y", axis=5)], "expected an axis of 4, got 5"),
+        ([node("Gather", "x", "threes", out="y", axis=1)], "expected places of 3 values"),
+        ([node("Gather", "x", "none", out="y", axis=1)], "expected places of 3 values"),
+    ],
+)
+def test_places_that_are_not_there_are_refused(tmp_path, nodes, said):
+    constants = {
+        "ones": np.array([1]), "threes": np.array([3]), "fives": np.array([5]),
+        "nines": np.array([9]), "none": np.zeros(0, np.int64),
+    }  # fmt: skip
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7)))
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])

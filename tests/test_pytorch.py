@@ -173,6 +173,11 @@ def test_neurons_are_counted_after_their_own_activation():
     ]
 
 
+def without_gradients(y):
+    with torch.no_grad():
+        return 2 * y
+
+
 class Shaped(nn.Module):
     """A linear layer, then something."""
 
@@ -202,6 +207,9 @@ class Shaped(nn.Module):
         (lambda y: torch.zeros(7, 2), "expected an output that depends on the input"),
         (lambda y: y.sum(), "inputs are not mixed with one another"),
         (lambda y: y if y.sum() > 0 else -y, "expected a module that torch.export can trace"),
+        (lambda y: y.type_as(torch.zeros(1, dtype=torch.int64)), "expected a cast to real numbers"),
+        (lambda y: y.expand(7, 7, 6), "got one that enlarges it"),
+        (without_gradients, "leave torch.no_grad"),
         (nn.LSTM(6, 2), "expected"),
     ],
 )
@@ -210,6 +218,84 @@ def test_what_is_no_network_is_named(then, said):
         ns.Network.load(Shaped(then).eval())
     assert str(raised.value).startswith("Shaped: ")
     assert "\n" not in str(raised.value)
+
+
+class Called(nn.Module):
+    """A convolution or linear layer that a function calls."""
+
+    def __init__(self, layer, function):
+        super().__init__()
+        self.layer, self.function = layer, function
+
+    def forward(self, x):
+        return self.function(x, self.layer)
+
+
+ZEROS_BESIDE = (2, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "layer", "shape"),
+    [
+        (
+            lambda x, layer: layer(functional.pad(x, ZEROS_BESIDE).transpose(2, 3)).flatten(1),
+            nn.Conv2d(2, 3, 3),
+            (2, 5, 6),
+        ),
+        (
+            lambda x, layer: functional.adaptive_avg_pool2d(
+                functional.pad(layer(x), (1, 1, 1, 1)), 2
+            ).flatten(1),
+            nn.Conv2d(2, 3, 1),
+            (2, 4, 4),
+        ),
+        (lambda x, layer: layer(x.narrow(1, -2, 2)), nn.Linear(2, 3), (5,)),
+        (lambda x, layer: layer(x.narrow(1, -3, 2)), nn.Linear(2, 3), (5,)),
+    ],
+)
+def test_zeros_and_places_are_counted_on_their_axes(function, layer, shape):
+    module = Called(layer.double(), function).eval()
+    inputs = np.random.default_rng(0).normal(size=(5, *shape))
+    network = ns.Network.load(module, input_shape=shape)
+    np.testing.assert_allclose(network(inputs), outputs(module, inputs), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, layer: layer(x) / x.shape[0],
+        lambda x, layer: layer(x) * (1 / x.shape[0]),
+        lambda x, layer: layer(x) + x.shape[0],
+    ],
+)
+def test_the_number_of_inputs_is_no_constant(function):
+    module = Called(nn.Linear(5, 3), function).eval()
+    many = ({0: torch.export.Dim("n", min=2, max=100)},)
+    program = torch.export.export(module, (torch.zeros(3, 5),), dynamic_shapes=many)
+    with pytest.raises(FormatError, match="do not depend on how many inputs there are"):
+        ns.Network.load(program)
+
+
+def exported_for_one(function, layer, shape):
+    module = Called(layer, function).eval()
+    return module, torch.export.export(module, (torch.zeros(1, *shape),))
+
+
+def test_a_graph_of_a_single_input_may_lose_the_axis_of_inputs():
+    layer = nn.Linear(4, 4)
+    module, program = exported_for_one(lambda x, layer: layer(x.squeeze()), layer, (4, 1, 1))
+    x = np.random.default_rng(0).normal(size=(1, 4, 1, 1)).astype(np.float32)
+    np.testing.assert_allclose(ns.Network.load(program)(x), outputs(module, x), rtol=1e-5)
+    for function in (
+        lambda x, layer: layer(x.squeeze().mean(1)),
+        lambda x, layer: layer(x.squeeze(0).mean(1)),
+    ):
+        _, program = exported_for_one(function, layer, (4, 4))
+        with pytest.raises(FormatError, match="expected axes left behind that of the inputs"):
+            ns.Network.load(program)
+    _, program = exported_for_one(lambda x, layer: layer(x).expand(3, -1), layer, (4,))
+    with pytest.raises(FormatError, match="expand"):
+        ns.Network.load(program)
 
 
 def test_modules_that_are_not_ready_are_refused():

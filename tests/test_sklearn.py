@@ -59,9 +59,11 @@ def perceptrons():
     yield make_pipeline(StandardScaler(), MinMaxScaler(), MLPRegressor(**few)), classes
     inner = make_pipeline(PCA(12), None, make_pipeline(StandardScaler(), MLPClassifier(**few)))
     yield make_pipeline(RobustScaler(), VarianceThreshold(), inner), classes
+    scaled = make_pipeline(StandardScaler(), "passthrough")
+    yield make_pipeline(scaled, PCA(8), MLPRegressor(**few)), classes
 
 
-@pytest.mark.parametrize("case", range(25))
+@pytest.mark.parametrize("case", range(26))
 def test_outputs_are_those_of_scikit_learn(digits, case):
     model, targets = list(perceptrons())[case]
     x, y = digits
@@ -77,7 +79,7 @@ def test_outputs_are_those_of_scikit_learn(digits, case):
 
 
 def test_all_perceptrons_are_tested():
-    assert len(list(perceptrons())) == 25
+    assert len(list(perceptrons())) == 26
 
 
 def linear_models():

@@ -165,8 +165,7 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
     """What a layer makes of its inputs."""
     x = sources[0]
     if kind == "Concatenate":
-        axis, rank = int(config.get("axis", -1)), len(x.shape or ()) + 1
-        return Tensor.concatenated(sources, axis % rank - 1)
+        return Tensor.concatenated(sources, x.axis(int(config.get("axis", -1))) - 1)
     if kind in ("Maximum", "Minimum", "Dot"):
         raise UnreadableError(
             "expected a sum, a difference, a mean or a concatenation of computed values; no layer "
@@ -213,8 +212,9 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
             first = _channels_first(config, x, _axes(kind))
             return _as_written(config, first.padded(((top, bottom), (left, right))), _axes(kind))
         case "Flatten":
-            if config.get("data_format") == "channels_first" and len(x.shape or ()) == 3:
-                x = x.transposed((0, 2, 3, 1))  # Keras flattens in this order
+            rank = len(x.shape or ()) + 1
+            if config.get("data_format") == "channels_first" and rank > 2:
+                x = x.transposed((0, *range(2, rank), 1))  # Keras flattens in this order
             return x.flattened()
         case "Reshape":
             if "newshape" in config:  # keras.ops.reshape: the inputs' axis is written too
@@ -351,9 +351,7 @@ def _window(
         return stride, ((0, 0), (extents[1] - 1, 0))
     if padding != "same":
         raise UnreadableError(f'expected padding "valid" or "same", got {padding!r}')
-    assert x.shape is not None
-    sizes = [n + sum(zeros) for n, zeros in zip(x.shape[1:], x.zeros, strict=True)]
-    return stride, same_padding(sizes, extents, stride)
+    return stride, same_padding(x.map_size, extents, stride)
 
 
 def _pair(value: Any, axes: int) -> tuple[int, int]:

@@ -23,6 +23,8 @@ __all__ = ["read_onnx"]
 
 # Before opset 7, sums and products of tensors of unlike shape had an axis of their own.
 _FIRST_OPSET = 7
+# Constants that are computed while reading, all together: so many, or so many times those stored.
+_MOST_COMPUTED, _MOST_TIMES = 10**8, 8
 # What onnx and NumPy raise where a file lacks an argument or an attribute, or states a wrong one.
 _MALFORMED = (ValueError, TypeError, IndexError, KeyError, ArithmeticError)
 
@@ -64,12 +66,23 @@ def read_onnx(path: Path, input_shape: Shape | None = None) -> Parts:
     values: dict[str, Any] = {**constants, inputs[0].name: start, "": None}
     # Who asks for a shape does not take the values.
     uses = Counter(name for node in nodes if node.op_type != "Shape" for name in set(node.input))
+    stored, filled = sum(array.size for array in constants.values()), 0
     for node in nodes:
         try:
             # Numbers too large to fold become infinite, which the layer then refuses.
             with np.errstate(all="ignore"):
                 made = step(node, values, opset)
                 several = made if isinstance(made, tuple) else (made,)
+                n = sum(np.size(value) for value in several if not isinstance(value, Tensor))
+                if node.op_type == "Constant":
+                    stored += n
+                else:
+                    filled += n
+                if filled > max(_MOST_COMPUTED, _MOST_TIMES * stored):
+                    raise UnreadableError(
+                        f"expected constants made of the {stored} numbers of the file, got "
+                        f"{filled}; simplify the graph"
+                    )
                 for name, value in zip(node.output, several, strict=False):
                     shared = isinstance(value, Tensor) and uses[name] > 1
                     values[name] = value.settled() if shared else value

@@ -16,6 +16,9 @@ __all__ = ["computed"]
 # Shapes that exporters compute are short; a file that asks for more wants to fill memory.
 _MOST_CONSTANTS = 10**6
 
+_MOST_JOINED = 10**8  # weights may be joined, too
+_WHOLE = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+
 _ELEMENTWISE = frozenset((
     "Abs", "Add", "And", "BitShift", "Ceil", "Clip", "Cos", "Div", "Equal", "Erf", "Exp",
     "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min",
@@ -53,12 +56,13 @@ def computed(
         )
     known = [np.asarray(a) for a in arguments if a is not None]
     if any(a.dtype.kind == "i" and np.any(a <= BATCH // 2) for a in known) and (
-        kind not in _MOVING or attributes.get("to") == onnx.TensorProto.BOOL
+        kind not in _MOVING or attributes.get("to", _WHOLE[0]) not in _WHOLE
     ):
         raise UnreadableError("expected a constant whose shape does not depend on the inputs")
-    size = _size(kind, known, attributes)
-    if size > max(_MOST_CONSTANTS, *(a.size for a in known)):
-        raise UnreadableError(f"expected at most {_MOST_CONSTANTS} values, got {size}")
+    size, most = _size(kind, known, attributes), max(_MOST_CONSTANTS, *(a.size for a in known))
+    most = _MOST_JOINED if kind == "Concat" else most
+    if size > most:
+        raise UnreadableError(f"expected at most {most} values, got {size}")
     from onnx.reference import ReferenceEvaluator
 
     names = [name for name in node.input if name]
@@ -91,6 +95,8 @@ def _size(kind: str, known: Sequence[Array], attributes: Mapping[str, Any]) -> i
         case "Range":
             start, limit, by = (float(a.item()) for a in known)
             return int((limit - start) / by) + 1
+        case "Concat":
+            return sum(a.size for a in known)
         case "Gather":
             return known[0].size // max(1, shapes[0][attributes.get("axis", 0)]) * known[1].size
         case "MatMul" | "Gemm":

@@ -44,9 +44,12 @@ def fused(nodes: Sequence[Any], constants: Mapping[str, Array]) -> list[Any]:
     def number(name: str) -> float | None:
         node = made_by(name, "Constant")
         value = constants.get(name)
-        if node is not None and node.attribute and node.attribute[0].name == "value":
-            value = numpy_helper.to_array(node.attribute[0].t)
-        return float(value.item()) if value is not None and value.size == 1 else None
+        try:
+            if node is not None and node.attribute and node.attribute[0].name == "value":
+                value = numpy_helper.to_array(node.attribute[0].t)
+            return float(value.item()) if value is not None and value.size == 1 else None
+        except (TypeError, ValueError):  # text, say: the node that takes it is refused
+            return None
 
     def of(kind: str, name: str, wanted: float) -> str | None:
         """The computed one of two inputs, where the other one (a divisor) is a given number."""

@@ -232,8 +232,7 @@ def _joined(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
         return Tensor.added([arguments[0], arguments[1].times(np.array(-1.0))])
     if kind != "Concat":
         return arguments[0] if len(arguments) == 1 else Tensor.added(arguments)
-    axis, rank = int(attributes["axis"]), len(arguments[0].shape or ()) + 1
-    return Tensor.concatenated(arguments, (axis + rank if axis < 0 else axis) - 1)
+    return Tensor.concatenated(arguments, arguments[0].axis(int(attributes["axis"])) - 1)
 
 
 def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
@@ -311,11 +310,9 @@ def _padding(
     if automatic == b"VALID":
         return (0, 0), (0, 0)
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-        if x.shape is None or 0 in x.shape:
-            raise UnreadableError("expected an input whose shape the file states")
         extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
         lower = automatic == b"SAME_LOWER"
-        return same_padding(x.shape[1:], extents, stride, more_in_front=lower)
+        return same_padding(x.map_size, extents, stride, more_in_front=lower)
     if automatic != b"NOTSET":
         raise UnreadableError(f"expected auto_pad NOTSET, VALID or SAME_..., got {automatic!r}")
     top, left, bottom, right = (int(n) for n in attributes.get("pads", (0, 0, 0, 0)))
@@ -337,7 +334,6 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
     if not isinstance(arguments[0], Tensor) or any(isinstance(a, Tensor) for a in arguments[1:]):
         raise UnreadableError("expected constant places, got ones that depend on the values")
     x: Tensor = arguments[0]
-    rank = len(x.shape or ()) + 1
     if kind == "Slice":
         keys = ("starts", "ends", "axes", "steps")
         given = [*arguments[1:], None, None] if len(arguments) > 1 else map(attributes.get, keys)
@@ -347,21 +343,22 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
         if starts is None or ends is None:
             raise UnreadableError("expected starts and ends, got none")
         for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            axis = k if axes is None else axes[k] % rank
+            axis = x.axis(k if axes is None else axes[k])
             x = x.sliced(axis, start, end, 1 if steps is None else steps[k])
         return x
-    axis = int(attributes.get("axis", 0))
-    if not -rank <= axis < rank:
-        raise UnreadableError(f"expected an axis of {rank}, got {axis}")
-    axis %= rank
+    axis = x.axis(int(attributes.get("axis", 0)))
+    n = ([0, *(x.shape or ())])[axis]
     if kind == "Split":
         sizes = arguments[1] if len(arguments) > 1 else attributes.get("split")
         if sizes is None:
-            n = ([0, *(x.shape or ())])[axis]
             each = -(-n // n_outputs)
             sizes = [min(each, n - k * each) for k in range(n_outputs)]
         return x.split(axis, [int(n) for n in np.ravel(sizes)])
     places = np.asarray(arguments[1])
+    if not places.size or places.min() < -n or places.max() >= n:
+        raise UnreadableError(
+            f"expected places of {n} values an input, got {places.tolist()!s:.60}"
+        )
     first, by = int(places.flat[0]), int(places.flat[1] - places.flat[0]) if places.size > 1 else 1
     if places.ndim > 1 or by < 1 or np.any(places.ravel() != first + by * np.arange(places.size)):
         raise UnreadableError(reason_against(kind, _READ))
@@ -399,7 +396,8 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     if axes is not None and len(sizes) == 2 * np.size(axes):
         whole = [0] * 2 * rank
         for k, axis in enumerate(np.ravel(axes).tolist()):
-            whole[axis % rank], whole[axis % rank + rank] = sizes[k], sizes[k + len(sizes) // 2]
+            place = x.axis(axis)
+            whole[place], whole[place + rank] = sizes[k], sizes[k + len(sizes) // 2]
         sizes = whole
     if rank == 3 and len(sizes) == 6:  # a line: a map of one row
         sizes = [*sizes[:2], 0, sizes[2], *sizes[3:5], 0, sizes[5]]

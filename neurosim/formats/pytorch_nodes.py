@@ -17,6 +17,9 @@ __all__ = ["fuse", "real_array", "step"]
 Given: TypeAlias = Mapping[str, Any]
 
 
+_HOW_MANY = "expected numbers that do not depend on how many inputs there are"
+
+
 def real_array(label: str, value: Any) -> Array:
     """Numbers of a torch tensor as float64.
 
@@ -77,6 +80,11 @@ def step(node: Any, values: Mapping[str, Any]) -> Any:
             return [value(part) for part in argument]
         return argument
 
+    if node.op == "get_attr":
+        raise UnreadableError(
+            "expected one graph, got another one inside it; leave torch.no_grad, autocast and "
+            "torch.cond out of forward"
+        )
     arguments = [value(argument) for argument in node.args]
     keywords = {key: value(argument) for key, argument in node.kwargs.items()}
     if node.target is operator.getitem:
@@ -86,7 +94,10 @@ def step(node: Any, values: Mapping[str, Any]) -> Any:
         return part
     flat = [part for a in arguments for part in (a if isinstance(a, list) else [a])]
     if not any(isinstance(a, Tensor) for a in (*flat, *keywords.values())):
-        return node.target(*arguments, **keywords)
+        made = node.target(*arguments, **keywords)
+        if not isinstance(made, int) and any(map(_counts_inputs, (*flat, *keywords.values()))):
+            raise UnreadableError(_HOW_MANY)
+        return made
     if not hasattr(node.target, "_schema"):
         raise UnreadableError(f"expected a function of ATen, got {node.target}")
     given = {
@@ -110,20 +121,19 @@ def _values(given: Given) -> Tensor:
     return x
 
 
+def _counts_inputs(value: Any) -> bool:
+    """Whether a number is that of the inputs, or computed from it."""
+    return isinstance(value, int) and value <= BATCH // 2
+
+
 def _real(value: Any) -> Array:
     if isinstance(value, Tensor):
         raise UnreadableError("expected constant weights, got ones that depend on the input")
+    if _counts_inputs(value):
+        raise UnreadableError(_HOW_MANY)
     if hasattr(value, "detach"):
         return real_array("constant", value)
     return np.asarray(value, np.float64)
-
-
-def _axis(x: Tensor, axis: int) -> int:
-    """An axis counted from the front, that of the inputs being 0."""
-    rank = len(x.shape or ()) + 1
-    if not -rank <= axis < rank:
-        raise UnreadableError(f"expected an axis of {rank}, got {axis}")
-    return axis % rank
 
 
 # Weights
@@ -158,7 +168,7 @@ def _convolution(given: Given) -> Tensor:
     padding = given["padding"]
     if padding == "same":
         extents = [d * (n - 1) + 1 for n, d in zip(kernel.shape[2:], dilation, strict=True)]
-        sides = same_padding(_sizes(x), extents, (1, 1))
+        sides = same_padding(x.map_size, extents, (1, 1))
     else:
         sides = _sides(0 if padding == "valid" else padding, line)
     groups = int(given["groups"])
@@ -194,11 +204,6 @@ def _map(x: Tensor, axes: int) -> tuple[Tensor, bool]:
     if axes == 2:
         return x, False
     return x.upright(), True
-
-
-def _sizes(x: Tensor) -> tuple[int, int]:
-    assert x.shape is not None
-    return x.shape[1], x.shape[2]
 
 
 def _pair(value: Any, line: bool, other: int) -> tuple[int, int]:
@@ -238,7 +243,7 @@ def _adaptive_pool(axes: int, kind: str) -> Callable[[Given], Tensor]:
 
     def read(given: Given) -> Tensor:
         x, line = _map(_values(given), axes)
-        size = _sizes(x)
+        size = x.map_size
         written = given["output_size"]
         parts = [written] if isinstance(written, int) else list(written)
         pair = (1, parts[0]) if line else (parts[0], parts[-1])
@@ -270,7 +275,7 @@ def _reduced(kind: str) -> Callable[[Given], Tensor]:
     def read(given: Given) -> Tensor:
         x, axes = _values(given), given.get("dim")
         axes = [axes] if isinstance(axes, int) else axes
-        over = [_axis(x, int(axis)) for axis in axes or range(len(x.shape or ()) + 1)]
+        over = [x.axis(int(axis)) for axis in axes or range(len(x.shape or ()) + 1)]
         return x.reduced(over, kind, keep=bool(given.get("keepdim")))
 
     return read
@@ -405,7 +410,7 @@ def _elu(given: Given) -> Tensor:
 
 def _softmax(given: Given) -> Tensor:
     x = _values(given)
-    if len(x.shape or ()) != 1 or _axis(x, int(given["dim"])) != 1:
+    if len(x.shape or ()) != 1 or x.axis(int(given["dim"])) != 1:
         raise UnreadableError(
             f"expected a softmax over the units, got one over axis {given['dim']} of values of "
             f"shape {x.shape} an input"
@@ -423,7 +428,7 @@ def _passed(given: Given) -> Tensor:
 
 
 def _cast(given: Given) -> Tensor:
-    dtype = given.get("dtype")
+    dtype = given.get("dtype", getattr(given.get("other"), "dtype", None))
     if dtype is not None and not dtype.is_floating_point:
         raise UnreadableError(f"expected a cast to real numbers, got one to {dtype}")
     return _values(given)
@@ -432,9 +437,8 @@ def _cast(given: Given) -> Tensor:
 def _expanded(given: Given) -> Tensor:
     x = _values(given)
     sizes = [int(n) for n in given["size"]]
-    if [n for n in sizes[1:] if n != -1] != [
-        m for n, m in zip(sizes[1:], x.shape or (), strict=True) if n != -1
-    ]:
+    known = (x.batch or BATCH, *(x.shape or ()))
+    if len(sizes) != len(known) or any(n not in (-1, m) for n, m in zip(sizes, known, strict=True)):
         raise UnreadableError(reason_against("repeat", ()))
     return x
 
@@ -460,7 +464,7 @@ def _padded(given: Given) -> Tensor:
 
 def _flattened(given: Given) -> Tensor:
     x = _values(given)
-    first, last = _axis(x, int(given["start_dim"])), _axis(x, int(given["end_dim"]))
+    first, last = x.axis(int(given["start_dim"])), x.axis(int(given["end_dim"]))
     sizes = [BATCH, *(x.shape or ())]
     return x.reshaped([*sizes[:first], prod(sizes[first : last + 1]), *sizes[last + 1 :]])
 
@@ -471,7 +475,7 @@ def _viewed(given: Given) -> Tensor:
 
 def _unflattened(given: Given) -> Tensor:
     x = _values(given)
-    axis, sizes = _axis(x, int(given["dim"])), [BATCH, *(x.shape or ())]
+    axis, sizes = x.axis(int(given["dim"])), [BATCH, *(x.shape or ())]
     return x.reshaped([*sizes[:axis], *(int(n) for n in given["sizes"]), *sizes[axis + 1 :]])
 
 
@@ -480,22 +484,21 @@ def _squeezed(given: Given) -> Tensor:
     if axes is None:
         return x.squeezed(None)
     axes = [axes] if isinstance(axes, int) else axes
-    # Axes of another length stay, as torch has it.
-    ones = [a for a in (_axis(x, int(a)) for a in axes) if a and (x.shape or ())[a - 1] == 1]
-    return x.squeezed(ones)
+    sizes = (x.batch, *(x.shape or ()))  # axes of another length stay, as torch has it
+    return x.squeezed([a for a in (x.axis(int(a)) for a in axes) if sizes[a] == 1])
 
 
 def _transposed(given: Given) -> Tensor:
     x = _values(given)
     axes = list(range(len(x.shape or ()) + 1))
-    a, b = (_axis(x, int(given[key])) for key in ("dim0", "dim1"))
+    a, b = (x.axis(int(given[key])) for key in ("dim0", "dim1"))
     axes[a], axes[b] = axes[b], axes[a]
     return x.transposed(axes)
 
 
 def _permuted(given: Given) -> Tensor:
     x = _values(given)
-    return x.transposed([_axis(x, int(n)) for n in given["dims"]])
+    return x.transposed([x.axis(int(n)) for n in given["dims"]])
 
 
 def _shuffled(given: Given) -> Tensor:
@@ -530,7 +533,7 @@ def _concatenated(given: Given) -> Tensor:
     tensors = given["tensors"]
     if not all(isinstance(part, Tensor) for part in tensors):
         raise UnreadableError("expected computed inputs, got a constant among them")
-    return Tensor.concatenated(tensors, _axis(tensors[0], int(given["dim"])) - 1)
+    return Tensor.concatenated(tensors, tensors[0].axis(int(given["dim"])) - 1)
 
 
 def _stacked(given: Given) -> Tensor:
@@ -544,24 +547,25 @@ def _stacked(given: Given) -> Tensor:
 def _sliced(given: Given) -> Tensor:
     x = _values(given)
     start, stop = given["start"], given["end"]
-    return x.sliced(_axis(x, int(given["dim"])), start, stop, int(given["step"]))
+    return x.sliced(x.axis(int(given["dim"])), start, stop, int(given["step"]))
 
 
 def _narrowed(given: Given) -> Tensor:
     x, start = _values(given), int(given["start"])
-    return x.sliced(_axis(x, int(given["dim"])), start, start + int(given["length"]))
+    stop = start + int(given["length"])
+    return x.sliced(x.axis(int(given["dim"])), start, None if start < 0 == stop else stop)
 
 
 def _selected(given: Given) -> Tensor:
     x, index = _values(given), int(given["index"])
-    axis = _axis(x, int(given["dim"]))
+    axis = x.axis(int(given["dim"]))
     return x.sliced(axis, index, index + 1 or None).squeezed([axis])
 
 
 def _split(given: Given) -> tuple[Tensor, ...]:
     """Parts of one size, or of given sizes; chunks are so many parts of one size, the last less."""
     x = _values(given)
-    axis = _axis(x, int(given["dim"]))
+    axis = x.axis(int(given["dim"]))
     n = ([0, *(x.shape or ())])[axis]
     sizes = given.get("split_sizes", given.get("split_size"))
     if "chunks" in given:
@@ -574,7 +578,7 @@ def _split(given: Given) -> tuple[Tensor, ...]:
 
 def _unbound(given: Given) -> tuple[Tensor, ...]:
     x = _values(given)
-    axis = _axis(x, int(given["dim"]))
+    axis = x.axis(int(given["dim"]))
     parts = x.split(axis, [1] * ([0, *(x.shape or ())])[axis])
     return tuple(part.squeezed([axis]) for part in parts)
 
@@ -582,7 +586,7 @@ def _unbound(given: Given) -> tuple[Tensor, ...]:
 def _size(given: Given) -> int:
     """A size that a graph asks for."""
     x = _values(given)
-    axis = _axis(x, int(given["dim"]))
+    axis = x.axis(int(given["dim"]))
     return x.batch or BATCH if axis == 0 else (x.shape or ())[axis - 1]
 
 

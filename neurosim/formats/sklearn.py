@@ -101,15 +101,16 @@ def _taken(step: Any, sent: int) -> int:
     return n
 
 
-def _steps(name: str, model: Any) -> Iterator[tuple[str, Any]]:
-    """The steps of a pipeline by name, those of a pipeline inside it too."""
+def _steps(name: str, model: Any, *, last: bool = True) -> Iterator[tuple[str, Any]]:
+    """The steps of a pipeline by name, those of a pipeline inside it too; `last`: it ends there."""
     if _kind(model) != "Pipeline":
         yield name, model
         return
     for inner, (key, step) in enumerate(model.steps, start=1):
-        # "passthrough" does nothing, nor does None; but as the last step there is no network
-        if inner == len(model.steps) or not (step is None or step == "passthrough"):
-            yield from _steps(key, step)
+        # "passthrough" does nothing, nor does None; but as the last step of all it is no network
+        ends = last and inner == len(model.steps)
+        if ends or not (step is None or step == "passthrough"):
+            yield from _steps(key, step, last=ends)
 
 
 def _kind(model: Any) -> str:

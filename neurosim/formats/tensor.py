@@ -82,6 +82,13 @@ def same_padding(
     return pairs[0], pairs[1]
 
 
+def _together(inner: Padding, outer: Padding) -> Padding:
+    """Zeros around zeros around a map."""
+    (top, bottom), (left, right) = inner
+    (above, below), (before, after) = outer
+    return (top + above, bottom + below), (left + before, right + after)
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
     """What a graph has computed from the input: finished layers, then one affine step.
@@ -102,7 +109,7 @@ class Tensor:
     open
         The affine step behind it, of values of shape `stored`.
     zeros
-        Rows and columns of zeros around the map, for the next window to take in.
+        Before and behind each axis of `shape`, for the next window to take in; empty: none.
     shared
         Whether several nodes take this tensor.
     """
@@ -114,7 +121,7 @@ class Tensor:
     batch: int = 0
     axes: tuple[int, ...] | None = None
     open: OpenStep = _NOTHING_OPEN
-    zeros: Padding = _NO_PADDING
+    zeros: tuple[tuple[int, int], ...] = ()
     softmax: bool = False
     shared: bool = False
 
@@ -128,6 +135,25 @@ class Tensor:
     def size(self) -> int:
         """Values an input has here; 0 if unknown."""
         return prod(self.shape) if self.shape is not None else 0
+
+    @property
+    def around(self) -> Padding:
+        """Zeros above and below, left and right of a map."""
+        return (self.zeros[1], self.zeros[2]) if self.zeros else _NO_PADDING
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of a map, with the zeros around it."""
+        rows, columns = self.around
+        _, height, width = self._known_shape()
+        return height + sum(rows), width + sum(columns)
+
+    def axis(self, number: int) -> int:
+        """An axis counted from the front, that of the inputs being 0."""
+        rank = len(self.shape or ()) + 1
+        if not -rank <= number < rank:
+            raise UnreadableError(f"expected an axis of {rank}, got {number}")
+        return int(number) % rank
 
     # Affine steps, weights, activations
 
@@ -226,11 +252,9 @@ class Tensor:
         tensor = self._map()
         if tensor.open.weight is not None:
             zeros = tensor.zeros
-            tensor = replace(tensor, zeros=_NO_PADDING).closed(Activation("identity"))
+            tensor = replace(tensor, zeros=()).closed(Activation("identity"))
             tensor = replace(tensor, zeros=zeros, step=tensor.step.sending(tensor.stored))
-        (top, bottom), (left, right) = tensor.zeros
-        (above, below), (before, after) = padding
-        padding = ((top + above, bottom + below), (left + before, right + after))
+        padding = _together(tensor.around, padding)
         channels = tensor._known_shape()[0]
         if kernel.shape[1] * groups != channels or len(kernel) % groups:
             raise UnreadableError(
@@ -242,7 +266,7 @@ class Tensor:
             "dilation": dilation,
             "groups": groups,
         }
-        tensor = replace(tensor, zeros=_NO_PADDING)
+        tensor = replace(tensor, zeros=())
         opened = tensor.open.convolved(kernel, window, tensor._known_shape())
         if opened is None:
             tensor = tensor._settled_affine()
@@ -344,26 +368,25 @@ class Tensor:
     def padded(self, zeros: Padding) -> "Tensor":
         """Zeros around a map, which the next convolution or pool takes in."""
         tensor = self._map()
-        (top, bottom), (left, right) = tensor.zeros
-        (above, below), (before, after) = zeros
-        zeros = ((top + above, bottom + below), (left + before, right + after))
-        return replace(tensor, zeros=zeros) if np.any(zeros) else tensor
+        zeros = _together(tensor.around, zeros)
+        return replace(tensor, zeros=((0, 0), *zeros)) if np.any(zeros) else tensor
 
     def upright(self) -> "Tensor":
         """A line (channels, length) as a map of one row."""
-        tensor = replace(self, zeros=_NO_PADDING)._in_rows()
+        tensor = replace(self, zeros=())._in_rows()
         shape = tensor._known_shape()
         if len(shape) != 2:
             raise UnreadableError(
                 f"expected a line (channels, length), got values of shape {shape} an input"
             )
-        return replace(tensor._viewed((shape[0], 1, shape[1])), zeros=self.zeros)
+        zeros = (self.zeros[0], (0, 0), self.zeros[1]) if self.zeros else ()
+        return replace(tensor._viewed((shape[0], 1, shape[1])), zeros=zeros)
 
     def lying(self) -> "Tensor":
         """A map of one row as a line (channels, length)."""
-        tensor = replace(self, zeros=_NO_PADDING)
+        tensor = replace(self, zeros=())
         channels, _, length = tensor._known_shape()
-        return replace(tensor._viewed((channels, length)), zeros=self.zeros)
+        return replace(tensor._viewed((channels, length)), zeros=self.zeros[::2])
 
     def max_pooled(
         self,
@@ -384,9 +407,9 @@ class Tensor:
                     "expected zeros around a map in front of a convolution or, after an "
                     "activation that is never negative, a pool"
                 )
-            padding, tensor = tensor.zeros, replace(tensor, zeros=_NO_PADDING)
         if ceil:
             padding = tensor._reaching(size, stride, padding, dilation)
+        padding, tensor = _together(tensor.around, padding), replace(tensor, zeros=())
         pool = MaxPool2D(size=size, stride=stride, padding=padding, dilation=dilation)
         return tensor._after(pool)
 
@@ -401,22 +424,20 @@ class Tensor:
     ) -> "Tensor":
         """The mean of each window; `count_padding`: zeros around the map count as values."""
         tensor = self._map()._solid()
-        if np.any(tensor.zeros):
+        around = tensor.around
+        if np.any(around):
             if np.any(padding) and not count_padding:
                 raise UnreadableError("expected zeros around a map in front of a convolution")
-            (top, bottom), (left, right) = tensor.zeros
-            (above, below), (before, after) = padding
-            padding = ((top + above, bottom + below), (left + before, right + after))
-            count_padding, tensor = True, replace(tensor, zeros=_NO_PADDING)
-        if ceil:
-            wider = tensor._reaching(size, stride, padding, (1, 1))
-            if wider != padding and count_padding and np.any(padding):
+            count_padding = True
+        wider = tensor._reaching(size, stride, padding, (1, 1)) if ceil else padding
+        if wider != padding:
+            if count_padding and np.any((around, padding)):
                 raise UnreadableError(
                     "expected ceil_mode without padding that counts, for its last windows are "
                     "divided by less"
                 )
-            if wider != padding:
-                padding, count_padding = wider, False
+            padding, count_padding = wider, False
+        padding, tensor = _together(around, padding), replace(tensor, zeros=())
         pool = AveragePool2D(size=size, stride=stride, padding=padding, count_padding=count_padding)
         return tensor._after(pool)
 
@@ -438,7 +459,7 @@ class Tensor:
         tensor = self._in_rows()
         shape = tensor._known_shape()
         rank = len(shape) + 1
-        over = sorted({int(axis) % rank for axis in axes})
+        over = sorted({tensor.axis(axis) for axis in axes})
         if 0 in over or not over:
             raise UnreadableError(
                 f"expected a {kind} over axes of one input, from 1 to {rank - 1}, got {over}: "
@@ -566,12 +587,20 @@ class Tensor:
         return tensor._viewed(tuple(sizes))
 
     def squeezed(self, axes: Sequence[int] | None) -> "Tensor":
-        """Without axes of length 1, never that of the inputs."""
+        """Without axes of length 1; where a graph is of a single input, that of the inputs too."""
         tensor = self._in_rows()
         shape = tensor._known_shape()
         if axes is None:
-            axes = [n + 1 for n, size in enumerate(shape) if size == 1]
-        gone = {int(axis) % (len(shape) + 1) for axis in axes}
+            axes = [n for n, size in enumerate((tensor.batch, *shape)) if size == 1]
+        gone = {tensor.axis(axis) for axis in axes}
+        if 0 in gone and tensor.batch == 1:
+            gone.remove(0)
+            if len(shape) - len(gone) != 1:
+                raise UnreadableError(
+                    f"expected axes left behind that of the inputs, got values of shape {shape} an "
+                    "input without it; export the network for any number of inputs"
+                )
+            tensor = replace(tensor, layout="vector")
         if 0 in gone or any(shape[axis - 1] != 1 for axis in gone):
             raise UnreadableError(
                 f"expected axes of length 1 of values of shape {shape} an input, got "
@@ -585,7 +614,7 @@ class Tensor:
         shape = tensor._known_shape()
         rank = len(shape) + len(axes) + 1
         new = sorted(int(axis) % rank for axis in axes)
-        if 0 in new or len(set(new)) < len(new):
+        if not all(-rank <= axis < rank for axis in axes) or 0 in new or len(set(new)) < len(new):
             raise UnreadableError(f"expected new axes behind that of the inputs, got {list(axes)}")
         sizes = iter(shape)
         return tensor._viewed(tuple(1 if k in new else next(sizes) for k in range(1, rank)))
@@ -596,13 +625,15 @@ class Tensor:
         axes = [int(axis) for axis in axes] if axes is not None else list(range(rank))[::-1]
         if axes == list(range(rank)):
             return self
-        tensor = self._rows()  # zeros around a map go with it: the next window puts the axes back
+        tensor = self._rows()  # zeros go with their axes: the next window may put these back
         shape = tensor._known_shape()
         if axes[0] != 0 or sorted(axes) != list(range(rank)):
             raise UnreadableError(
                 f"expected an order of axes that keeps that of the inputs first, got {axes}"
             )
         new = tuple(axis - 1 for axis in axes[1:])
+        if tensor.zeros:
+            tensor = replace(tensor, zeros=tuple(tensor.zeros[axis - 1] for axis in axes[1:]))
         before = tensor.axes
         if before is not None:
             if shape != tuple(tensor._known(tensor.stored)[k] for k in before):  # reshaped since
@@ -680,12 +711,17 @@ class Tensor:
 
     def _map(self) -> "Tensor":
         """The same as a feature map (channels, height, width) whose axes lie in this order."""
-        zeros, tensor = self.zeros, replace(self, zeros=_NO_PADDING)._in_rows()._plain()
+        zeros, tensor = self.zeros, replace(self, zeros=())._in_rows()._plain()
         shape = tensor._known_shape()
         if len(shape) != 3:
             raise UnreadableError(
                 f"expected a feature map (channels, height, width), got values of shape {shape} "
                 "an input"
+            )
+        if zeros and any(zeros[0]):
+            raise UnreadableError(
+                "expected zeros around height and width, the last two axes, got some around the "
+                "channels"
             )
         tensor = tensor._arranged()
         if tensor.open.weight is None and tensor.step.shape != shape:
@@ -697,7 +733,7 @@ class Tensor:
         """The same with nothing open."""
         if without_zeros:
             self._going_on()
-        tensor = replace(self, zeros=_NO_PADDING)._plain().closed(Activation("identity"))
+        tensor = replace(self, zeros=())._plain().closed(Activation("identity"))
         return replace(tensor, zeros=self.zeros)
 
     def _arranged(self) -> "Tensor":
@@ -746,7 +782,7 @@ class Tensor:
         pairs = []
         for k in (0, 1):
             before, after = padding[k]
-            n, extent = self._known_shape()[k + 1], dilation[k] * (size[k] - 1) + 1
+            n, extent = self.map_size[k], dilation[k] * (size[k] - 1) + 1
             places = -(-(n + before + after - extent) // stride[k]) + 1
             if (places - 1) * stride[k] >= n + before:
                 places -= 1
