@@ -451,6 +451,29 @@ def test_layers_that_are_called_otherwise_are_refused(tmp_path, keywords, said):
         ns.Network.load(rewritten(tmp_path, call_of_keras_2, "residual"))
 
 
+@pytest.mark.parametrize("kind", ["RandomFlip", "Identity", "Dropout"])
+def test_a_random_layer_may_be_called_as_in_training(tmp_path, kind):
+    # Keras 3 writes training=True into every call of a random layer, and predict() overrides it.
+    def change(config):
+        layer = next(layer for layer in config["layers"] if layer["class_name"] == "LeakyReLU")
+        layer.update(class_name=kind, config={"name": layer["config"]["name"]})
+        layer["inbound_nodes"][0]["kwargs"] = {"training": True}
+
+    def without(config):
+        change(config)
+        layer = next(layer for layer in config["layers"] if layer["class_name"] == kind)
+        layer["inbound_nodes"][0]["kwargs"] = {}
+
+    inputs = outputs("residual")[0]
+    expected = ns.Network.load(rewritten(tmp_path, without, "residual"))(inputs)
+    if kind == "RandomFlip":
+        read = ns.Network.load(rewritten(tmp_path, change, "residual"))
+        np.testing.assert_array_equal(read(inputs), expected)
+    else:
+        with pytest.raises(FormatError, match="got training=True"):
+            ns.Network.load(rewritten(tmp_path, change, "residual"))
+
+
 def test_a_random_crop_is_no_layer_to_leave_out(tmp_path):
     with pytest.raises(FormatError, match=r"\(RandomCrop\): expected one of Dense"):
         ns.Network.load(rewritten(tmp_path, renamed(2, "RandomCrop")))

@@ -301,7 +301,10 @@ def _taken(
                     taken.append(constant_of(node))
                 case _ if "args" in node:
                     walk(node["args"])
-                    _refuse_arguments(node["kwargs"])
+                    keywords = node["kwargs"]
+                    if layer.startswith("Random"):  # Keras writes it itself; predict overrides it
+                        keywords = {**keywords, "training": None}
+                    _refuse_arguments(keywords)
                 case _:  # tensors by the names of the inputs of a model
                     walk(list(node.values()))
         elif isinstance(node, list) and len(node) >= 3 and isinstance(node[0], str):
