@@ -637,6 +637,33 @@ def test_constants_that_cannot_be_known_are_refused(tmp_path, nodes, said):
     assert "'n' (" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (node("LSTM", "x", "w", "w", "b", "", "state", out="y"), r"'y' \(LSTM\): .* a recurrent"),
+        (node("GRU", "x", "w", "w", "b", "", "state", out="y"), r"'y' \(GRU\): .* a recurrent"),
+        (node("Concat", "state", "x", out="y", axis=1),
+         r"'state' \(ConstantOfShape\): .*; export the network for a fixed number of inputs"),
+    ],
+)  # fmt: skip
+def test_a_constant_for_each_input_is_blamed_on_the_layer_that_takes_it(tmp_path, last, said):
+    nodes = [
+        node("Shape", "x", out="shape"),
+        node("ConstantOfShape", "shape", out="state"),
+        last,
+    ]
+    constants = {"w": np.ones((1, 4, 1), "f4"), "b": np.ones((1, 8), "f4")}
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(save(tmp_path / "n.onnx", nodes, constants, (3, 8)))
+
+
+def test_an_embedding_is_a_look_up(tmp_path):
+    nodes = [node("Gather", "table", "x", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {"table": np.ones((9, 4), "f4")}, (3,))
+    with pytest.raises(FormatError, match=r"\(Gather\): .* got an embedding, a look-up"):
+        ns.Network.load(path)
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
 def test_weights_of_other_lengths_are_widened(tmp_path, kind):
     import ml_dtypes

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
-from neurosim.formats.onnx_constants import computed
+from neurosim.formats.onnx_constants import COMPUTED, computed
 from neurosim.formats.onnx_fusions import slope
 from neurosim.formats.onnx_linear import LINEAR_MODELS, linear_model
-from neurosim.formats.refusals import reason_against
+from neurosim.formats.refusals import has_reason, reason_against
 from neurosim.formats.tensor import (
     BATCH,
     SELU_ALPHA,
@@ -22,7 +22,7 @@ from neurosim.formats.tensor import (
 )
 from neurosim.layers import Array
 
-__all__ = ["REAL_TYPES", "step"]
+__all__ = ["REAL_TYPES", "has_no_place", "step"]
 
 REAL_TYPES = (
     onnx.TensorProto.FLOAT,
@@ -86,6 +86,11 @@ _READ = (
 )
 
 
+def has_no_place(kind: str) -> bool:
+    """Whether it is known why no network has an operator, whatever its inputs are."""
+    return has_reason(kind) and kind not in _READ and kind not in COMPUTED
+
+
 def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     """The value a node makes: a constant array or a `Tensor`; a tuple of those of all its outputs.
 
@@ -120,6 +125,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
+    if kind == "Gather" and arguments[0] is not x:
+        raise UnreadableError(reason_against("Embedding", _READ))
     if arguments[0] is not x and kind not in ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Max"):
         raise UnreadableError("expected constants behind the first input, got computed values")
     match kind:
