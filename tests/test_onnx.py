@@ -320,6 +320,29 @@ def test_outputs_are_those_of_onnxruntime(tmp_path, nodes):
         np.testing.assert_allclose(again(INPUTS), network(INPUTS), rtol=1e-5, atol=1e-5)
 
 
+def test_zeros_in_front_of_a_sequence_are_those_of_the_window_behind(tmp_path):
+    # Causal, as torch exports Keras: (n_inputs, length, channels) until the convolution.
+    nodes = [
+        node("Pad", "x", "pads", out="p"),
+        node("Transpose", "p", out="t", perm=[0, 2, 1]),
+        node("Conv", "t", "w", out="c"),
+        node("Transpose", "c", out="y", perm=[0, 2, 1]),
+    ]
+    constants = {
+        "pads": np.array([0, 2, 0, 0, 1, 0]),
+        "w": RNG.normal(size=(5, 3, 4)).astype("f4"),
+    }
+    path = save(tmp_path / "n.onnx", nodes, constants, (8, 3))
+    inputs = RNG.normal(size=(4, 8, 3))
+    network = ns.Network.load(path)
+    assert difference(network, path, inputs) < 1e-5
+    shifted = save(tmp_path / "w.onnx", nodes, {**constants, "pads": [0, 1, 0, 0, 2, 0]}, (8, 3))
+    assert difference(network, shifted, inputs) > 1e-2
+    channels = save(tmp_path / "c.onnx", nodes, {**constants, "pads": [0, 2, 1, 0, 1, 0]}, (8, 3))
+    with pytest.raises(FormatError, match=r"height and width only, got pads \[0, 2, 1, 0, 1, 0\]"):
+        ns.Network.load(channels)
+
+
 def test_a_wrong_kernel_would_be_seen(tmp_path):
     path = save(tmp_path / "n.onnx", [node("Conv", "x", "k", out="y")], {"k": K}, (3, 8, 7))
     network = ns.Network.load(path)

@@ -408,19 +408,23 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
         for k, axis in enumerate(np.ravel(axes).tolist()):
             whole[axis % rank], whole[axis % rank + rank] = sizes[k], sizes[k + len(sizes) // 2]
         sizes = whole
+    written = sizes
     if rank == 3 and len(sizes) == 6:  # a line: a map of one row
         sizes = [*sizes[:2], 0, sizes[2], *sizes[3:5], 0, sizes[5]]
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
         raise UnreadableError(
-            f"expected zeros around a map, got mode {mode!r}, value {value}, pads {sizes}"
+            f"expected zeros around a map, got mode {mode!r}, value {value}, pads {written}"
         )
     if sizes[:2] + sizes[4:6] == [0] * 4:
         around = ((sizes[2], sizes[6]), (sizes[3], sizes[7]))
         return x.upright().padded(around).lying() if rank == 3 else x.padded(around)
     if [sizes[k] for k in (0, 3, 4, 7)] == [0] * 4:  # (n_inputs, height, width, channels)
-        first = x.transposed((0, 3, 1, 2)).padded(((sizes[1], sizes[5]), (sizes[2], sizes[6])))
-        return first.transposed((0, 2, 3, 1))
-    raise UnreadableError(f"expected zeros around height and width only, got pads {sizes}")
+        around = ((sizes[1], sizes[5]), (sizes[2], sizes[6]))
+        if rank == 3:  # (n_inputs, length, channels)
+            first = x.transposed((0, 2, 1)).upright().padded(around[::-1]).lying()
+            return first.transposed((0, 2, 1))
+        return x.transposed((0, 3, 1, 2)).padded(around).transposed((0, 2, 3, 1))
+    raise UnreadableError(f"expected zeros around height and width only, got pads {written}")
 
 
 def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
