@@ -431,6 +431,8 @@ def _cast(given: Given) -> Tensor:
 
 def _expanded(given: Given) -> Tensor:
     x = _values(given)
+    if "other" in given:  # expand_as
+        given = {"size": (-1, *(getattr(given["other"], "shape", None) or ()))}
     sizes = [int(n) for n in given["size"]]
     if [n for n in sizes[1:] if n != -1] != [
         m for n, m in zip(sizes[1:], x.shape or (), strict=True) if n != -1
@@ -655,6 +657,7 @@ _READ: dict[str, Callable[[Given], Any]] = {
     "type_as": _cast,
     "_to_copy": _cast,
     "expand": _expanded,
+    "expand_as": _expanded,
     "_assert_tensor_metadata": _nothing,
     "pad": _padded,
     "constant_pad_nd": _padded,

@@ -24,7 +24,8 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Attention MultiHeadAttention scaled_dot_product_attention _native_multi_head_attention "
-        "glu bmm baddbmm einsum Einsum bilinear AdditiveAttention GroupedQueryAttention Matmul",
+        "glu bmm baddbmm cosine_similarity einsum Einsum bilinear "
+        "AdditiveAttention GroupedQueryAttention Matmul",
         "expected products with constants, got one of two computed values (attention, a gate), "
         "for which there is no layer",
     ),
@@ -85,6 +86,16 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "Embedding embedding embedding_bag",
         "expected real numbers as inputs, got an embedding, a look-up by whole numbers; export the "
         "network behind it alone, whose inputs are what it looks up",
+    ),
+    (
+        "min minimum amin Min ReduceMin",
+        "expected sums, means or largest values, got the smallest, which no layer gives; those "
+        "over the axes of a map are -amax(-x)",
+    ),
+    (
+        "pairwise_distance cdist dist norm linalg_norm",
+        "expected sums and differences, got a distance, whose parts are squared; let the network "
+        "end with the difference and compute its length outside",
     ),
     (
         "GetItem SlicingOpLambda",
