@@ -82,6 +82,19 @@ def test_the_largest_numbers_of_a_dtype_do_not_overflow(text, dtype):
     assert activation(z)[1] == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["silu", "gelu", "gelu_tanh", "mish", "hard_swish"])
+def test_slopes_far_out_are_those_of_the_limit(kind, dtype):
+    activation, top = Activation.parse(kind), np.finfo(dtype).max
+    for far in (dtype(1000), np.sqrt(top) * 2, top):
+        z = np.array([-far, far], dtype)
+        with np.errstate(over="raise", invalid="raise"):
+            slopes, bends = activation.derivative(z), activation.second_derivative(z)
+        assert slopes.dtype == bends.dtype == dtype
+        assert slopes.tolist() == [0, 1]
+        assert bends.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("text", SPELLED)
 def test_derivatives_are_those_of_finite_differences(text):
     activation, h = Activation.parse(text), 1e-5

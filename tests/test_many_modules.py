@@ -757,6 +757,39 @@ REFUSED = {
         (6,),
         "got a look-up",
     ),
+    "excitation as": (
+        Forward(
+            lambda s, x: (y := s.a(x)) * y.mean((2, 3), True).expand_as(y), a=nn.Conv2d(3, 4, 3)
+        ),
+        (3, 6, 6),
+        "expand_as.*got one that enlarges it",
+    ),
+    "product as": (
+        Forward(
+            lambda s, x: (y := s.a(x)) * s.b(x).expand_as(y), a=nn.Linear(6, 4), b=nn.Linear(6, 4)
+        ),
+        (6,),
+        r"\(aten.mul.Tensor\): .*got one of two computed values",
+    ),
+    "smaller of two": (
+        Forward(lambda s, x: torch.min(s.a(x), s.b(x)), a=nn.Linear(6, 4), b=nn.Linear(6, 4)),
+        (6,),
+        "got the smallest, which no layer gives",
+    ),
+    "smallest": (
+        Forward(lambda s, x: s.a(x).amin((2, 3)), a=nn.Conv2d(3, 4, 3)),
+        (3, 6, 6),
+        r"got the smallest, .* are -amax\(-x\)",
+    ),
+    "distance": (
+        Forward(
+            lambda s, x: nn.functional.pairwise_distance(s.a(x), s.b(x)),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 4),
+        ),
+        (6,),
+        "got a distance, whose parts are squared",
+    ),
     "flip": (Forward(lambda s, x: s.a(x.flip(1)), a=nn.Linear(6, 4)), (6,), "got a look-up"),
     "noise": (
         Forward(lambda s, x: s.a(x + torch.randn_like(x)), a=nn.Linear(6, 4)),
@@ -848,6 +881,31 @@ def test_programs_exported_while_training_are_refused():
 def test_scripts_are_told_what_to_give():
     with pytest.raises(FormatError, match="the module that this script was made from"):
         ns.Network.load(torch.jit.script(nn.Linear(2, 2).eval()))
+
+
+def test_several_inputs_are_to_be_cut_from_one():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(4, 2)
+
+        def forward(self, wide, deep, scale=1.0):
+            return self.a(wide) * scale + self.b(deep)
+
+    module = Sum().eval()
+    with pytest.raises(FormatError, match=r"Sum: .* one input, got 2 \(wide, deep\); wrap it"):
+        ns.Network.load(module, input_shape=(3,))
+    wrapped = Forward(lambda s, x: s.a(x[:, :3], x[:, 3:]), a=module).eval()
+    x = torch.randn(5, 7)
+    made = ns.Network.load(wrapped, input_shape=(7,))(x.numpy())
+    np.testing.assert_allclose(made, wrapped(x).detach(), atol=1e-6)
+
+
+def test_the_smallest_values_of_a_map_are_minus_the_largest_of_minus():
+    module = Forward(lambda s, x: -(-s.a(x)).amax((2, 3)), a=nn.Conv2d(3, 4, 3)).eval()
+    x = torch.randn(5, 3, 6, 6)
+    made = ns.Network.load(module, input_shape=(3, 6, 6))(x.numpy())
+    np.testing.assert_allclose(made, module.a(x).amin((2, 3)).detach(), atol=1e-6)
 
 
 def test_parts_of_a_layer_are_one_layer():

@@ -320,6 +320,29 @@ def test_outputs_are_those_of_onnxruntime(tmp_path, nodes):
         np.testing.assert_allclose(again(INPUTS), network(INPUTS), rtol=1e-5, atol=1e-5)
 
 
+def test_zeros_in_front_of_a_sequence_are_those_of_the_window_behind(tmp_path):
+    # Causal, as torch exports Keras: (n_inputs, length, channels) until the convolution.
+    nodes = [
+        node("Pad", "x", "pads", out="p"),
+        node("Transpose", "p", out="t", perm=[0, 2, 1]),
+        node("Conv", "t", "w", out="c"),
+        node("Transpose", "c", out="y", perm=[0, 2, 1]),
+    ]
+    constants = {
+        "pads": np.array([0, 2, 0, 0, 1, 0]),
+        "w": RNG.normal(size=(5, 3, 4)).astype("f4"),
+    }
+    path = save(tmp_path / "n.onnx", nodes, constants, (8, 3))
+    inputs = RNG.normal(size=(4, 8, 3))
+    network = ns.Network.load(path)
+    assert difference(network, path, inputs) < 1e-5
+    shifted = save(tmp_path / "w.onnx", nodes, {**constants, "pads": [0, 1, 0, 0, 2, 0]}, (8, 3))
+    assert difference(network, shifted, inputs) > 1e-2
+    channels = save(tmp_path / "c.onnx", nodes, {**constants, "pads": [0, 2, 1, 0, 1, 0]}, (8, 3))
+    with pytest.raises(FormatError, match=r"height and width only, got pads \[0, 2, 1, 0, 1, 0\]"):
+        ns.Network.load(channels)
+
+
 def test_a_wrong_kernel_would_be_seen(tmp_path):
     path = save(tmp_path / "n.onnx", [node("Conv", "x", "k", out="y")], {"k": K}, (3, 8, 7))
     network = ns.Network.load(path)
@@ -509,7 +532,9 @@ def test_numbers_too_large_for_single_precision_are_refused(tmp_path):
         ([node("Elu", "k", out="e"), node("Conv", "x", "e", out="y")],
          "expected an operator whose constants can be computed while reading"),
         ([CONV, node("Mul", "c", "c", out="y")], "got one of two computed values"),
-        ([CONV, node("Add", "c", "x", out="y")], "computed inputs of one shape"),
+        ([CONV, node("Add", "c", "x", out="y")], r"computed inputs of one shape, .* 7\)$"),
+        ([CONV, node("ReduceMean", "c", "map", out="m"), node("Add", "c", "m", out="y")],
+         r"of one shape, got \(4, 1, 1\), \(4, 8, 7\); no layer repeats a value: let the layer"),
         ([CONV, node("Concat", "c", "x", out="y", axis=0)], "alike but for axis"),
         ([CONV, node("ReduceMean", "c", "whole", out="y")], "inputs are not mixed"),
         ([CONV, node("Softmax", "c", out="y")], "Softmax over the units"),
@@ -530,6 +555,7 @@ def test_nodes_without_a_place_are_named(tmp_path, nodes, said):
         "one": np.float32(1),
         "b3": np.float32([[[1]], [[2]], [[3]], [[4]]]),
         "whole": np.array([0, 2]),
+        "map": np.array([2, 3]),
         "s3": np.array(3),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
         "huge": np.array([10**6, 10**6]),
@@ -718,6 +744,33 @@ def test_places_that_are_not_there_are_refused(tmp_path, nodes, said):
     }  # fmt: skip
     with pytest.raises(FormatError, match=said):
         ns.Network.load(save(tmp_path / "n.onnx", nodes, constants, (3, 8, 7)))
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (node("LSTM", "x", "w", "w", "b", "", "state", out="y"), r"'y' \(LSTM\): .* a recurrent"),
+        (node("GRU", "x", "w", "w", "b", "", "state", out="y"), r"'y' \(GRU\): .* a recurrent"),
+        (node("Concat", "state", "x", out="y", axis=1),
+         r"'state' \(ConstantOfShape\): .*; export the network for a fixed number of inputs"),
+    ],
+)  # fmt: skip
+def test_a_constant_for_each_input_is_blamed_on_the_layer_that_takes_it(tmp_path, last, said):
+    nodes = [
+        node("Shape", "x", out="shape"),
+        node("ConstantOfShape", "shape", out="state"),
+        last,
+    ]
+    constants = {"w": np.ones((1, 4, 1), "f4"), "b": np.ones((1, 8), "f4")}
+    with pytest.raises(FormatError, match=said):
+        ns.Network.load(save(tmp_path / "n.onnx", nodes, constants, (3, 8)))
+
+
+def test_an_embedding_is_a_look_up(tmp_path):
+    nodes = [node("Gather", "table", "x", out="y")]
+    path = save(tmp_path / "n.onnx", nodes, {"table": np.ones((9, 4), "f4")}, (3,))
+    with pytest.raises(FormatError, match=r"\(Gather\): .* got an embedding, a look-up"):
+        ns.Network.load(path)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])

@@ -18,6 +18,7 @@ from neurosim.errors import FormatError, InputError
 from neurosim.formats.archives import zip_member
 from neurosim.formats.keras_layers import Config, constant_of, made_by
 from neurosim.formats.keras_weights import Place, Store, stored_by_name, stored_by_number
+from neurosim.formats.refusals import has_reason, reason_against
 from neurosim.formats.tensor import Parts, Tensor, UnreadableError
 from neurosim.layers import Array, Shape
 
@@ -198,6 +199,8 @@ def _calls(kind: str, config: Any) -> tuple[list[_Call], str]:
     for item in layers:
         layer, settings = str(item["class_name"]), item["config"]
         name = _name(item)
+        if has_reason(layer):  # whatever it takes
+            raise UnreadableError(f"layer {name!r} ({layer}): {reason_against(layer, ())}")
         if kind == "Sequential":
             calls.append(_Call(layer, name, name, settings, numbers[layer], before))
         else:
@@ -266,7 +269,13 @@ def _end(key: str, names: Any, several: frozenset[str]) -> str:
     if not isinstance(names, list):
         raise UnreadableError(f"{key}: expected a layer, got {names!r:.60}")
     if len(names) != 1:
-        raise UnreadableError(f"{key}: expected one, got {len(names)}")
+        part = (
+            "keras.Model(model.inputs[0], layer.output) with a layer in front of which no other "
+            "input comes in"
+            if key == "input_layers"
+            else "keras.Model(model.inputs, model.outputs[0]) for the first output"
+        )
+        raise UnreadableError(f"{key}: expected one, got {len(names)}; save one part, {part}")
     name, at = names[0][:2]
     return _use(str(name), int(at), several)
 
@@ -301,7 +310,10 @@ def _taken(
                     taken.append(constant_of(node))
                 case _ if "args" in node:
                     walk(node["args"])
-                    _refuse_arguments(node["kwargs"])
+                    keywords = node["kwargs"]
+                    if layer.startswith("Random"):  # Keras writes it itself; predict overrides it
+                        keywords = {**keywords, "training": None}
+                    _refuse_arguments(keywords)
                 case _:  # tensors by the names of the inputs of a model
                     walk(list(node.values()))
         elif isinstance(node, list) and len(node) >= 3 and isinstance(node[0], str):

@@ -15,7 +15,8 @@ from onnx import external_data_helper, numpy_helper
 
 from neurosim.errors import FormatError, InputError
 from neurosim.formats.onnx_fusions import fused
-from neurosim.formats.onnx_nodes import REAL_TYPES, step
+from neurosim.formats.onnx_nodes import REAL_TYPES, has_no_place, step
+from neurosim.formats.refusals import reason_against
 from neurosim.formats.tensor import Layout, Parts, Tensor, UnreadableError
 from neurosim.layers import Array, Shape
 
@@ -87,8 +88,10 @@ def read_onnx(path: Path, input_shape: Shape | None = None) -> Parts:
                     shared = isinstance(value, Tensor) and uses[name] > 1
                     values[name] = value.settled() if shared else value
         except (UnreadableError, InputError, *_MALFORMED) as error:
-            name = f" {node.name!r}" if node.name else f" making {node.output[0]!r}"
-            raise FormatError(f"{path}: node{name} ({node.op_type}): {_one_line(error)}") from error
+            constant = not any(isinstance(values.get(name), Tensor) for name in node.input)
+            user = _user_without_a_place(node, nodes) if constant else None
+            said = reason_against(user.op_type, ()) if user else _one_line(error)
+            raise FormatError(f"{path}: {_label(user or node)}: {said}") from error
     tensor = values.get(wanted)
     if not isinstance(tensor, Tensor):
         raise FormatError(f"{path}: expected output {wanted!r} to depend on the input, it does not")
@@ -96,6 +99,22 @@ def read_onnx(path: Path, input_shape: Shape | None = None) -> Parts:
         return tensor.finished()
     except (UnreadableError, InputError) as error:
         raise FormatError(f"{path}: output {wanted!r}: {error}") from error
+
+
+def _label(node: Any) -> str:
+    name = repr(node.name) if node.name else f"making {node.output[0]!r}"
+    return f"node {name} ({node.op_type})"
+
+
+def _user_without_a_place(failed: Any, nodes: list[Any]) -> Any:
+    """The first node behind one of constants that no network has: a first state is an LSTM's."""
+    made = set(failed.output)
+    for node in nodes:
+        if made.intersection(node.input):
+            if has_no_place(node.op_type):
+                return node
+            made.update(node.output)
+    return None
 
 
 def _load(path: Path) -> Any:

@@ -11,7 +11,7 @@ from onnx import helper
 from neurosim.formats.tensor import BATCH, UnreadableError
 from neurosim.layers import Array
 
-__all__ = ["computed"]
+__all__ = ["COMPUTED", "computed"]
 
 # Shapes that exporters compute are short; a file that asks for more wants to fill memory.
 _MOST_CONSTANTS = 10**6
@@ -35,6 +35,7 @@ _OTHERS = frozenset((
     "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
     "ReduceSumSquare", "Shape", "Size", "Tile", "Trilu"
 ))  # fmt: skip
+COMPUTED = _ELEMENTWISE | _MOVING | _OTHERS
 
 
 def computed(
@@ -48,7 +49,7 @@ def computed(
         If the operator is none of constants, or it would fill memory, or onnx refuses to compute.
     """
     kind = node.op_type
-    if kind not in _ELEMENTWISE | _MOVING | _OTHERS:
+    if kind not in COMPUTED:
         raise UnreadableError(
             "expected an operator whose constants can be computed while reading, or an input "
             "that depends on the network's input; simplify the graph, or export it anew with "
@@ -58,7 +59,10 @@ def computed(
     if any(a.dtype.kind == "i" and np.any(a <= BATCH // 2) for a in known) and (
         kind not in _MOVING or attributes.get("to", _WHOLE[0]) not in _WHOLE
     ):
-        raise UnreadableError("expected a constant whose shape does not depend on the inputs")
+        raise UnreadableError(
+            "expected a constant whose shape does not depend on the inputs, got one for each of "
+            "them; export the network for a fixed number of inputs"
+        )
     size, most = _size(kind, known, attributes), max(_MOST_CONSTANTS, *(a.size for a in known))
     most = _MOST_JOINED if kind == "Concat" else most
     if size > most:

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
-from neurosim.formats.onnx_constants import computed
+from neurosim.formats.onnx_constants import COMPUTED, computed
 from neurosim.formats.onnx_fusions import slope
 from neurosim.formats.onnx_linear import LINEAR_MODELS, linear_model
-from neurosim.formats.refusals import reason_against
+from neurosim.formats.refusals import has_reason, reason_against
 from neurosim.formats.tensor import (
     BATCH,
     SELU_ALPHA,
@@ -22,7 +22,7 @@ from neurosim.formats.tensor import (
 )
 from neurosim.layers import Array
 
-__all__ = ["REAL_TYPES", "step"]
+__all__ = ["REAL_TYPES", "has_no_place", "step"]
 
 REAL_TYPES = (
     onnx.TensorProto.FLOAT,
@@ -86,6 +86,11 @@ _READ = (
 )
 
 
+def has_no_place(kind: str) -> bool:
+    """Whether it is known why no network has an operator, whatever its inputs are."""
+    return has_reason(kind) and kind not in _READ and kind not in COMPUTED
+
+
 def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     """The value a node makes: a constant array or a `Tensor`; a tuple of those of all its outputs.
 
@@ -120,6 +125,8 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
     if len(tensors) > 1 or kind in ("Sum", "Concat"):
         return _joined(kind, arguments, attributes)
     x = tensors[0]
+    if kind == "Gather" and arguments[0] is not x:
+        raise UnreadableError(reason_against("Embedding", _READ))
     if arguments[0] is not x and kind not in ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Max"):
         raise UnreadableError("expected constants behind the first input, got computed values")
     match kind:
@@ -399,19 +406,23 @@ def _padded(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
             place = x.axis(axis)
             whole[place], whole[place + rank] = sizes[k], sizes[k + len(sizes) // 2]
         sizes = whole
+    written = sizes
     if rank == 3 and len(sizes) == 6:  # a line: a map of one row
         sizes = [*sizes[:2], 0, sizes[2], *sizes[3:5], 0, sizes[5]]
     if mode != b"constant" or np.any(value) or len(sizes) != 8 or min(sizes) < 0:
         raise UnreadableError(
-            f"expected zeros around a map, got mode {mode!r}, value {value}, pads {sizes}"
+            f"expected zeros around a map, got mode {mode!r}, value {value}, pads {written}"
         )
     if sizes[:2] + sizes[4:6] == [0] * 4:
         around = ((sizes[2], sizes[6]), (sizes[3], sizes[7]))
         return x.upright().padded(around).lying() if rank == 3 else x.padded(around)
     if [sizes[k] for k in (0, 3, 4, 7)] == [0] * 4:  # (n_inputs, height, width, channels)
-        first = x.transposed((0, 3, 1, 2)).padded(((sizes[1], sizes[5]), (sizes[2], sizes[6])))
-        return first.transposed((0, 2, 3, 1))
-    raise UnreadableError(f"expected zeros around height and width only, got pads {sizes}")
+        around = ((sizes[1], sizes[5]), (sizes[2], sizes[6]))
+        if rank == 3:  # (n_inputs, length, channels)
+            first = x.transposed((0, 2, 1)).upright().padded(around[::-1]).lying()
+            return first.transposed((0, 2, 1))
+        return x.transposed((0, 3, 1, 2)).padded(around).transposed((0, 2, 3, 1))
+    raise UnreadableError(f"expected zeros around height and width only, got pads {written}")
 
 
 def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:

@@ -3,8 +3,9 @@
 A pickled module would run code on loading; only weights are ever read from a file.
 """
 
+import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,12 +104,30 @@ def read_module(module: "nn.Module | ExportedProgram", input_shape: Shape | None
             warnings.simplefilter("ignore")  # of torch's own making
             program = torch.export.export(module, (example,))
     except Exception as error:  # whatever the module raises on the way
+        asked = _asked_for(module)
+        if len(asked) > 1:
+            raise FormatError(_one_input(label, asked)) from error
         text = " ".join(str(error).split())
         raise FormatError(
             f"{label}: expected a module that torch.export can trace with an input of shape "
             f"{traced[1:]}, got {type(error).__name__}: {text[:300]}"
         ) from error
     return _read(label, program, input_shape)
+
+
+def _asked_for(module: "nn.Module") -> list[str]:
+    """The names of what the module must be called with."""
+    given = inspect.signature(module.forward).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in given if p.default is p.empty and p.kind not in several]
+
+
+def _one_input(label: str, names: Sequence[str]) -> str:
+    which = f" ({', '.join(names)})" if names else ""
+    return (
+        f"{label}: expected a module of one input, got {len(names)}{which}; wrap it in one that "
+        "makes the others itself, or takes all side by side and cuts slices"
+    )
 
 
 def _traced_shape(module: "nn.Module") -> tuple[int, ...] | None:
@@ -157,10 +176,7 @@ def _read(label: str, program: "ExportedProgram", input_shape: Shape | None) -> 
         else:
             values[name] = program.constants[item.target]
     if len(inputs) != 1:
-        raise FormatError(
-            f"{label}: expected a module of one input, got {len(inputs)}; wrap it in one that "
-            "makes the others itself"
-        )
+        raise FormatError(_one_input(label, inputs))
     sizes = [
         size if isinstance(size, int) else 0
         for node in graph.nodes

@@ -436,6 +436,8 @@ def _cast(given: Given) -> Tensor:
 
 def _expanded(given: Given) -> Tensor:
     x = _values(given)
+    if "other" in given:  # expand_as
+        given = {"size": (-1, *(getattr(given["other"], "shape", None) or ()))}
     sizes = [int(n) for n in given["size"]]
     known = (x.batch or BATCH, *(x.shape or ()))
     if len(sizes) != len(known) or any(n not in (-1, m) for n, m in zip(sizes, known, strict=True)):
@@ -659,6 +661,7 @@ _READ: dict[str, Callable[[Given], Any]] = {
     "type_as": _cast,
     "_to_copy": _cast,
     "expand": _expanded,
+    "expand_as": _expanded,
     "_assert_tensor_metadata": _nothing,
     "pad": _padded,
     "constant_pad_nd": _padded,

@@ -1,6 +1,6 @@
 """Why operations of other frameworks have no place in a network, and what to do about it."""
 
-__all__ = ["BEHIND_THE_UNITS", "reason_against"]
+__all__ = ["BEHIND_THE_UNITS", "has_reason", "reason_against"]
 
 # Of an argmax and the like.
 BEHIND_THE_UNITS = (
@@ -8,29 +8,32 @@ BEHIND_THE_UNITS = (
     "leave this step out: the outputs are then those before it"
 )
 
-# Operators of ONNX and functions of ATen by what keeps them out.
+# Operators of ONNX, functions of ATen and layers of Keras by what keeps them out.
 _REASONS: tuple[tuple[str, str], ...] = (
     (
-        "LSTM GRU RNN lstm gru rnn_tanh rnn_relu lstm_cell gru_cell",
+        "LSTM GRU RNN lstm gru rnn_tanh rnn_relu lstm_cell gru_cell SimpleRNN Bidirectional "
+        "ConvLSTM1D ConvLSTM2D ConvLSTM3D",
         "expected a feed-forward network, got a recurrent layer, for no layer keeps a state",
     ),
     (
         "Normalizer LayerNormalization GroupNormalization InstanceNormalization RMSNormalization "
         "LpNormalization MeanVarianceNormalization LRN layer_norm native_layer_norm group_norm "
-        "native_group_norm instance_norm rms_norm linalg_vector_norm",
+        "native_group_norm instance_norm rms_norm linalg_vector_norm UnitNormalization",
         "expected a normalisation with trained statistics, batch normalisation, got one that "
         "divides by the spread of each input's own values, which is no layer",
     ),
     (
         "Attention MultiHeadAttention scaled_dot_product_attention _native_multi_head_attention "
-        "glu bmm baddbmm einsum Einsum bilinear",
+        "glu bmm baddbmm cosine_similarity einsum Einsum bilinear "
+        "AdditiveAttention GroupedQueryAttention Matmul",
         "expected products with constants, got one of two computed values (attention, a gate), "
         "for which there is no layer",
     ),
     (
         "ConvTranspose conv_transpose1d conv_transpose2d conv_transpose3d Upsample Resize "
         "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
-        "_upsample_nearest_exact2d repeat repeat_interleave Tile",
+        "_upsample_nearest_exact2d repeat repeat_interleave Tile UpSampling1D UpSampling2D "
+        "UpSampling3D Conv1DTranspose Conv2DTranspose Conv3DTranspose RepeatVector",
         "expected layers that keep or shrink a map, got one that enlarges it, for which there is "
         "no layer",
     ),
@@ -44,7 +47,8 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "the network with one of these",
     ),
     (
-        "conv3d max_pool3d avg_pool3d adaptive_avg_pool3d max_pool3d_with_indices",
+        "conv3d max_pool3d avg_pool3d adaptive_avg_pool3d max_pool3d_with_indices Conv3D "
+        "MaxPooling3D AveragePooling3D",
         "expected windows over one or two axes, got three",
     ),
     (
@@ -74,12 +78,42 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "expected layers of neurons, Gemm or MatMul, got another kind of model",
     ),
     (
-        "ArrayFeatureExtractor embedding Gather GatherElements GatherND index index_select take "
+        "ArrayFeatureExtractor Gather GatherElements GatherND index index_select take "
         "gather flip roll",
         "expected values that stay in their order, or slices of them, got a look-up",
     ),
+    (
+        "Embedding embedding embedding_bag",
+        "expected real numbers as inputs, got an embedding, a look-up by whole numbers; export the "
+        "network behind it alone, whose inputs are what it looks up",
+    ),
+    (
+        "min minimum amin Min ReduceMin",
+        "expected sums, means or largest values, got the smallest, which no layer gives; those "
+        "over the axes of a map are -amax(-x)",
+    ),
+    (
+        "pairwise_distance cdist dist norm linalg_norm",
+        "expected sums and differences, got a distance, whose parts are squared; let the network "
+        "end with the difference and compute its length outside",
+    ),
+    (
+        "GetItem SlicingOpLambda",
+        "expected whole tensors, got a slice, which is read from ONNX and torch alone; export the "
+        "model to ONNX",
+    ),
+    (
+        "Lambda",
+        "expected a layer that the file describes, got code (Lambda), which is not run; put layers "
+        "or operations of keras.ops in its place",
+    ),
 )
 _BY_NAME = {name: reason for names, reason in _REASONS for name in names.split()}
+
+
+def has_reason(kind: str) -> bool:
+    """Whether it is known what keeps an operation out."""
+    return kind in _BY_NAME
 
 
 def reason_against(kind: str, known: tuple[str, ...]) -> str:

@@ -526,8 +526,16 @@ class Tensor:
         solid = Tensor._alike(tensors)
         shapes = {tensor._known_shape() for tensor in solid}
         if len(shapes) != 1:
-            raise UnreadableError(
+            text = (
                 f"expected computed inputs of one shape, got {', '.join(map(str, sorted(shapes)))}"
+            )
+            try:
+                np.broadcast_shapes(*shapes)
+            except ValueError:
+                raise UnreadableError(text) from None
+            raise UnreadableError(
+                f"{text}; no layer repeats a value: let the layer that makes the smaller one have "
+                "as many outputs as the sum, by repeating the rows of its weight and bias"
             )
         sources = tuple(tensor.step.sending(tensor.stored) for tensor in solid)
         return solid[0]._joined(Add(), sources, solid[0].stored)

@@ -374,7 +374,7 @@ class Activation:
             case "silu":
                 return logistic_slope(z) * (2 - z * np.tanh(z / 2))
             case "gelu":
-                return bell(z) * (2 - z * z)
+                return bell(z) * (2 - np.clip(z, -40, 40) ** 2)  # further out it is 0
             case "gelu_tanh" | "mish":
                 of = gelu_gate_derivatives if self.kind == "gelu_tanh" else mish_gate_derivatives
                 first, second = of(z)
