@@ -369,6 +369,7 @@ def renamed(number, kind):
     ("change", "said"),
     [
         (renamed(2, "Lambda"), r"layer 'dense' \(Lambda\): .* which is not run"),
+        (setting(2, activation="hard_sigmoid"), "Keras 2 and 3, got hard_sigmoid; export"),
         (renamed(2, "LSTM"), r"layer 'dense' \(LSTM\): .* a recurrent layer"),
         (
             setting(2, activation="exponential"),

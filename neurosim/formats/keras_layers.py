@@ -268,6 +268,11 @@ def _activated(x: Tensor, activation: Any) -> Tensor:
         return _softmax(x, -1)
     if activation in _SCALED:
         return _SCALED[activation](x)
+    if activation == "hard_sigmoid":
+        raise UnreadableError(
+            "expected an activation that is one function in Keras 2 and 3, got hard_sigmoid; "
+            "export the model to ONNX, which says its slope"
+        )
     if activation not in _ACTIVATIONS:
         known = ", ".join((*_ACTIVATIONS, *_SCALED))
         raise UnreadableError(f"expected one of the activations {known}, softmax, got {activation}")
