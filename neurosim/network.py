@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.errors import FormatError, InputError, path_of
-from neurosim.formats import Architecture, read_network, write_network
+from neurosim.formats import Architecture, compare_outputs, read_network, write_network
 from neurosim.graph import Graph, Node, chain_of
 from neurosim.layers import Activation, Affine, Array, Dense, Flatten, Weighted, softmax
 
@@ -205,7 +205,7 @@ class Network:
         ------
         FormatError
             If the file is missing, truncated, foreign, or holds what neurosim cannot represent;
-            the message names the node.
+            the message names the node. If a torch module has other outputs on random inputs.
         InputError
             If a keyword says nothing about such a source.
 
@@ -218,10 +218,12 @@ class Network:
             source, architecture=architecture, input_shape=input_shape
         )
         try:
-            return Network(nodes=nodes, readout=readout, input_shape=shape)
+            network = Network(nodes=nodes, readout=readout, input_shape=shape)
         except InputError as error:
             label = source if isinstance(source, str | PathLike) else type(source).__name__
             raise FormatError(f"{label}: {error}") from error
+        compare_outputs(source, shape, network)
+        return network
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network as .npz, exactly, or as .onnx, in single precision.

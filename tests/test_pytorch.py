@@ -382,3 +382,21 @@ def test_pickles_and_foreign_bytes_are_refused(tmp_path, monkeypatch, ending):
         with pytest.raises(FormatError, match="expected a state_dict"):
             ns.Network.load(tmp_path / f"n{ending}", architecture=ARCHITECTURE)
     assert not (tmp_path / "executed").exists()
+
+
+class OfTheNumber(nn.Module):
+    """Outputs that depend on how many inputs there are, of which the graph shows one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.layer(x) / x.shape[0]
+
+
+def test_a_module_that_does_what_its_graph_does_not_show_is_refused():
+    with pytest.raises(FormatError, match=r"OfTheNumber: .* off, .* the number of inputs"):
+        ns.Network.load(OfTheNumber().eval())
+    program = torch.export.export(OfTheNumber().eval(), (torch.zeros(5, 4),))
+    assert ns.Network.load(program).widths == (4, 3)  # it takes five inputs, no other number

@@ -6,7 +6,7 @@ knows what makes a network.
 
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -19,9 +19,9 @@ from neurosim.formats.safetensors import read_safetensors
 from neurosim.formats.sklearn import read_sklearn
 from neurosim.formats.tensor import Parts
 from neurosim.formats.weights import read_weights
-from neurosim.layers import Shape
+from neurosim.layers import Array, Shape
 
-__all__ = ["Architecture", "Parts", "read_network", "write_network"]
+__all__ = ["Architecture", "Parts", "compare_outputs", "read_network", "write_network"]
 
 # What describes the layers where a file holds weights alone: a TOML file, or what is in one.
 Architecture: TypeAlias = str | PathLike[str] | Mapping[str, Any]
@@ -114,8 +114,7 @@ def _arrays(path: Path) -> dict[str, Any]:
 def _from_memory(model: Any, architecture: Architecture | None, input_shape: Shape | None) -> Parts:
     if architecture is not None:
         raise InputError("architecture: expected none, for a model in memory holds its own")
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
+    if _of_torch(model):
         from neurosim.formats.pytorch import read_module
 
         return read_module(model, input_shape)
@@ -136,6 +135,27 @@ def _from_memory(model: Any, architecture: Architecture | None, input_shape: Sha
         f"fitted MLP or linear model of scikit-learn, got {found}"
         + ("; a state_dict says nothing of the layers: give the module" if weights else "")
     )
+
+
+def _of_torch(model: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram)
+
+
+def compare_outputs(source: Any, shape: Shape, outputs: Callable[[Array], Array]) -> None:
+    """Refuse outputs (n, n_outputs) for inputs (n, *shape) that are not those of the source.
+
+    Only what runs as it is, a torch module or an exported program, is compared.
+
+    Raises
+    ------
+    FormatError
+        If some are further off than rounding.
+    """
+    if _of_torch(source):
+        from neurosim.formats.pytorch import compare_module
+
+        compare_module(source, shape, outputs)
 
 
 def write_network(path: Path, nodes: Any, readout: str | None, input_shape: Shape) -> None:

@@ -5,9 +5,11 @@ A pickled module would run code on loading; only weights are ever read from a fi
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from neurosim.errors import FormatError, InputError
 from neurosim.formats.pytorch_nodes import fuse, real_array, step
@@ -16,13 +18,17 @@ from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array, Shape
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.export import ExportedProgram
 
-__all__ = ["read_module", "read_state_dict"]
+__all__ = ["compare_module", "read_module", "read_state_dict"]
 
 # The number of inputs that modules are traced with: no size that networks have by chance.
 _BATCH = 7
+
+# And with which their outputs are compared: another, for what depends on it to show.
+_FEW = 3
 
 
 def read_state_dict(path: Path) -> dict[str, Array]:
@@ -96,9 +102,7 @@ def read_module(module: "nn.Module | ExportedProgram", input_shape: Shape | None
         raise FormatError(f"{label}: expected a module in evaluation mode; call module.eval()")
     if traced is None:
         traced = (_BATCH, *(input_shape or _input_shape(label, module)))
-    weights = [p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()]
-    like = weights[0] if weights else torch.zeros(1)
-    example = torch.zeros(traced, dtype=like.dtype, device=like.device)
+    example = _example(module, traced)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own making
@@ -113,6 +117,50 @@ def read_module(module: "nn.Module | ExportedProgram", input_shape: Shape | None
             f"{traced[1:]}, got {type(error).__name__}: {text[:300]}"
         ) from error
     return _read(label, program, input_shape)
+
+
+def compare_module(
+    module: "nn.Module | ExportedProgram", shape: Shape, outputs: Callable[[Array], Array]
+) -> None:
+    """Refuse outputs (n, n_outputs) that are not the module's, on random inputs (n, *shape).
+
+    Raises
+    ------
+    FormatError
+        If some are further off than rounding.
+    """
+    import torch
+
+    label = type(module).__name__
+    if isinstance(module, torch.export.ExportedProgram):
+        module = module.module()
+    traced = _traced_shape(module)
+    n = _FEW if traced is None else traced[0]
+    example = _example(module, (n, *shape))
+    example += torch.as_tensor(np.random.default_rng(0).normal(size=example.shape))
+    with torch.no_grad():
+        found = module(example)
+    while not isinstance(found, torch.Tensor):  # one in a list or under a name
+        found = next(iter(found.values() if isinstance(found, Mapping) else found))
+    expected = found.double().cpu().numpy().reshape(n, -1)
+    off = np.abs(outputs(example.double().cpu().numpy()) - expected).max()
+    largest = np.abs(expected).max()
+    # Far above the rounding of the type, far below what a misread step does.
+    if off > largest * (1e-3 if example.dtype.itemsize >= 4 else 5e-2):
+        raise FormatError(
+            f"{label}: expected a network with the outputs of the module, got some that are "
+            f"{off:.2g} off, where the largest is {largest:.2g}, on {n} random inputs: it does "
+            "what its graph does not show, for instance compute with the number of inputs"
+        )
+
+
+def _example(module: "nn.Module", shape: Shape) -> "torch.Tensor":
+    """Zeros of the type of the module's weights."""
+    import torch
+
+    weights = [p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()]
+    like = weights[0] if weights else torch.zeros(1)
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 def _asked_for(module: "nn.Module") -> list[str]:
