@@ -42,7 +42,10 @@ def _sections(rows):
     for r in rows:
         section = result.setdefault((r["network"], r["site"], r["inputs"]), {})
         section.setdefault(_p(r), {})[r["contender"]] = r
-    return result
+    # Cases that were measured again by themselves stand last in the file.
+    return {
+        key: dict(sorted(s.items(), key=lambda item: float(item[0]))) for key, s in result.items()
+    }
 
 
 def _few(probabilities):
