@@ -400,3 +400,12 @@ def test_a_module_that_does_what_its_graph_does_not_show_is_refused():
         ns.Network.load(OfTheNumber().eval())
     program = torch.export.export(OfTheNumber().eval(), (torch.zeros(5, 4),))
     assert ns.Network.load(program).widths == (4, 3)  # it takes five inputs, no other number
+
+
+def test_a_module_whose_own_outputs_overflow_says_nothing_of_what_was_read():
+    module = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 1)).eval()
+    with torch.no_grad():
+        module[0].weight.fill_(3e38)
+        module[1].weight[:] = torch.tensor([[1.0, -1.0]])
+        assert torch.isnan(module(torch.full((1, 4), 2.0))).all()
+    assert ns.Network.load(module).widths == (4, 2, 1)
