@@ -27,7 +27,7 @@ def test_cuts_never_part_a_trial(most):
     rng = np.random.default_rng(0)
     # By first layer, then by trial; the last trial of a layer may be the first of the next one.
     trials = [np.repeat([0, 3, 4, 9], rng.integers(1, 8, 4)), np.repeat([9, 11], [3, 6])]
-    several = np.zeros((sum(map(len, trials)), 3), np.int64)
+    several = np.zeros((sum(map(len, trials)), 4), np.int64)
     several[:, 0] = np.repeat([0, 1], [len(t) for t in trials])
     several[:, 1] = np.concatenate(trials)
     edges = cut_rows(several, most)

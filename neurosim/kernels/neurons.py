@@ -243,7 +243,9 @@ def _patch(
     for k in range(m):
         x, alone = inputs[pairs[k]], single[pairs[k]]
         near = alone >= last_early
-        unit[k], from_kept[k] = alone - last_early if near else 0, -1 if near else number[alone, x]
+        unit[k], from_kept[k] = alone - last_early if near else 0, NONE
+        if not near and len(number):  # else no dead neuron of layer L - 1 fails on this input
+            from_kept[k] = number[alone, x]
         lost[k] = -golden_t[alone, x] if near else real(0)
     n = 0
     for e in range(begin, end):
@@ -252,7 +254,7 @@ def _patch(
             x = inputs[pairs[k]]
             values[0, n + k], values[1, n + k] = first_t[u, x], second_t[u, x]
             dz = lost[k] * weight[u, unit[k]]
-            values[2, n + k] = rows[from_kept[k], u] if from_kept[k] >= 0 else dz
+            values[2, n + k] = rows[from_kept[k], u] if from_kept[k] != NONE else dz
         n += m
     change_row(kind, parameter, values[0, :n], values[1, :n], values[2, :n], values[3, :n])
     n = 0
