@@ -48,12 +48,17 @@ def layer_bounds(offsets, site, site_offsets):
     n_trials, n_layers = len(offsets) - 1, len(site_offsets) - 1
     bounds = np.empty((n_trials, n_layers + 1), np.int64)
     for t in range(n_trials):
-        e = offsets[t]
-        for layer in range(n_layers):
+        bounds[t, 0] = offsets[t]
+        for layer in range(1, n_layers):
+            e, end = bounds[t, layer - 1], offsets[t + 1]
+            while e < end:  # the first one is in e .. end
+                middle = (e + end) // 2
+                if site[middle] < site_offsets[layer]:
+                    e = middle + 1
+                else:
+                    end = middle
             bounds[t, layer] = e
-            while e < offsets[t + 1] and site[e] < site_offsets[layer + 1]:
-                e += 1
-        bounds[t, n_layers] = e
+        bounds[t, n_layers] = offsets[t + 1]
     return bounds
 
 
