@@ -152,7 +152,7 @@ def _set_dead(begin, end, xs, first, last, site, start, stop, first_site, golden
                 rows[np.uint64(at) + k, unit] = -golden_t[neuron, np.uint64(x)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _change_tile(
     layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
     weight_t, activation, before, kept, scratch, rows, at,
