@@ -10,6 +10,7 @@ import neurosim as ns
 from neurosim.backends import backend_of, make_backend
 from neurosim.errors import InputError
 from neurosim.kernels.many_dead import dead_outputs
+from neurosim.kernels.neurons import classify
 from neurosim.kernels.rows import _STRIP
 
 
@@ -201,9 +202,9 @@ def test_the_table_of_single_dead_neurons_changes_nothing_but_rounding(monkeypat
         (60, 40, 30, 20, 5)[4 - depth :],
         ("sigmoid(4)", "relu", "tanh", "softmax")[4 - depth :],
     )
-    kept = network.widths[-2] * 8 * 7 * sum(network.widths[: max(0, depth - 2)])
-    limits = {"table": 2**27, "no kept rows": kept // 4, "no table": 0}
-    monkeypatch.setattr("neurosim.backends.neuron_faults._TABLE_BYTES", limits[room])
+    if room != "table":
+        name = "_KEPT_BYTES" if room == "no kept rows" else "_TABLE_BYTES"
+        monkeypatch.setattr(f"neurosim.backends.neuron_faults.{name}", 0)
     ours, reference = (
         make_backend(name, network, inputs, "float64") for name in ("compiled", "reference")
     )
@@ -216,6 +217,41 @@ def test_the_table_of_single_dead_neurons_changes_nothing_but_rounding(monkeypat
         errors = reference.errors(batch)
         assert errors.any()
         np.testing.assert_allclose(ours.errors(batch), errors, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("p", [0.1, 0.6])
+@pytest.mark.parametrize(
+    "persistence", [ns.Permanent(), ns.Transient(), ns.Intermittent(mean_duration=3)]
+)
+def test_one_dead_neuron_and_several_behind_it_start_from_what_is_kept(
+    monkeypatch, layer, p, persistence
+):
+    network, inputs = deep((60, 50, 30, 20, 5), ("relu", "relu", "sigmoid(4)", "identity"))
+    starts = []
+
+    def spy(*args):
+        found = classify(*args)
+        starts.extend(found[3][found[3][:, 3] >= 0, 0])
+        return found
+
+    monkeypatch.setattr("neurosim.backends.neuron_faults.classify", spy)
+    ours, reference = (
+        make_backend(name, network, inputs, "float64") for name in ("compiled", "reference")
+    )
+    faults = [
+        ns.StuckAtZero("neuron", probability=1.2 / network.widths[layer], layers=[layer]),
+        ns.StuckAtZero("neuron", probability=p, layers=[layer + 1], persistence=persistence),
+        ns.StuckAtZero("neuron", probability=0.02),
+    ]
+    batch = batch_for(network, inputs, faults, n_trials=60)
+    errors = reference.errors(batch)
+    found = ours.errors(batch)
+    np.testing.assert_allclose(found, errors, rtol=0, atol=1e-12)
+    assert starts.count(layer + 1) > 50
+    for kept in ours._neurons._kept:
+        kept.rows[:] *= 1.001
+    assert np.abs(ours.errors(batch) - errors).max() > 1e-6
 
 
 def test_results_do_not_depend_on_who_needs_the_table_first():

@@ -11,6 +11,7 @@ from neurosim.backends.prepared import PreparedActivation, PreparedNetwork
 from neurosim.faults import Events, Sites
 from neurosim.kernels.many_dead import dead_outputs, order_by_product
 from neurosim.kernels.neurons import (
+    NONE,
     classify,
     drop_silent,
     fill_pairs,
@@ -30,8 +31,8 @@ _BLOCK_ROWS = 2048
 # who needs which neuron first.
 _GROUP = 8
 
-# The table of single dead neurons may take this much memory, and what it keeps of a hidden layer.
-_TABLE_BYTES = 2**27
+# The table of single dead neurons may take this much memory, and what is kept of hidden layers.
+_TABLE_BYTES, _KEPT_BYTES = 2**27, 2**29
 
 # Bytes of a line of the cache, and of the widest vectors.
 _LINE = 64
@@ -60,18 +61,37 @@ class _Block:
         return self.bounds, self.site, self.start, self.stop
 
 
-def _aligned(rows: Array, padding: float) -> Array:
-    """A copy whose rows begin at lines of the cache, padded to whole ones, for wide vectors.
+@dataclass(frozen=True)
+class _Kept:
+    """What single dead neurons of layers before m - 1 do to the sums dz of a layer m.
+
+    Of the neurons first .. stop - 1 on the inputs where their output is not 0; number
+    (n_early_sites, n_inputs) tells the row.
+    """
+
+    first: int
+    stop: int
+    rows: Array
+    number: Array
+
+
+def _aligned_zeros(n: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros (n, >= width) whose rows are whole lines of the cache, for wide vectors.
 
     Loads that cross two lines cost twice.
     """
-    n, width = rows.shape
-    line = _LINE // rows.itemsize
+    line = _LINE // dtype.itemsize
     whole = -(-width // line) * line
-    memory = np.full(n * whole + line, padding, rows.dtype)
-    start = -memory.ctypes.data % _LINE // rows.itemsize
-    result = memory[start : start + n * whole].reshape(n, whole)
-    result[:, :width] = rows
+    memory = np.zeros(n * whole + line, dtype)
+    start = -memory.ctypes.data % _LINE // dtype.itemsize
+    return memory[start : start + n * whole].reshape(n, whole)
+
+
+def _aligned(rows: Array, padding: float) -> Array:
+    """A copy in whole lines of the cache, filled up with `padding`."""
+    result = _aligned_zeros(len(rows), rows.shape[1], rows.dtype)
+    result[:, : rows.shape[1]] = rows
+    result[:, rows.shape[1] :] = padding
     return result
 
 
@@ -95,18 +115,24 @@ class NeuronFaults:
         # Of all neurons; a hidden one with output 0 may have another after faults before it.
         self._silent = np.zeros(len(self._golden_t), np.bool_)
         self._silent[: widths[0]] = ~prepared.active[0]
-        n_deep = int(self._site_offsets[max(0, self._depth - 2)])
         table_bytes = n_early * n_inputs * widths[-1] * dtype.itemsize
-        kept_bytes = int(self._active[:n_deep].sum()) * widths[-2] * dtype.itemsize
         self._tabled = 0 < table_bytes <= _TABLE_BYTES
-        keeps = self._tabled and kept_bytes <= _TABLE_BYTES
-        self._patchable = np.arange(self._depth - 1) >= self._depth - 2
-        self._patchable |= keeps
-        n_kept = int(self._active[:n_deep].sum()) if keeps else 0
-        self._number = np.cumsum(self._golden_t[: n_deep if keeps else 0].ravel() != 0)
-        self._number = (self._number - 1).reshape(-1, n_inputs)
         shape = (n_early if self._tabled else 0, n_inputs, widths[-1])
         self._table = np.zeros(shape, dtype)
+        # Ranges of neurons by the layer m whose dz is kept. That of layer L - 1 serves them all.
+        ranges = {
+            m: (0 if m == self._depth - 1 else self._site_offsets[m - 2], self._site_offsets[m - 1])
+            for m in range(2, self._depth)
+        }
+        n_rows = {m: int(self._active[first:stop].sum()) for m, (first, stop) in ranges.items()}
+        kept_bytes = sum(n * widths[m] * dtype.itemsize for m, n in n_rows.items())
+        keeps = self._tabled and kept_bytes <= _KEPT_BYTES
+        self._kept = [
+            self._make_kept(*ranges.get(m, (0, 0)), widths[m], keeps) for m in range(self._depth)
+        ]
+        early = np.arange(self._depth - 1) < self._depth - 2
+        self._patchable = ~early | keeps
+        self._starts = early & keeps
         late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
         self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
         # What rows of tiles meet, aligned.
@@ -116,9 +142,8 @@ class NeuronFaults:
             (kind, parameter, _aligned(first, 1), _aligned(second, 1))
             for kind, parameter, first, second in prepared.activations[:-1]
         ]
-        self._rows = np.empty((n_kept, widths[-2]), dtype)
         self._made = np.zeros(-(-n_early // _GROUP), np.bool_)
-        self._lock = Lock()
+        self._locks = [Lock() for _ in self._made]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the table, which another process makes again, bit by bit the same."""
@@ -135,11 +160,12 @@ class NeuronFaults:
         block = _Block(layer_bounds(trials, about[0], self._site_offsets), *about)
         prepared, depth = self._prepared, self._depth
         offsets, inputs, single, several = classify(
-            *block.arguments, self._golden_t, self._patchable, self._tabled
+            *block.arguments, self._golden_t, self._patchable, self._tabled, self._starts
         )
-        self._make_table(single)
+        self._make_table(single, several[:, 3])
         sums = np.zeros((len(inputs), prepared.network.widths[-1]), prepared.dtype)
         hidden = max(0, depth - 2)
+        kept = self._kept[depth - 1]
         fill_pairs(
             *block.arguments,
             offsets,
@@ -149,14 +175,14 @@ class NeuronFaults:
             self._site_offsets,
             self._table,
             self._late_table,
-            (self._rows, self._number),
+            (kept.rows, kept.number),
             prepared.weights[hidden],
             prepared.weights_t[-1],
             prepared.activations_t[hidden],
             sums,
         )
         for first, stop in pairwise(cut_rows(several, _BLOCK_ROWS)):
-            self._several(block, inputs, several[first:stop], sums, sums[:0])
+            self._several(block, inputs, several[first:stop], sums)
         finish_outputs(
             *block.arguments,
             offsets,
@@ -169,14 +195,17 @@ class NeuronFaults:
         return Part(offsets, inputs, sums)
 
     def _several(
-        self, block: _Block, inputs: Array, several: Array, sums: Array, kept: Array
-    ) -> None:
-        """Write dz_L of the pairs in `several` into sums, and the rows of layer L - 1 into kept."""
+        self, block: _Block, inputs: Array, several: Array, sums: Array, keep: bool = False
+    ) -> list[Array]:
+        """Write dz_L of the pairs in `several` into sums.
+
+        With keep returns, for layers 1..L-1, dz of the pairs that change before the layer before.
+        """
         prepared = self._prepared
         several, edges, groups = order_by_product(
             several, *block.arguments, self._active, prepared.n_inputs
         )
-        rows = np.empty((0, prepared.network.widths[0]), prepared.dtype)
+        rows, products = np.empty((0, prepared.network.widths[0]), prepared.dtype), []
         for layer in range(1, self._depth):
             weight_t = prepared.weights_t[layer - 1]
             for_blas = groups[groups[:, 0] == layer - 1, 1:]
@@ -186,6 +215,8 @@ class NeuronFaults:
             before, rows = rows, np.empty((n_rows, weight_t.shape[1]), prepared.dtype)
             if len(before):
                 np.matmul(before, weight_t, out=rows[: len(before)])
+            if keep:
+                products.append(rows[: len(before)].copy())
             for first, stop in for_blas:
                 units, taken = dead_outputs(
                     several[first:stop],
@@ -197,6 +228,7 @@ class NeuronFaults:
                     self._site_offsets,
                 )
                 np.matmul(taken.T, weight_t[units], out=rows[first:stop])
+            kept, earlier = self._kept[layer], max(0, layer - 2)
             about = (
                 layer,
                 n_products,
@@ -207,27 +239,42 @@ class NeuronFaults:
                 self._site_offsets,
                 self._weights_t[layer - 1],
                 self._activations[layer - 1],
+                (prepared.weights[earlier], *self._activations[earlier]),
+                (kept.rows, kept.number),
                 rows,
             )
             if last:
                 tile = _aligned(np.zeros((TILE, weight_t.shape[1]), prepared.dtype), 0)
-                finish_rows(*about, self._weight_out, tile, kept, sums)
+                finish_rows(*about, self._weight_out, tile, sums)
             else:
                 change_rows(*about)
+        return products
 
-    def _make_table(self, single: Array) -> None:
-        """Fill the table for neurons that are `single` in a pair, where it is not there already."""
+    def _make_kept(self, first: int, stop: int, width: int, keeps: bool) -> _Kept:
+        """Room for dz of a layer of this width, for neurons first .. stop - 1, or none."""
+        outputs = self._golden_t[first : stop if keeps else first]
+        number = np.full((self._n_early if len(outputs) else 0, self._prepared.n_inputs), NONE)
+        number[first : first + len(outputs)] = np.cumsum(outputs != 0).reshape(outputs.shape) - 1
+        n_rows = int(np.count_nonzero(outputs))
+        return _Kept(first, stop, _aligned_zeros(n_rows, width, outputs.dtype), number)
+
+    def _make_table(self, *wanted: Array) -> None:
+        """Fill the table for neurons that are `wanted`, or NONE, where it is not there already."""
         if self._made.all():
             return
         missing = np.zeros_like(self._made)
-        missing[single[single >= 0] // _GROUP] = True
-        missing &= ~self._made
-        if not missing.any():
-            return
-        with self._lock:
+        for neurons in wanted:
+            missing[neurons[neurons >= 0] // _GROUP] = True
+        # Threads share the work: at first each makes groups that no other is making.
+        for waits in (False, True):
             for group in np.flatnonzero(missing & ~self._made):
-                self._make_group(int(group))
-                self._made[group] = True
+                if self._locks[group].acquire(blocking=waits):
+                    try:
+                        if not self._made[group]:
+                            self._make_group(int(group))
+                            self._made[group] = True
+                    finally:
+                        self._locks[group].release()
 
     def _make_group(self, group: int) -> None:
         n_inputs = self._prepared.n_inputs
@@ -239,15 +286,15 @@ class NeuronFaults:
             np.full(len(sites), n_inputs, np.int32),
         )
         offsets, inputs, _, several = classify(
-            *block.arguments, self._golden_t, self._patchable, False
+            *block.arguments, self._golden_t, self._patchable, False, np.zeros_like(self._starts)
         )
         sums = np.empty((len(inputs), self._table.shape[2]), self._table.dtype)
-        n_kept = int(np.searchsorted(sites, len(self._number)))
-        kept = np.empty((len(several) if n_kept else 0, self._rows.shape[1]), self._rows.dtype)
-        self._several(block, inputs, several, sums, kept)
+        products = self._several(block, inputs, several, sums, keep=True)
         site = np.repeat(sites, np.diff(offsets))
         self._table[site, inputs] = sums
-        if n_kept:
-            # Rows come by the first layer that changes, which for single neurons is by number.
-            deep = site < len(self._number)
-            self._rows[self._number[site[deep], inputs[deep]]] = kept[deep]
+        # Rows come by the first layer that changes, which for single neurons is by number.
+        for kept, dz in zip(self._kept[1:], products, strict=True):
+            if len(kept.rows):
+                chosen = (site >= kept.first) & (site < kept.stop)
+                rows = kept.number[site[chosen], inputs[chosen]]
+                kept.rows[rows, : dz.shape[1]] = dz[chosen[: len(dz)]]

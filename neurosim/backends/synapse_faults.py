@@ -14,6 +14,7 @@ from neurosim.kernels.propagation import (
     advance,
     change_rows_of_all,
     dead_inputs,
+    lasting_trials,
     layer_events,
     plan,
     split_weights,
@@ -66,15 +67,16 @@ class SynapseFaults:
         last = range(depth, depth + 1)
         many = np.diff(synapses.offsets) * _DEAD_COST > self._n_weights
         (errors,) = self._zeros(len(neurons.offsets) - 1, last)
-        load = np.where(self._at_once(neurons, synapses) & ~many, _load(synapses), 1.0)
-        for first, stop in self._blocks(load):
-            if many[first:stop].all() and _all_last(
-                (neurons, synapses), first, stop, self._prepared.n_inputs
-            ):
+        lasting = self._lasting(neurons, synapses)
+        at_once = self._at_once(neurons, synapses) & lasting.all()
+        for first, stop in self._blocks(np.where(at_once & ~many, _load(synapses), 1.0)):
+            all_last = bool(lasting[first:stop].all())
+            if many[first:stop].all() and all_last:
                 for t in range(first, stop):
                     errors[t] = self._dense(neurons, synapses, t)
             else:
-                self._run(neurons, synapses, first, stop, [errors[first:stop]], last)
+                block = [errors[first:stop]]
+                self._run(neurons, synapses, first, stop, all_last, block, last)
         return errors
 
     def _dense(self, neurons: Events, synapses: Events, t: int) -> Array:
@@ -127,16 +129,26 @@ class SynapseFaults:
         """Errors of layers 1..L, each (n_trials, n_inputs, n_l), before read-out."""
         layers = range(1, self._prepared.network.depth + 1)
         results = self._zeros(len(neurons.offsets) - 1, layers)
-        for first, stop in self._blocks(np.ones(len(neurons.offsets) - 1)):
-            self._run(neurons, synapses, first, stop, [r[first:stop] for r in results], layers)
+        lasting = self._lasting(neurons, synapses)
+        for first, stop in self._blocks(np.ones(len(lasting))):
+            all_last, block = bool(lasting[first:stop].all()), [r[first:stop] for r in results]
+            self._run(neurons, synapses, first, stop, all_last, block, layers)
         return results
 
+    def _lasting(self, *kinds: Events) -> Array:
+        """Trials all of whose events last the whole trial."""
+        n_inputs = self._prepared.n_inputs
+        neurons, synapses = (
+            lasting_trials(events.offsets, events.start, events.stop, n_inputs) for events in kinds
+        )
+        both: Array = neurons & synapses
+        return both
+
     def _at_once(self, neurons: Events, synapses: Events) -> Array:
-        """Trials that `_finish_trials` is sure to finish, so that they keep no rows."""
-        prepared, depth = self._prepared, self._prepared.network.depth
-        n_trials = len(neurons.offsets) - 1
-        if depth < 2 or not _all_last((neurons, synapses), 0, n_trials, prepared.n_inputs):
-            return np.zeros(n_trials, np.bool_)
+        """Trials that `_finish_trials` finishes, so that they keep no rows, if all events last."""
+        depth = self._prepared.network.depth
+        if depth < 2:
+            return np.zeros(len(neurons.offsets) - 1, np.bool_)
         of_neurons = layer_bounds(neurons.offsets, neurons.site, self._sites.neuron_offsets)
         of_synapses = layer_bounds(synapses.offsets, synapses.site, self._sites.synapse_offsets)
         earlier = of_neurons[:, depth - 1] - of_neurons[:, 0]
@@ -161,14 +173,20 @@ class SynapseFaults:
         synapse_events: Events,
         first: int,
         stop: int,
+        all_last: bool,
         results: list[Array],
         wanted: range,
     ) -> None:
         """Fill results, the errors of the layers `wanted`, for trials first .. stop - 1."""
         prepared, n_trials = self._prepared, stop - first
         depth, n_inputs = prepared.network.depth, prepared.n_inputs
-        neurons = _by_layer(neuron_events, self._sites.neuron_offsets, first, stop, n_inputs)
-        synapses = _by_layer(synapse_events, self._sites.synapse_offsets, first, stop, n_inputs)
+        neurons, synapses = (
+            _by_layer(events, site_offsets, first, stop, n_inputs, all_last)
+            for events, site_offsets in (
+                (neuron_events, self._sites.neuron_offsets),
+                (synapse_events, self._sites.synapse_offsets),
+            )
+        )
         changes, rows = dead_inputs(n_trials, n_inputs, neurons(0), prepared.outputs[0])
         finished = np.zeros(n_trials, np.bool_)
         for number, layer in enumerate(prepared.network.layers, start=1):
@@ -265,17 +283,8 @@ def _load(synapses: Events) -> Array:
     return np.minimum(load, 1.0)
 
 
-def _all_last(kinds: tuple[Events, Events], first: int, stop: int, n_inputs: int) -> bool:
-    """Whether all events of trials first .. stop - 1 last the whole trial."""
-    return all(
-        bool((events.stop[a:b] - events.start[a:b] == n_inputs).all())
-        for events in kinds
-        for a, b in [events.offsets[[first, stop]]]
-    )
-
-
 def _by_layer(
-    events: Events, site_offsets: Array, first: int, stop: int, n_inputs: int
+    events: Events, site_offsets: Array, first: int, stop: int, n_inputs: int, all_last: bool
 ) -> Callable[[int], _LayerEvents]:
     """Events of the trials of a block, by layer, as `layer_events` returns them."""
     bounds = layer_bounds(events.offsets[first : stop + 1], events.site, site_offsets)
@@ -289,6 +298,7 @@ def _by_layer(
             events.stop,
             site_offsets[layer],
             n_inputs,
+            all_last,
         )
 
     return of_layer

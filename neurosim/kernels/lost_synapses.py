@@ -13,21 +13,55 @@ from neurosim.kernels.vectors import use_wide_vectors
 __all__ = ["finish_trials", "lost_inputs", "trial_changes"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _add_rows(units, factors, n, rows_t, sums, k):
-    """Row k of sums += sum of factors[e] * rows_t[units[e]] over e < n.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _list_lost(numbers, weight, active, outs, units, factors):
+    """Write (out, in, -W[out, in]) of the dead synapses that carry something; returns how many.
 
-    Eight or four at a time, for each pass over the sums costs as much as one of the rows; units and
-    factors have room for three more, which count nothing.
+    In a pass of its own the weights, which lie anywhere in memory, are fetched many at a time.
     """
-    width, e = sums.shape[1], 0
-    for extra in range(n, n + (-n) % 4):
-        units[extra], factors[extra] = units[0], 0
-    while e + 4 < n:
+    n_in, n = np.uint64(weight.shape[1]), np.uint64(0)
+    for e in range(np.uint64(len(numbers))):
+        out = np.uint64(numbers[e]) // n_in
+        unit = np.uint64(numbers[e]) - out * n_in
+        outs[n], units[n], factors[n] = out, unit, -weight[out, unit]
+        n += np.uint64(active[unit])
+    return n
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
+def _sum_rows(units, factors, begin, end, rows_t, sums, k):
+    """Row k of sums = sum of factors[e] * rows_t[units[e]] over begin <= e < end.
+
+    The first one, two or four rows are written, more are added eight or four at a time, for each
+    pass over the sums costs as much as one of the rows; those beyond the end are the last one again
+    and count nothing.
+    """
+    width, last, real = sums.shape[1], end - 1, sums.dtype.type
+    u0, w0 = units[begin], factors[begin]
+    if end - begin == 1:
+        for x in range(width):
+            sums[k, x] = w0 * rows_t[u0, x]
+        return
+    u1, w1 = units[begin + 1], factors[begin + 1]
+    if end - begin == 2:
+        for x in range(width):
+            sums[k, x] = w0 * rows_t[u0, x] + w1 * rows_t[u1, x]
+        return
+    u2, w2 = units[begin + 2], factors[begin + 2]
+    e = min(begin + 3, last)
+    u3, w3 = units[e], factors[e] * real(begin + 3 < end)
+    for x in range(width):
+        sums[k, x] = (w0 * rows_t[u0, x] + w1 * rows_t[u1, x]) + (
+            w2 * rows_t[u2, x] + w3 * rows_t[u3, x]
+        )
+    e = begin + 4
+    while e + 4 < end:
+        e5, e6, e7 = min(e + 5, last), min(e + 6, last), min(e + 7, last)
         u0, u1, u2, u3 = units[e], units[e + 1], units[e + 2], units[e + 3]
         w0, w1, w2, w3 = factors[e], factors[e + 1], factors[e + 2], factors[e + 3]
-        u4, u5, u6, u7 = units[e + 4], units[e + 5], units[e + 6], units[e + 7]
-        w4, w5, w6, w7 = factors[e + 4], factors[e + 5], factors[e + 6], factors[e + 7]
+        u4, u5, u6, u7 = units[e + 4], units[e5], units[e6], units[e7]
+        w4, w5 = factors[e + 4], factors[e5] * real(e + 5 < end)
+        w6, w7 = factors[e6] * real(e + 6 < end), factors[e7] * real(e + 7 < end)
         for x in range(width):
             sums[k, x] += (
                 (w0 * rows_t[u0, x] + w1 * rows_t[u1, x])
@@ -37,9 +71,11 @@ def _add_rows(units, factors, n, rows_t, sums, k):
                 + (w6 * rows_t[u6, x] + w7 * rows_t[u7, x])
             )
         e += 8
-    if e < n:
-        u0, u1, u2, u3 = units[e], units[e + 1], units[e + 2], units[e + 3]
-        w0, w1, w2, w3 = factors[e], factors[e + 1], factors[e + 2], factors[e + 3]
+    if e < end:
+        e1, e2, e3 = min(e + 1, last), min(e + 2, last), min(e + 3, last)
+        u0, u1, u2, u3 = units[e], units[e1], units[e2], units[e3]
+        w0, w1 = factors[e], factors[e1] * real(e + 1 < end)
+        w2, w3 = factors[e2] * real(e + 2 < end), factors[e3] * real(e + 3 < end)
         for x in range(width):
             sums[k, x] += (w0 * rows_t[u0, x] + w1 * rows_t[u1, x]) + (
                 w2 * rows_t[u2, x] + w3 * rows_t[u3, x]
@@ -54,23 +90,22 @@ def lost_inputs(numbers, weight, faulty_t, active, room):
     active: (n_in,) whether y[in] may differ from 0 on any input.
     """
     use_wide_vectors()
-    n_out, n_in = weight.shape
-    n_hit, e = 0, 0
-    hit = np.empty(min(len(numbers), n_out), np.int64)
-    dz = np.zeros((len(hit) + room, faulty_t.shape[1]), faulty_t.dtype)
-    units, factors = np.empty(n_in + 4, np.int64), np.empty(n_in + 4, faulty_t.dtype)
-    while e < len(numbers):
-        out = numbers[e] // n_in
-        n, base = 0, out * n_in
-        while e < len(numbers) and numbers[e] < base + n_in:
-            unit = numbers[e] - base
-            units[n], factors[n] = unit, -weight[out, unit]
-            n += active[unit]
-            e += 1
-        if n > 0:
-            _add_rows(units, factors, n, faulty_t, dz, n_hit)
-            hit[n_hit] = out
-            n_hit += 1
+    n_out, most = weight.shape[0], len(numbers)
+    outs, units = np.empty(most + 1, np.int64), np.empty(most, np.int64)
+    factors = np.empty(most, faulty_t.dtype)
+    n = _list_lost(numbers, weight, active, outs, units, factors)
+    outs[n] = n_out
+    hit = np.empty(min(most, n_out), np.int64)
+    dz = np.empty((len(hit) + room, faulty_t.shape[1]), faulty_t.dtype)
+    n_hit, begin = 0, 0
+    while outs[begin] < n_out:
+        end = begin + 1
+        while outs[end] == outs[begin]:
+            end += 1
+        _sum_rows(units, factors, begin, end, faulty_t, dz, n_hit)
+        hit[n_hit] = outs[begin]
+        n_hit += 1
+        begin = end
     return hit[:n_hit], dz[: n_hit + room]
 
 

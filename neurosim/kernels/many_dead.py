@@ -8,6 +8,8 @@ but also where an output is 0 or not dead on an input.
 import numpy as np
 from numba import njit
 
+from neurosim.kernels.neurons import NONE, end_of_trial
+
 __all__ = ["dead_outputs", "order_by_product"]
 
 # Adding an effective column to one pair costs as much as this many multiplications with it in BLAS;
@@ -51,10 +53,8 @@ def order_by_product(several, bounds, site, start, stop, active, n_inputs):
         for chosen in (True, False):
             r = first
             while r < stop_layer:
-                t, end = several[r, 1], r + 1
-                while end < stop_layer and several[end, 1] == t:
-                    end += 1
-                worth = _worth(
+                t, end = several[r, 1], end_of_trial(several, r, stop_layer)
+                worth = several[r, 3] == NONE and _worth(
                     bounds[t, layer], bounds[t, layer + 1], end - r, site, start, stop, active,
                     n_inputs,
                 )  # fmt: skip
@@ -75,7 +75,7 @@ def order_by_product(several, bounds, site, start, stop, active, n_inputs):
 def dead_outputs(pairs, layer, inputs, bounds, site, start, stop, golden_t, active, site_offsets):
     """What the dead neurons of a layer take in the pairs of one trial: (units, -y).
 
-    pairs (m, 3), some of `several`; -y (n_units, m) is 0 where a neuron is not dead.
+    pairs (m, 4), some of `several`; -y (n_units, m) is 0 where a neuron is not dead.
     """
     t, m, n = pairs[0, 1], len(pairs), 0
     begin, end = bounds[t, layer], bounds[t, layer + 1]

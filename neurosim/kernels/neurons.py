@@ -6,7 +6,8 @@ last (`finish_outputs`). A pair (trial, input) is of one of three sorts (`classi
 - *simple*: nothing before layer L - 1 changed; dz_L is linear in the dead outputs of layer L - 1;
 - *single*: one dead neuron before layer L - 1 matters, as its golden output is not 0. What it does
   alone is read from a table; dead neurons of layer L - 1 are corrected for (`fill_pairs`);
-- *several*: computed layer by layer as rows of changes (`kernels.rows`).
+- *several*: computed layer by layer as rows of changes (`kernels.rows`); behind a dead neuron that is
+  alone in its layer from two layers further on, if those sums are kept.
 
 Events of a block of trials come as (site, start, stop), sorted by site within a trial, with
 bounds[t, l] the first event of trial t in layer l or later, l = 0..L + 1. Golden outputs of all
@@ -24,6 +25,7 @@ __all__ = [
     "SEVERAL",
     "classify",
     "drop_silent",
+    "end_of_trial",
     "fill_pairs",
     "finish_outputs",
     "layer_bounds",
@@ -31,6 +33,10 @@ __all__ = [
 
 # What is said of a pair instead of the number of its single dead neuron.
 NONE, SEVERAL = -1, -2
+
+# Kept values are used in a trial if at least one in so many of its pairs can start from them: to
+# make them, each dead neuron of the trial is computed on all inputs.
+_WORTH_KEEPING = 8
 
 # All pairs of a trial are filled at once unless fewer than one in so many is needed: to fill one by
 # itself costs as much as that many together (estimate).
@@ -43,12 +49,17 @@ def layer_bounds(offsets, site, site_offsets):
     n_trials, n_layers = len(offsets) - 1, len(site_offsets) - 1
     bounds = np.empty((n_trials, n_layers + 1), np.int64)
     for t in range(n_trials):
-        e = offsets[t]
-        for layer in range(n_layers):
+        bounds[t, 0] = offsets[t]
+        for layer in range(1, n_layers):
+            e, end = bounds[t, layer - 1], offsets[t + 1]
+            while e < end:  # the first one is in e .. end
+                middle = (e + end) // 2
+                if site[middle] < site_offsets[layer]:
+                    e = middle + 1
+                else:
+                    end = middle
             bounds[t, layer] = e
-            while e < offsets[t + 1] and site[e] < site_offsets[layer + 1]:
-                e += 1
-        bounds[t, n_layers] = e
+        bounds[t, n_layers] = offsets[t + 1]
     return bounds
 
 
@@ -91,7 +102,7 @@ def _layer_of(bounds, event):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
+def classify(bounds, site, start, stop, golden_t, simple_patch, tabled, kept):
     """Which inputs of each trial change, and how: (offsets, inputs, single, several).
 
     Parameters
@@ -101,6 +112,8 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
         Layers whose single dead neuron may go together with dead neurons of layer L - 1.
     tabled : bool
         Whether there is a table of single dead neurons.
+    kept : (L - 1,) bool
+        Layers l for whose dead neurons, each alone, dz of layer l + 2 is kept.
 
     Returns
     -------
@@ -109,8 +122,10 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
     inputs : (n_pairs,) int32, ascending in a trial
     single : (n_pairs,) int64
         The single dead neuron, NONE or SEVERAL.
-    several : (n_several, 3) int64
-        (first layer that changes, trial, number of the pair), by layer, then in order.
+    several : (n_several, 4) int64
+        (first layer to compute, trial, number of the pair, NONE or the dead neuron that is alone in
+        the layer before and whose kept dz is the start), by layer, those with NONE first, then in
+        order.
     """
     n_trials, n_inputs, depth = len(bounds), golden_t.shape[1], bounds.shape[1] - 2
     room = 0
@@ -118,11 +133,11 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
         room += n_inputs if bounds[t, depth + 1] > bounds[t, 0] else 0
     offsets = np.zeros(n_trials + 1, np.int64)
     inputs, single = np.empty(room, np.int32), np.empty(room, np.int64)
-    layers = np.empty(room, np.int64)
+    layers, alone = np.empty(room, np.int64), np.empty(room, np.int64)
     count, first = np.empty(n_inputs, np.int32), np.empty(n_inputs, np.int64)
-    before = np.empty(n_inputs, np.int32)
+    before, in_first = np.empty(n_inputs, np.int32), np.empty(n_inputs, np.int32)
     late = np.empty(n_inputs, np.bool_)
-    by_layer = np.zeros(depth + 1, np.int64)
+    by_start = np.zeros(2 * depth + 1, np.int64)
     n = 0
     for t in range(n_trials):
         begin, middle, end = bounds[t, 0], bounds[t, depth - 1], bounds[t, depth + 1]
@@ -130,6 +145,7 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
         if begin == end:
             continue
         count[:] = 0
+        in_first[:] = 0
         least = 0
         for layer in range(depth - 1):
             before[:] = count
@@ -140,31 +156,58 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled):
                     break  # a third dead neuron says nothing new
                 a, b = start[e], stop[e]
                 _note(golden_t[site[e], a:b], np.int64(e), before[a:b], count[a:b], first[a:b])
+            for x in range(n_inputs):
+                in_first[x] = count[x] if before[x] == 0 else in_first[x]
         late[:] = False
+        n_several = n_alone = 0
         for e in range(middle, end):
             late[start[e] : stop[e]] = True
         for x in range(n_inputs):
             if count[x] == 0 and not late[x]:
                 continue
-            inputs[n], single[n], layers[n] = x, NONE, 0
+            inputs[n], single[n], layers[n], alone[n] = x, NONE, 0, NONE
             if count[x] > 0:
                 layer = _layer_of(bounds[t], first[x])
                 if tabled and count[x] == 1 and (simple_patch[layer] or not late[x]):
                     single[n] = site[first[x]]
                 else:
                     single[n], layers[n] = SEVERAL, layer
-                    by_layer[layer + 1] += 1
+                    n_several += 1
+                    if kept[layer] and in_first[x] == 1:
+                        alone[n] = site[first[x]]
+                        n_alone += 1
             n += 1
         offsets[t + 1] = n
-    several = np.empty((by_layer.sum(), 3), np.int64)
-    at = np.cumsum(by_layer)
+        worth = n_alone * _WORTH_KEEPING >= n_several
+        for i in range(offsets[t], n):
+            if single[i] == SEVERAL:
+                alone[i] = alone[i] if worth else NONE
+                layers[i] += alone[i] != NONE
+                by_start[2 * layers[i] + (alone[i] != NONE) + 1] += 1
+    several = np.empty((by_start.sum(), 4), np.int64)
+    at = np.cumsum(by_start)
     for t in range(n_trials):
         for i in range(offsets[t], offsets[t + 1]):
             if single[i] == SEVERAL:
-                k = at[layers[i]]
+                start_number = 2 * layers[i] + (alone[i] != NONE)
+                k = at[start_number]
                 several[k, 0], several[k, 1], several[k, 2] = layers[i], t, i
-                at[layers[i]] += 1
+                several[k, 3] = alone[i]
+                at[start_number] += 1
     return offsets, inputs[:n].copy(), single[:n].copy(), several
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def end_of_trial(several, row, stop):
+    """The first of the rows after `row` of another trial or way to start, or stop."""
+    end, starts_kept = row + 1, several[row, 3] != NONE
+    while (
+        end < stop
+        and several[end, 1] == several[row, 1]
+        and (several[end, 3] != NONE) == starts_kept
+    ):
+        end += 1
+    return end
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -188,7 +231,7 @@ def _add_last_hidden(unit, first_pair, begin, end, golden_t, late_table, weight_
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _patch(
-    pairs, begin, end, site, start, stop, inputs, single, golden_t, site_offsets, changes,
+    pairs, begin, end, site, start, stop, inputs, single, golden_t, site_offsets, kept,
     weight, weight_t, hidden_t, scratch, sums,
 ):  # fmt: skip
     """Correct the single pairs `pairs` of a trial for its dead neurons of layer L - 1.
@@ -200,13 +243,15 @@ def _patch(
     kind, parameter, first_t, second_t = hidden_t
     first_hidden = site_offsets[depth - 1]
     last_early = site_offsets[depth - 2] if depth > 1 else 0
-    rows, number = changes
+    rows, number = kept
     real = sums.dtype.type
-    values, unit, kept, lost = scratch
+    values, unit, from_kept, lost = scratch
     for k in range(m):
         x, alone = inputs[pairs[k]], single[pairs[k]]
         near = alone >= last_early
-        unit[k], kept[k] = alone - last_early if near else 0, -1 if near else number[alone, x]
+        unit[k], from_kept[k] = alone - last_early if near else 0, NONE
+        if not near and len(number):  # else no dead neuron of layer L - 1 fails on this input
+            from_kept[k] = number[alone, x]
         lost[k] = -golden_t[alone, x] if near else real(0)
     n = 0
     for e in range(begin, end):
@@ -214,15 +259,15 @@ def _patch(
         for k in range(m):
             x = inputs[pairs[k]]
             values[0, n + k], values[1, n + k] = first_t[u, x], second_t[u, x]
-            values[2, n + k] = lost[k] * weight[u, unit[k]]
+            dz = lost[k] * weight[u, unit[k]]
+            values[2, n + k] = rows[from_kept[k], u] if from_kept[k] != NONE else dz
         n += m
     change_row(kind, parameter, values[0, :n], values[1, :n], values[2, :n], values[3, :n])
     n = 0
     for e in range(begin, end):
-        u = site[e] - first_hidden
         for k in range(m):
-            dy = rows[kept[k], u] if kept[k] >= 0 else values[3, n + k]
-            values[2, n + k] = -dy if start[e] <= inputs[pairs[k]] < stop[e] else real(0)
+            here = start[e] <= inputs[pairs[k]] < stop[e]
+            values[2, n + k] = -values[3, n + k] if here else real(0)
         n += m
     for o in range(sums.shape[1]):
         lost[:m] = 0
@@ -239,7 +284,7 @@ def _patch(
 @njit(cache=True, nogil=True, error_model="numpy")
 def fill_pairs(
     bounds, site, start, stop, offsets, inputs, single, golden_t, site_offsets, table, late_table,
-    changes, weight, weight_t, hidden_t, sums,
+    kept, weight, weight_t, hidden_t, sums,
 ):  # fmt: skip
     """Write dz_L of the simple and the single pairs into sums (n_pairs, n_out), zeros on entry.
 
@@ -249,9 +294,9 @@ def fill_pairs(
         dz_L when one neuron before layer L - 1 alone is dead.
     late_table : (n_{L-1}, n_inputs, n_out)
         The same for neurons of layer L - 1, or empty.
-    changes : (rows, number)
-        Rows (n, n_{L-1}) of changes of layer L - 1 under one dead neuron before layer L - 2, and
-        their numbers (n_early_sites, n_inputs).
+    kept : (rows, number)
+        Rows (n, n_{L-1}) of dz of layer L - 1 under one dead neuron before layer L - 2, and their
+        numbers (n_early_sites, n_inputs).
     weight, weight_t
         Of layer L - 1 (n_{L-1}, n_{L-2}), and of layer L transposed (n_{L-1}, n_out).
     hidden_t : (kind, parameter, first, second)
@@ -304,7 +349,7 @@ def fill_pairs(
         if n > 0 and end > begin:
             _patch(
                 pairs[:n], begin, end, site, start, stop, inputs, single, golden_t, site_offsets,
-                changes, weight, weight_t, hidden_t, scratch, sums,
+                kept, weight, weight_t, hidden_t, scratch, sums,
             )  # fmt: skip
 
 

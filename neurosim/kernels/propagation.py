@@ -25,6 +25,7 @@ __all__ = [
     "advance",
     "change_rows_of_all",
     "dead_inputs",
+    "lasting_trials",
     "layer_events",
     "plan",
     "split_weights",
@@ -35,23 +36,45 @@ _SHORT = 8
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def layer_events(begins, ends, site, start, stop, low, n_inputs):
-    """Events begins[t] .. ends[t] - 1 of each trial t, as numbers site - low, by trial or pair."""
+def lasting_trials(offsets, start, stop, n_inputs):
+    """Trials all of whose events last the whole trial, (n_trials,) bool."""
+    lasting = np.empty(len(offsets) - 1, np.bool_)
+    for t in range(len(lasting)):
+        n = 0
+        for e in range(np.uint64(offsets[t]), np.uint64(offsets[t + 1])):
+            n += stop[e] - start[e] == n_inputs
+        lasting[t] = n == offsets[t + 1] - offsets[t]
+    return lasting
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def layer_events(begins, ends, site, start, stop, low, n_inputs, all_last):
+    """Events begins[t] .. ends[t] - 1 of each trial t, as numbers site - low, by trial or pair.
+
+    all_last: whether all events are known to last whole trials; else it is looked up.
+    """
     n_trials = len(begins)
     lasting_offsets = np.zeros(n_trials + 1, np.int64)
     n_passing = 0
     for t in range(n_trials):
-        n = 0
-        for e in range(begins[t], ends[t]):
-            lasts = stop[e] - start[e] == n_inputs
-            n += lasts
-            n_passing += 0 if lasts else stop[e] - start[e]
+        n, total = ends[t] - begins[t], 0
+        if not all_last:
+            n = 0
+            for e in range(np.uint64(begins[t]), np.uint64(ends[t])):
+                length = stop[e] - start[e]
+                n += length == n_inputs
+                total += length
+            n_passing += total - n * n_inputs
         lasting_offsets[t + 1] = lasting_offsets[t] + n
     lasting = np.empty(lasting_offsets[-1], np.int64)
     passing = np.empty(n_passing, np.int64)
     passing_offsets = np.zeros(n_trials * n_inputs + 1 if n_passing else 0, np.int64)
-    n = 0
     for t in range(n_trials):
+        n = lasting_offsets[t]
+        if lasting_offsets[t + 1] - n == ends[t] - begins[t]:  # all, the usual case
+            for i in range(ends[t] - begins[t]):
+                lasting[n + i] = site[begins[t] + i] - low
+            continue
         for e in range(begins[t], ends[t]):
             if stop[e] - start[e] == n_inputs:
                 lasting[n] = site[e] - low

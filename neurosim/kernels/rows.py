@@ -9,7 +9,8 @@ cost as much as a hundred additions: matrices are indexed in place.
 import numpy as np
 from numba import njit
 
-from neurosim.kernels.activations import change_rows_at
+from neurosim.kernels.activations import change_row, change_rows_at
+from neurosim.kernels.neurons import NONE, end_of_trial
 from neurosim.kernels.vectors import use_wide_vectors
 
 __all__ = ["TILE", "add_columns", "change_rows", "cut_rows", "finish_rows", "multiply_rows"]
@@ -75,15 +76,6 @@ def add_columns(units, values, n, columns, rows, at, begin, stop):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _end_of_trial(several, row, stop):
-    """The first of the rows after `row` that is of another trial, or stop."""
-    end = row + 1
-    while end < stop and several[end, 1] == several[row, 1]:
-        end += 1
-    return end
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _dead(begin, end, xs, first, last, site, start, stop, first_site, golden_t, units, values, n):
     """Dead neurons of a layer, events begin .. end - 1, with an output other than 0.
 
@@ -105,6 +97,50 @@ def _dead(begin, end, xs, first, last, site, start, stop, first_site, golden_t, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _dead_beside(
+    several, begin, end, xs, first, last, site, start, stop, low, first_site, golden_t,
+    before, flat, units, values, n,
+):  # fmt: skip
+    """As `_dead`, where one neuron of the layer before is dead too: what they give is y + dy.
+
+    several: the rows of these pairs. low and first_site: first neurons of the two layers; before:
+    weight and activation of the layer of the dead neurons. flat: scratch.
+    """
+    weight, kind, parameter, golden_first, golden_second = before
+    n[first:last] = 0
+    total = 0
+    for k in range(first, last):
+        x, alone = xs[k], several[k, 3]
+        for e in range(begin, end):
+            if start[e] <= x < stop[e]:
+                unit = site[e] - first_site
+                units[k, n[k]] = unit
+                flat[0, total], flat[1, total] = golden_first[x, unit], golden_second[x, unit]
+                flat[2, total] = -golden_t[alone, x] * weight[unit, alone - low]
+                n[k] += 1
+                total += 1
+    change_row(kind, parameter, flat[0, :total], flat[1, :total], flat[2, :total], flat[3, :total])
+    total = 0
+    for k in range(first, last):
+        for i in range(n[k]):
+            values[k, i] = -golden_t[first_site + units[k, i], xs[k]] - flat[3, total]
+            total += 1
+        units[k, n[k] : n[k] + 7] = 0
+        values[k, n[k] : n[k] + 7] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_kept(which, kept, rows, at, begin, stop):
+    """Row at + k of rows += row which[k] of kept, unless NONE; only entries begin .. stop - 1."""
+    use_wide_vectors()
+    for k in range(len(which)):
+        row, own = at + k, which[k]
+        if own != NONE:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] += kept[own, i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _set_dead(begin, end, xs, first, last, site, start, stop, first_site, golden_t, rows, at):
     """Changes of the dead neurons themselves, minus their outputs; arguments as for `_dead`."""
     for e in range(np.uint64(begin), np.uint64(end)):
@@ -116,17 +152,18 @@ def _set_dead(begin, end, xs, first, last, site, start, stop, first_site, golden
                 rows[np.uint64(at) + k, unit] = -golden_t[neuron, np.uint64(x)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _change_tile(
     layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, scratch, rows, at,
+    weight_t, activation, before, kept, scratch, rows, at,
 ):  # fmt: skip
     """Pairs begin .. begin + m - 1 of `several`, into rows at .. at + m - 1; see `change_rows`.
 
     dense: whether those rows hold W dy on entry.
     """
     kind, parameter, first, second = activation
-    xs, units, values, n = scratch
+    xs, which, units, values, n, flat = scratch
+    kept_rows, number = kept
     width = rows.shape[1]
     for k in range(m):
         xs[k] = inputs[several[begin + k, 2]]
@@ -135,19 +172,32 @@ def _change_tile(
     else:
         k = 0
         while k < m:
-            t, last = several[begin + k, 1], _end_of_trial(several, begin + k, begin + m) - begin
-            _dead(
-                bounds[t, layer - 1], bounds[t, layer], xs, k, last, site, start, stop,
-                site_offsets[layer - 1], golden_t, units, values, n,
-            )  # fmt: skip
+            t, last = several[begin + k, 1], end_of_trial(several, begin + k, begin + m) - begin
+            alone = several[begin + k, 3]
+            which[k:last] = NONE
+            if alone == NONE:
+                _dead(
+                    bounds[t, layer - 1], bounds[t, layer], xs, k, last, site, start, stop,
+                    site_offsets[layer - 1], golden_t, units, values, n,
+                )  # fmt: skip
+            else:
+                for i in range(k, last):
+                    which[i] = number[several[begin + i, 3], xs[i]]
+                _dead_beside(
+                    several[begin : begin + m], bounds[t, layer - 1], bounds[t, layer], xs, k, last,
+                    site, start, stop, site_offsets[layer - 2], site_offsets[layer - 1], golden_t,
+                    before, flat, units, values, n,
+                )  # fmt: skip
             k = last
         for i in range(0, width, _STRIP):
             end = min(i + _STRIP, width)
             add_columns(units, values, n[:m], weight_t, rows, at, i, end)
+            if several[begin + m - 1, 3] != NONE:  # such pairs are the last ones of their layer
+                _add_kept(which[:m], kept_rows, rows, at, i, end)
             change_rows_at(kind, parameter, xs[:m], first, second, rows, at, i, end)
     k = 0
     while k < m:
-        t, last = several[begin + k, 1], _end_of_trial(several, begin + k, begin + m) - begin
+        t, last = several[begin + k, 1], end_of_trial(several, begin + k, begin + m) - begin
         _set_dead(
             bounds[t, layer], bounds[t, layer + 1], xs, k, last, site, start, stop,
             site_offsets[layer], golden_t, rows, at,
@@ -157,25 +207,30 @@ def _change_tile(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _scratch(bounds, dtype):
-    """Of a tile: its inputs; units, values and number of the dead neurons of a layer."""
+    """Of a tile: its inputs; rows that are kept; units, values and number of dead neurons; more."""
     most = 0
     for t in range(len(bounds)):
         for layer in range(bounds.shape[1] - 1):
             most = max(most, bounds[t, layer + 1] - bounds[t, layer])
     # Seven more are written by `_dead`.
     units, values = np.empty((TILE, most + 7), np.int64), np.empty((TILE, most + 7), dtype)
-    return np.empty(TILE, np.int64), units, values, np.empty(TILE, np.int64)
+    xs, which, n = np.empty(TILE, np.int64), np.empty(TILE, np.int64), np.empty(TILE, np.int64)
+    return xs, which, units, values, n, np.empty((4, TILE * most), dtype)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def change_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, rows,
+    weight_t, activation, before, kept, rows,
 ):  # fmt: skip
     """Changes of the outputs of `layer`, one row a pair, for the first len(rows) of `several`.
 
     The first n_products rows hold W dy on entry. In the other pairs dead neurons of the layer
-    before are the first to change anything; they multiply the columns of W, weight_t (n_in, n).
+    before are the first to change anything, or come on top of one dead neuron of the layer before
+    theirs, for which dz is kept; they multiply the columns of W, weight_t (n_in, n).
+
+    before: of the layer before, (weight, kind, parameter, first, second). kept: (rows, number), the
+    rows (n, n_out) of dz and their numbers (n_early_sites, n_inputs).
     """
     scratch = _scratch(bounds, rows.dtype)
     begin = 0
@@ -184,7 +239,7 @@ def change_rows(
         m = min(TILE, (n_products if dense else len(rows)) - begin)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
-            site_offsets, weight_t, activation, scratch, rows, begin,
+            site_offsets, weight_t, activation, before, kept, scratch, rows, begin,
         )  # fmt: skip
         begin += m
 
@@ -228,12 +283,12 @@ def multiply_rows(at, n, rows, weight, sums):
 @njit(cache=True, nogil=True, error_model="numpy")
 def finish_rows(
     layer, n_products, several, inputs, bounds, site, start, stop, golden_t, site_offsets,
-    weight_t, activation, products, weight_out, tile, kept, sums,
+    weight_t, activation, before, kept, products, weight_out, tile, sums,
 ):  # fmt: skip
     """`change_rows` for layer L - 1 and its product with W_L, weight_out (n_out, n), into sums.
 
-    products (n_products, n): W dy of the first pairs, is overwritten. kept: (len(several), n) to
-    keep the rows as well, or no rows. tile: scratch, at least eight rows, as wide as weight_out.
+    products (n_products, n): W dy of the first pairs, is overwritten. tile: scratch, at least eight
+    rows, as wide as weight_out.
     """
     scratch = _scratch(bounds, sums.dtype)
     into = np.empty((TILE, len(weight_out)), sums.dtype)
@@ -244,10 +299,8 @@ def finish_rows(
         rows, at = (products, begin) if dense else (tile, 0)
         _change_tile(
             layer, begin, m, dense, several, inputs, bounds, site, start, stop, golden_t,
-            site_offsets, weight_t, activation, scratch, rows, at,
+            site_offsets, weight_t, activation, before, kept, scratch, rows, at,
         )  # fmt: skip
-        if len(kept):
-            kept[begin : begin + m] = rows[at : at + m, : kept.shape[1]]
         multiply_rows(at, m, rows, weight_out, into)
         for k in range(m):
             for o in range(len(weight_out)):
