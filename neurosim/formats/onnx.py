@@ -17,7 +17,8 @@ from neurosim.errors import FormatError, InputError
 from neurosim.formats.onnx_fusions import fused
 from neurosim.formats.onnx_nodes import REAL_TYPES, has_no_place, step
 from neurosim.formats.refusals import reason_against
-from neurosim.formats.tensor import Layout, Parts, Tensor, UnreadableError
+from neurosim.formats.steps import Parts, UnreadableError
+from neurosim.formats.tensor import Layout, Tensor
 from neurosim.layers import Array, Shape
 
 __all__ = ["read_onnx"]

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from neurosim.formats.tensor import BATCH, UnreadableError
+from neurosim.formats.axes import BATCH
+from neurosim.formats.steps import UnreadableError
 from neurosim.layers import Array
 
 __all__ = ["COMPUTED", "computed"]

@@ -7,20 +7,27 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
+from neurosim.formats.activations import (
+    SELU_ALPHA,
+    SELU_SCALE,
+    bound,
+    celu,
+    clamped,
+    elu,
+    hard_sigmoid,
+)
+from neurosim.formats.axes import BATCH
+from neurosim.formats.joins import added, concatenated, sliced, split
 from neurosim.formats.onnx_constants import COMPUTED, computed
 from neurosim.formats.onnx_fusions import slope
 from neurosim.formats.onnx_linear import LINEAR_MODELS, linear_model
+from neurosim.formats.padding import same_padding
+from neurosim.formats.pooling import average_pooled, max_pooled, reduced
 from neurosim.formats.refusals import has_reason, reason_against
-from neurosim.formats.tensor import (
-    BATCH,
-    SELU_ALPHA,
-    SELU_SCALE,
-    Padding,
-    Tensor,
-    UnreadableError,
-    same_padding,
-)
+from neurosim.formats.steps import UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array
+from neurosim.layers.windows import NO_PADDING, Padding, Pair
 
 __all__ = ["REAL_TYPES", "has_no_place", "step"]
 
@@ -136,7 +143,7 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
             return _window(kind, arguments, attributes)
         case "GlobalAveragePool" | "GlobalMaxPool":
             spatial = range(2, len(x.shape or ()) + 1)
-            return x.reduced(spatial, "mean" if kind == "GlobalAveragePool" else "max", keep=True)
+            return reduced(x, spatial, "mean" if "Average" in kind else "max", keep=True)
         case _ if kind in LINEAR_MODELS:
             return linear_model(kind, x, attributes)
         case _ if kind in _REDUCTIONS:
@@ -166,7 +173,7 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Normalizer":
             raise UnreadableError(reason_against(kind, _READ))
         case "Neg":
-            return x.times(np.array(-1.0))
+            return x.times(-1.0)
         case "PRelu":
             slopes = np.unique(_real(arguments[1]))
             if len(slopes) != 1:
@@ -175,9 +182,9 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
                 )
             return x.activated("leaky_relu", float(slopes[0]))
         case "Max":
-            return x.clamped(max(_bound(a) for a in arguments if a is not x), None)
+            return clamped(x, max(bound(_real(a)) for a in arguments if a is not x), None)
         case "HardSigmoid":
-            return x.hard_sigmoid(*slope(node))
+            return hard_sigmoid(x, *slope(node))
         case "LeakyRelu":
             return x.activated("leaky_relu", float(attributes.get("alpha", 0.01)))
         case "Clip":
@@ -185,13 +192,13 @@ def step(node: Any, values: Mapping[str, Any], opset: int) -> Any:
         case "Gelu" if attributes.get("approximate", b"none") == b"tanh":
             return x.activated("gelu_tanh")
         case "Elu":
-            return x.elu(float(attributes.get("alpha", 1.0)))
+            return elu(x, float(attributes.get("alpha", 1.0)))
         case "Selu":
             # The defaults of ONNX are those of selu in single precision.
-            given = (attributes.get("alpha", SELU_ALPHA), attributes.get("gamma", SELU_SCALE))
-            return x.selu(*map(float, given))
+            scale = float(attributes.get("gamma", SELU_SCALE))
+            return elu(x, float(attributes.get("alpha", SELU_ALPHA)), scale=scale)
         case "Celu":
-            return x.celu(float(attributes.get("alpha", 1.0)))
+            return celu(x, float(attributes.get("alpha", 1.0)))
         case _ if kind in _ACTIVATIONS:
             if kind == "Swish" and attributes.get("alpha", 1.0) != 1:
                 raise UnreadableError("expected Swish with alpha = 1")
@@ -236,10 +243,10 @@ def _joined(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
             "computed inputs are read"
         )
     if kind == "Sub":
-        return Tensor.added([arguments[0], arguments[1].times(np.array(-1.0))])
+        return added([arguments[0], arguments[1].times(-1.0)])
     if kind != "Concat":
-        return arguments[0] if len(arguments) == 1 else Tensor.added(arguments)
-    return Tensor.concatenated(arguments, arguments[0].axis(int(attributes["axis"])) - 1)
+        return arguments[0] if len(arguments) == 1 else added(arguments)
+    return concatenated(arguments, arguments[0].axis(int(attributes["axis"])) - 1)
 
 
 def _product(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
@@ -287,11 +294,11 @@ def _window(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> T
         return y if bias is None else y.plus(_real(bias).reshape(-1, 1, 1))
     ceil = bool(attributes.get("ceil_mode", 0))
     if kind == "MaxPool":
-        return x.max_pooled(size, stride=stride, padding=padding, dilation=dilation, ceil=ceil)
+        return max_pooled(x, size, stride=stride, padding=padding, dilation=dilation, ceil=ceil)
     if dilation != (1, 1):
         raise UnreadableError(f"expected no dilations of a mean, got {dilation}")
     counted = bool(attributes.get("count_include_pad", 0))
-    return x.average_pooled(size, stride=stride, padding=padding, count_padding=counted, ceil=ceil)
+    return average_pooled(x, size, stride=stride, padding=padding, count_padding=counted, ceil=ceil)
 
 
 def _upright(attributes: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
@@ -308,18 +315,17 @@ def _upright(attributes: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
 
 def _padding(
     x: Tensor,
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
+    size: Pair,
+    stride: Pair,
+    dilation: Pair,
     attributes: Mapping[str, Any],
 ) -> Padding:
     automatic = attributes.get("auto_pad", b"NOTSET")
     if automatic == b"VALID":
-        return (0, 0), (0, 0)
+        return NO_PADDING
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-        extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
         lower = automatic == b"SAME_LOWER"
-        return same_padding(x.map_size, extents, stride, more_in_front=lower)
+        return same_padding(x.map_size, size, stride, dilation, more_in_front=lower)
     if automatic != b"NOTSET":
         raise UnreadableError(f"expected auto_pad NOTSET, VALID or SAME_..., got {automatic!r}")
     top, left, bottom, right = (int(n) for n in attributes.get("pads", (0, 0, 0, 0)))
@@ -333,7 +339,7 @@ def _reduced(kind: str, arguments: list[Any], attributes: Mapping[str, Any]) -> 
     x = arguments[0]
     axes = arguments[1] if len(arguments) > 1 else attributes.get("axes")
     over = range(len(x.shape or ()) + 1) if axes is None else np.ravel(axes).tolist()
-    return x.reduced(over, _REDUCTIONS[kind], keep=bool(attributes.get("keepdims", 1)))
+    return reduced(x, over, _REDUCTIONS[kind], keep=bool(attributes.get("keepdims", 1)))
 
 
 def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outputs: int) -> Any:
@@ -351,7 +357,7 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
             raise UnreadableError("expected starts and ends, got none")
         for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
             axis = x.axis(k if axes is None else axes[k])
-            x = x.sliced(axis, start, end, 1 if steps is None else steps[k])
+            x = sliced(x, axis, start, end, 1 if steps is None else steps[k])
         return x
     axis = x.axis(int(attributes.get("axis", 0)))
     n = ([0, *(x.shape or ())])[axis]
@@ -360,7 +366,7 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
         if sizes is None:
             each = -(-n // n_outputs)
             sizes = [min(each, n - k * each) for k in range(n_outputs)]
-        return x.split(axis, [int(n) for n in np.ravel(sizes)])
+        return split(x, axis, [int(n) for n in np.ravel(sizes)])
     places = np.asarray(arguments[1])
     if not places.size or places.min() < -n or places.max() >= n:
         raise UnreadableError(
@@ -370,7 +376,7 @@ def _part(kind: str, arguments: list[Any], attributes: Mapping[str, Any], n_outp
     if places.ndim > 1 or by < 1 or np.any(places.ravel() != first + by * np.arange(places.size)):
         raise UnreadableError(reason_against(kind, _READ))
     last = int(places.flat[-1])
-    part = x.sliced(axis, first, last + 1 or None, by)
+    part = sliced(x, axis, first, last + 1 or None, by)
     return part if places.ndim else part.squeezed([axis])
 
 
@@ -381,8 +387,8 @@ def _squares(kind: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         raise UnreadableError(f"expected a feature map, got values of shape {shape} an input")
     c, h, w = shape
     if kind == "SpaceToDepth":
-        split = x.reshaped([BATCH, c, h // r, r, w // r, r])
-        return split.transposed([0, 3, 5, 1, 2, 4]).reshaped([BATCH, c * r * r, h // r, w // r])
+        turned = x.reshaped([BATCH, c, h // r, r, w // r, r]).transposed([0, 3, 5, 1, 2, 4])
+        return turned.reshaped([BATCH, c * r * r, h // r, w // r])
     c = c // r**2
     if attributes.get("mode", b"DCR") == b"DCR":
         turned = x.reshaped([BATCH, r, r, c, h, w]).transposed([0, 3, 4, 1, 5, 2])
@@ -431,15 +437,7 @@ def _clipped(arguments: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     low, high = (attributes.get("min"), attributes.get("max"))
     low = given[0] if given[0] is not None else low
     high = given[1] if given[1] is not None else high
-    return arguments[0].clamped(*(None if b is None else _bound(b) for b in (low, high)))
-
-
-def _bound(value: Any) -> float:
-    """A bound of all values."""
-    values = np.unique(_real(value))
-    if len(values) != 1:
-        raise UnreadableError(f"expected one bound of all values, got {len(values)}")
-    return float(values[0])
+    return clamped(arguments[0], *(None if b is None else bound(_real(b)) for b in (low, high)))
 
 
 def _affine(kind: str, arguments: list[Any]) -> Tensor:
@@ -452,7 +450,7 @@ def _affine(kind: str, arguments: list[Any]) -> Tensor:
         case "Mul":
             return tensor.times(constant)
         case "Sub":
-            return tensor.plus(-constant) if behind else tensor.times(np.array(-1.0)).plus(constant)
+            return tensor.plus(-constant) if behind else tensor.times(-1.0).plus(constant)
         case _:
             if not behind or not constant.all():
                 raise UnreadableError("expected a constant divisor other than 0")
