@@ -46,7 +46,8 @@ class Order:
     shape, stored
         Without the axis of the inputs, with 0 where a size is unknown, None if all is.
     axes
-        None: as they are; `shape` and `stored` are then the same.
+        None: as they are; `shape` and `stored` are then the same, but that a single value without
+        axes, shape (), is stored as (1,).
     """
 
     shape: Shape | None
@@ -56,7 +57,7 @@ class Order:
     @staticmethod
     def plain(shape: Shape | None) -> "Order":
         """That of values that are stored as the graph has them."""
-        return Order(shape, shape)
+        return Order(shape, (1,) if shape == () else shape)
 
     @property
     def turned(self) -> Shape:
@@ -82,7 +83,7 @@ class Order:
 
     def viewed(self, shape: Shape) -> "Order":
         """The same values in another shape."""
-        return replace(self, shape=shape, stored=shape if self.axes is None else self.stored)
+        return Order.plain(shape) if self.axes is None else replace(self, shape=shape)
 
     def transposed(self, axes: Sequence[int]) -> "Order":
         """The same values with the axes of the graph, which are kept, in another order."""
@@ -92,7 +93,7 @@ class Order:
     def resized(self, stored: Shape) -> "Order":
         """The same axes, which are kept, of other sizes."""
         other = replace(self, stored=stored)
-        return replace(other, shape=other.turned)
+        return replace(other, shape=() if self.shape == () else other.turned)
 
     def as_stored(self, rows: Array) -> Array:
         """Rows of one number for each value of the graph, (n, size), for the values as stored."""

@@ -104,7 +104,7 @@ def reduced(x: Tensor, axes: Sequence[int], kind: str, *, keep: bool = False) ->
     made = _largest(turned) if kind == "max" else averaged(turned)
     if kind == "sum":
         made = made.times(float(n))
-    left = [shape[k - 1] for k in kept] or [1]
+    left = [shape[k - 1] for k in kept]
     if keep:
         left = [1 if k in over else shape[k - 1] for k in range(1, rank)]
     return made.viewed(tuple(left))

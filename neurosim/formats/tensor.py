@@ -224,8 +224,7 @@ class Tensor:
             source = source.sending((layer.n_in,))
             shape: Shape = (layer.n_out,)
         else:
-            assert source.shape is not None
-            shape = layer.output_shape(source.shape)
+            shape = layer.output_shape(known(source.shape))
         return replace(tensor, step=Step(layer, (source,), shape), open=_NOTHING_OPEN, shared=False)
 
     def settled(self) -> "Tensor":
@@ -352,18 +351,20 @@ class Tensor:
         Raises
         ------
         UnreadableError
-            If there is no weighted layer.
+            If there is no weighted layer, or the shape of an input is not known.
         """
         tensor = replace(self, softmax=False)._going_on().solid().arranged()
         if tensor.size:  # outputs are (n_inputs, n_outputs)
             tensor = replace(tensor, step=tensor.step.sending((tensor.size,)))
         nodes, start = nodes_of(tensor.step)
         readout = "softmax" if self.softmax else None
-        shape = start.shape or ()
-        first = nodes[0].layer
-        if isinstance(first, Dense) and (self.layout == "columns" or prod(shape) != first.n_in):
-            shape = (first.n_in,)  # in columns, an input is one column of the tensor
-        return nodes, readout, shape or (first.weight.shape[1],)  # type: ignore[union-attr]
+        shape, first = start.shape or (), nodes[0].layer
+        # In columns, an input is one column of the tensor.
+        if isinstance(first, Dense) and (
+            self.layout == "columns" or not shape or prod(shape) != first.n_in
+        ):
+            return nodes, readout, (first.n_in,)
+        return nodes, readout, known(start.shape)
 
     # What steps have in common
 
@@ -452,8 +453,9 @@ class Tensor:
 
     def viewed(self, shape: Shape) -> "Tensor":
         """The same values in another shape."""
-        opened, before = self.open, self.shape
-        if self.order.axes is None and before is not None and 0 not in before:
+        opened = self.open
+        if self.order.axes is None and 0 not in shape:
+            before = self.shape if self.shape is not None and self.size else (prod(shape),)
             opened = opened.viewed(before, shape)
         return replace(self, order=self.order.viewed(shape), open=opened)
 
