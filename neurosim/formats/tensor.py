@@ -380,16 +380,28 @@ class Tensor:
         tensor = self._going_on()
         return replace(tensor, open=tensor.open.plain())
 
-    def _laid(self, layout: Layout) -> "Tensor":
-        if self.layout == "open":
+    def _decided(self, layout: Layout) -> "Tensor":
+        """Where the axis of the inputs is, if it was open."""
+        if self.layout != "open":
+            return self
+        if layout == "rows" or self.step.layer is not None:
             return replace(self, layout=layout)
-        if self.layout not in (layout, "vector"):
+        shape = (self.batch,)  # what was taken for the number of inputs is their size
+        return replace(
+            self, layout=layout, order=Order.plain(shape), step=Step(None, (), shape), batch=0
+        )
+
+    def _laid(self, layout: Layout) -> "Tensor":
+        tensor = self._decided(layout)
+        if tensor.layout not in (layout, "vector"):
             written = {"rows": "the weight as the second factor", "columns": "the weight first"}
-            raise UnreadableError(f"expected {written[self.layout]}, as inputs are {self.layout}")
-        return self
+            raise UnreadableError(
+                f"expected {written[tensor.layout]}, as inputs are {tensor.layout}"
+            )
+        return tensor
 
     def _rows(self) -> "Tensor":
-        tensor = replace(self, layout="rows") if self.layout == "open" else self
+        tensor = self._decided("rows")
         if tensor.layout != "rows":
             raise UnreadableError("expected a first axis of inputs, (n_inputs, ...)")
         return tensor
@@ -478,9 +490,8 @@ class Tensor:
         if constant.size == 1:
             return self, constant.reshape(())
         standing = constant.ndim == 2 and constant.shape[1] == 1
-        tensor, shape = self, self.shape
-        if tensor.layout == "open":
-            tensor = replace(tensor, layout="columns" if standing else "rows")
+        tensor = self._decided("columns" if standing else "rows")
+        shape = tensor.shape
         fits: Array | None = None
         if tensor.layout == "columns":
             if standing and tensor.size in (0, constant.size):
