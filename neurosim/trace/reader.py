@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.environment import Environment
-from neurosim.errors import InputError, TraceError
+from neurosim.errors import InputError, TraceError, path_of
 from neurosim.faults import FAULT_EVENTS, FaultSet
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
@@ -61,6 +61,10 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         )
         if not simple or any(isinstance(part, bool) for part in parts):
             return np.asarray(self)[key]
+        if sum(part is not Ellipsis for part in parts) > self.ndim:
+            raise IndexError(
+                f"expected at most {self.ndim} indices for the shape {self.shape}, got {key!r}"
+            )
         for part, n in zip(parts, self.shape, strict=False):
             if part is Ellipsis:
                 break
@@ -118,7 +122,9 @@ class Trace:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = path_of(path)
+        if self.path.is_dir():
+            raise TraceError(f"{self.path}: expected a trace, got a folder")
         reached = checkpointed(self.path)
         if reached is not None and not self.path.exists():
             raise TraceError(
@@ -127,6 +133,8 @@ class Trace:
                 "again with the same path to continue"
             )
         self._file = open_hdf5(self.path)
+        # Kept open: HDF5 forgets the chunks of a dataset, decompressed, when it is closed.
+        self._datasets: dict[str, h5py.Dataset] = {}
         try:
             header = read_header(self._file, self.path, TRACE)
         except BaseException:
@@ -155,8 +163,10 @@ class Trace:
     def _dataset(self, name: str) -> h5py.Dataset:
         if not self._file:
             raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
-        with reading(self.path):
-            return self._file[name]
+        if name not in self._datasets:
+            with reading(self.path):
+                self._datasets[name] = self._file[name]
+        return self._datasets[name]
 
     def _has(self, name: str) -> bool:
         if not self._file:
@@ -359,7 +369,7 @@ class Trace:
         InputError
             If confidence is not between 0 and 1.
         """
-        if not 0 < confidence < 1:
+        if not isinstance(confidence, int | float) or not 0 < confidence < 1:
             raise InputError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
         from scipy.special import ndtri, stdtrit  # not at the start of every campaign
 
@@ -396,12 +406,14 @@ class Trace:
         InputError
             If a share is outside [0, 1].
         """
-        shares = np.asarray(q, np.float64)
+        try:
+            shares = np.asarray(q, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"q: expected numbers in [0, 1], got {q!r}") from error
         if not ((shares >= 0) & (shares <= 1)).all():
             raise InputError(f"q: expected numbers in [0, 1], got {q!r}")
-        return np.stack([self._quantile(float(s)) for s in shares.ravel()]).reshape(
-            *shares.shape, *self.mean.shape
-        )
+        found = [self._quantile(float(s)) for s in shares.ravel()]
+        return np.array(found, np.float64).reshape(*shares.shape, *self.mean.shape)
 
     def _quantile(self, share: float) -> Array:
         """Linear between the edges of the bin where the counts reach share * completed."""
@@ -483,7 +495,7 @@ class Trace:
             If they were not recorded.
         """
         last = len(self._array("campaign/widths")) - 2
-        if not 1 <= layer <= last:
+        if not _is_whole(layer) or not 1 <= layer <= last:
             raise InputError(f"layer: expected a hidden layer from 1 to {last}, got {layer!r}")
         name = f"trials/hidden/{layer}"
         return LazyArray(self._recorded(name, "errors of hidden layers", "hidden"), self.path)
@@ -505,10 +517,10 @@ class Trace:
                 continue  # nothing is stuck at a value
             offsets = self._recorded(f"trials/{kind}/offsets", "fault sets", "faults")
             with reading(self.path):
-                first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+                first, last = self._slice(offsets, k)
                 rows = np.empty(last - first, dtype)
                 for name in dtype.names or ():
-                    rows[name] = self._file[f"trials/{kind}/{name}"][first:last]
+                    rows[name] = self._dataset(f"trials/{kind}/{name}")[first:last]
             events[kind] = rows
         # Traces written before there were spiking campaigns have no ticks: one a presentation.
         ticks = int(self._array("campaign/ticks")) if self._has("campaign/ticks") else 1
@@ -550,16 +562,22 @@ class Trace:
         self._check_trial(k)
         offsets = self._recorded("trials/spikes/offsets", "spikes", "spikes")
         with reading(self.path):
-            first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+            first, last = self._slice(offsets, k)
             rows = np.empty(last - first, SPIKE)
             for name in SPIKE.names or ():
-                rows[name] = self._file[f"trials/spikes/{name}"][first:last]
+                rows[name] = self._dataset(f"trials/spikes/{name}")[first:last]
         return rows
 
+    def _slice(self, offsets: h5py.Dataset, k: int) -> tuple[int, int]:
+        """Where the rows of trial k begin and end."""
+        at = int(k) - self.first_trial
+        first, last = offsets[at : at + 2]
+        return int(first), int(last)
+
     def _check_trial(self, k: int) -> None:
-        stop = self.first_trial + self.completed
-        if not self.first_trial <= k < stop:
-            raise InputError(f"k: expected a trial from {self.first_trial} to {stop - 1}, got {k}")
+        last = self.first_trial + self.completed - 1
+        if not _is_whole(k) or not self.first_trial <= k <= last:
+            raise InputError(f"k: expected a trial from {self.first_trial} to {last}, got {k!r}")
 
     def _recorded(self, name: str, what: str, record: str) -> h5py.Dataset:
         if not self._has(name):
@@ -585,13 +603,13 @@ class Trace:
         TraceError
             If the file cannot be written.
         """
-        target = Path(path)
+        target = path_of(path)
+        if target.is_dir():
+            raise TraceError(f"{target}: expected the path of a file, got a folder")
         columns = self._csv_columns()
         table = [np.broadcast_to(values, self.mean.shape).ravel() for values in columns.values()]
         part = target.with_name(target.name + ".part")
         with writing(target):
-            if target.is_dir():
-                raise TraceError(f"{target}: expected the path of a file, got a folder")
             try:
                 with open(part, "w", newline="", encoding="utf-8") as file:
                     rows = csv.writer(file, lineterminator="\n")
@@ -646,9 +664,9 @@ class Trace:
             f"{self.components.get('backend')} ({self.components.get('dtype')}), recorded: "
             f"{self.components.get('record')}",
             *(f"  {process}" for process in self.processes),
-            f"  error: mean {self.mean.min():.4g} to {self.mean.max():.4g}, standard deviation "
-            f"{np.sqrt(self.variance.min()):.4g} to {np.sqrt(self.variance.max()):.4g}, extremes "
-            f"{self.minimum.min():.4g} and {self.maximum.max():.4g}",
+            f"  error: mean {_span(self.mean)}, standard deviation "
+            f"{_span(np.sqrt(self.variance))}, extremes {self.minimum.min():.4g} and "
+            f"{self.maximum.max():.4g}",
             f"  largest output changed in {self.class_changes.sum() / presentations:.3%} of "
             "presentations",
         ]
@@ -661,6 +679,12 @@ class Trace:
         for epsilon, counts in zip(self.epsilons, self.exceedances_any, strict=True):
             share = counts.sum() / presentations
             lines.append(f"  |error| >= {epsilon:g} at some output in {_percent(share)}")
+        lines += self._median_lines(n_inputs)
+        if self.loss is not None:
+            lines.append(
+                f"  {self.components.get('loss')}, faulty minus golden: mean "
+                f"{_span(self.loss.mean)}, standard deviation {_span(np.sqrt(self.loss.variance))}"
+            )
         lines += self._weight_lines()
         reached = checkpointed(self.path)
         if reached is not None and reached > last + 1:
@@ -669,6 +693,22 @@ class Trace:
                 "again to finish"
             )
         return "\n".join(lines)
+
+    def _median_lines(self, n_inputs: int) -> list[str]:
+        """How often medians of replicas are off."""
+        lines = []
+        for size, groups, at_epsilon in zip(
+            self.replicas, self.median_groups, self.median_exceedances_any, strict=True
+        ):
+            if not groups:
+                lines.append(f"  median of {size} chips: unknown, fewer than {size} trials")
+                continue
+            for epsilon, counts in zip(self.epsilons, at_epsilon, strict=True):
+                lines.append(
+                    f"  median of {size} chips ({groups} groups): |error| >= {epsilon:g} at some "
+                    f"output in {_percent(counts.sum() / (groups * n_inputs))}"
+                )
+        return lines
 
     def _weight_lines(self) -> list[str]:
         """How the trials were weighted, and where they are too few to be trusted."""
@@ -707,8 +747,19 @@ class Trace:
         return f"<Trace {self.path}: {self.completed} trials from {self.first_trial}>"
 
 
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
 def _binomial_error(share: Array, n: int) -> Array:
     return np.asarray(np.sqrt(share * (1 - share) / n))
+
+
+def _span(values: Array) -> str:
+    """Smallest and largest; a single trial has no variance."""
+    if np.isnan(values).all():
+        return "unknown"
+    return f"{values.min():.4g} to {values.max():.4g}"
 
 
 def _percent(share: float) -> str:
