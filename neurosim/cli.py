@@ -126,7 +126,7 @@ def _campaign_options(command: F) -> F:
             click.option("--backend", help="compiled, reference, spiking-compiled or spiking."),
             click.option("--dtype", help="float32 or float64."),
             click.option(
-                "--record", multiple=True, help="faults, error or hidden; may be repeated."
+                "--record", multiple=True, help="faults, error, hidden or spikes; may be repeated."
             ),
             click.option(
                 "--epsilon",

@@ -5,7 +5,6 @@ import shutil
 import warnings
 
 import h5py
-import numpy as np
 import pytest
 from test_runner import assert_same, campaign_of, small_chunks
 
@@ -127,6 +126,24 @@ def test_traces_of_earlier_versions_have_no_checksum(kept, tmp_path):
     assert_same(trace, kept / "whole.h5")
 
 
+def places(path):
+    """Where the values of datasets lie: HDF5 itself may hang on damaged tables of its own."""
+    found = []
+
+    def visit(name, item):
+        if not isinstance(item, h5py.Dataset) or item.dtype.hasobject:
+            return
+        if item.chunks is None:
+            found.append((item.id.get_offset(), item.nbytes))
+        else:
+            chunks = (item.id.get_chunk_info(n) for n in range(item.id.get_num_chunks()))
+            found.extend((chunk.byte_offset, chunk.size) for chunk in chunks)
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return [(first, size) for first, size in found if first is not None and size]
+
+
 def test_no_flipped_bit_changes_results(kept, tmp_path):
     luck = random.Random(7)
     told = 0
@@ -134,9 +151,9 @@ def test_no_flipped_bit_changes_results(kept, tmp_path):
         path = tmp_path / f"{attempt}.h5"
         shutil.copytree(kept / "broken.h5.segments", path.with_name(path.name + ".segments"))
         chosen = luck.choice(checkpoints(path, "state")[-1:] + checkpoints(path, "trials"))
+        first, size = luck.choice(places(chosen))
         content = bytearray(chosen.read_bytes())
-        for _ in range(luck.choice([1, 30])):
-            content[luck.randrange(len(content))] ^= 1 << luck.randrange(8)
+        content[first + luck.randrange(size)] ^= 1 << luck.randrange(8)
         chosen.write_bytes(content)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -148,6 +165,13 @@ def test_no_flipped_bit_changes_results(kept, tmp_path):
             else:
                 told += len(said)
                 assert_same(path, kept / "whole.h5")
-                with ns.Trace(path) as trace:
-                    assert np.isfinite(np.asarray(trace.errors)).all()
-    assert told >= 5
+    assert told >= 15
+
+
+def test_a_missing_part_of_a_trace_is_damage(kept, tmp_path):
+    trace = tmp_path / "whole.h5"
+    shutil.copy(kept / "whole.h5", trace)
+    with h5py.File(trace, "r+") as file:
+        del file["trials/errors/values"]
+    with ns.Trace(trace) as opened, pytest.raises(TraceError, match=r"whole.h5.*damaged"):
+        _ = opened.errors

@@ -171,7 +171,8 @@ class Trace:
     def _has(self, name: str) -> bool:
         if not self._file:
             raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
-        return name in self._file
+        with reading(self.path):
+            return name in self._file
 
     def _array(self, name: str) -> Array:
         dataset = self._dataset(name)
@@ -481,7 +482,8 @@ class Trace:
         """
         recorded = self._recorded("trials/errors", "errors", "error")
         if isinstance(recorded, h5py.Group):  # version 1 kept a dataset of all errors
-            recorded = ChangedErrors(recorded, len(self.golden))
+            with reading(self.path):
+                recorded = ChangedErrors(recorded, len(self.golden))
         return LazyArray(recorded, self.path)
 
     def hidden_errors(self, layer: int) -> LazyArray:
