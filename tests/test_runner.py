@@ -376,3 +376,9 @@ def test_a_trace_says_how_medians_and_losses_do(tmp_path):
     assert "squared_error, faulty minus golden: mean" in said
     with ns.run(campaign_of(1), tmp_path / "one.h5", progress=False) as trace:
         assert "standard deviation unknown" in str(trace)
+
+
+def test_a_comparison_takes_the_trace_first(unbroken):
+    campaign = campaign_of()
+    with ns.Trace(unbroken) as trace, pytest.raises(InputError, match="prediction: expected"):
+        ns.compare(ns.predict(campaign, method="single-fault"), trace)
