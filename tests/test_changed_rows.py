@@ -13,8 +13,7 @@ from test_runner import campaign_of
 import neurosim as ns
 from neurosim.executors import SerialExecutor
 from neurosim.statistics import Changes
-from neurosim.trace import changed_rows, layout
-from neurosim.trace.reader import LazyArray
+from neurosim.trace import LazyArray, changed_rows, layout
 
 
 def changes_of(rng, n_trials, n_inputs, n_outputs, dtype, noise):

@@ -371,6 +371,25 @@ def test_inputs_in_columns_are_read(tmp_path):
         ns.Network.load(save_graph(path, [node("MatMul", "w", "x", out="y")], constants, ["N", 4]))
 
 
+@pytest.mark.parametrize("nodes", [COLUMNS, COLUMNS[1:]], ids=["shifted", "weight first"])
+def test_a_single_input_in_a_column_is_read(tmp_path, nodes):
+    rng = np.random.default_rng(4)
+    constants = {
+        "mean": np.float32([[1], [2], [3], [4]]),
+        "w": V4.T.copy(),
+        "b": rng.normal(size=(3, 1)).astype("f4"),
+        "v": rng.normal(size=(2, 3)).astype("f4"),
+    }
+    if nodes[0].op_type == "MatMul":
+        nodes = [node("MatMul", "w", "x", out="m"), *nodes[1:]]
+    path = save_graph(tmp_path / "n.onnx", nodes, constants, [4, 1])
+    network = ns.Network.load(path)
+    assert (network.widths, network.input_shape) == ((4, 3, 2), (4,))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    expected = [session.run(None, {"x": x[:, None]})[0][:, 0] for x in INPUTS.astype("f4")]
+    np.testing.assert_allclose(network(INPUTS), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("behind", [True, False])
 def test_a_single_input_without_a_first_axis_is_read(tmp_path, behind):
     weight = V4 if behind else V4.T.copy()

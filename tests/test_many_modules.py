@@ -255,6 +255,31 @@ READ = {
     ),
     "double and back": (Forward(lambda s, x: s.a(x.double().float()), a=nn.Linear(6, 2)), (6,)),
     "sum of units": (Forward(lambda s, x: s.a(x).sum(1), a=nn.Linear(6, 3)), (6,)),
+    # one value an input, without an axis of its own
+    "one unit, squashed": (
+        Forward(lambda s, x: torch.sigmoid(s.a(x)[:, 1]), a=nn.Linear(6, 3)),
+        (6,),
+    ),
+    "one unit, scaled back": (
+        Forward(lambda s, x: torch.relu(s.a(x)).squeeze(-1) * 3 - 1, a=nn.Linear(6, 1)),
+        (6,),
+    ),
+    "value and residual": (
+        Forward(
+            lambda s, x: torch.tanh(s.a(x)).squeeze(1) + s.b(x).squeeze(1),
+            a=nn.Linear(6, 1),
+            b=nn.Linear(6, 1),
+        ),
+        (6,),
+    ),
+    "sums side by side": (
+        Forward(
+            lambda s, x: s.b(torch.stack([s.a(x).sum(1), torch.relu(s.a(x)[:, 0])], 1)),
+            a=nn.Linear(6, 3),
+            b=nn.Linear(2, 2),
+        ),
+        (6,),
+    ),
     "centred": (Forward(lambda s, x: s.a(x).mean(1, keepdim=True), a=nn.Linear(6, 3)), (6,)),
     "stack": (
         Forward(

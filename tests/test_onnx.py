@@ -567,6 +567,42 @@ def test_nodes_without_a_place_are_named(tmp_path, nodes, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("first", ["Conv", "Relu"])
+@pytest.mark.parametrize("sizes", [None, ["N", "n_in"]])
+def test_inputs_of_unknown_shape_are_given_where_they_are_reshaped(tmp_path, first, sizes):
+    nodes = [
+        node("Reshape", "x", "s", out="r"),
+        *([node("Relu", "r", out="p")] if first == "Relu" else []),
+        node("Conv", "p" if first == "Relu" else "r", "k", out="c"),
+        node("Flatten", "c", out="y"),
+    ]
+    constants = {"s": np.array([-1, 3, 8, 7]), "k": K}
+    path = save(tmp_path / "n.onnx", nodes, constants, (168,))
+    inputs = INPUTS.reshape(len(INPUTS), -1)
+    assert difference(ns.Network.load(path), path, inputs) < 1e-5
+    model = onnx.load(path)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes))
+    onnx.save(model, path)
+    with pytest.raises(FormatError, match="give input_shape"):
+        ns.Network.load(path)
+    assert difference(ns.Network.load(path, input_shape=(168,)), path, inputs) < 1e-5
+
+
+def test_constants_of_unknown_inputs_are_reshaped_with_them(tmp_path):
+    nodes = [node("Add", "x", "t", out="a"), node("Reshape", "a", "s", out="r"),
+             node("Conv", "r", "k", out="c"), node("Flatten", "c", out="y")]  # fmt: skip
+    rng = np.random.default_rng(2)
+    constants = {"s": np.array([-1, 3, 8, 7]), "t": rng.normal(size=168).astype("f4"), "k": K}
+    path = save(tmp_path / "n.onnx", nodes, constants, (168,))
+    inputs = INPUTS.reshape(len(INPUTS), -1)
+    assert difference(ns.Network.load(path), path, inputs) < 1e-5
+    model = onnx.load(path)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    with pytest.raises(FormatError, match="give input_shape"):
+        ns.Network.load(path)
+
+
 def test_sizes_that_the_file_leaves_open_are_given(tmp_path):
     nodes = [CONV, node("GlobalAveragePool", "c", out="g"), node("Flatten", "g", out="y")]
     path = save(tmp_path / "n.onnx", nodes, {"k": K, "b": B4}, (3, "h", "w"))

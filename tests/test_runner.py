@@ -271,6 +271,7 @@ def test_a_csv_has_one_row_an_input_and_output(tmp_path, unbroken):
         rows = [line for line in lines if not line.startswith("#")]
         assert len(rows) == 1 + 15
         assert "mean" in rows[0]
+        assert trace.plan is None
 
 
 def test_the_page_about_traces_names_every_dataset(tmp_path, unbroken):

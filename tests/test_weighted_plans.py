@@ -474,6 +474,8 @@ def test_too_few_effective_trials_are_said_in_words(simulated):
     trace = simulated(ns.resolve(work))
     assert "not to be trusted: P(|error| >= 1.2)" in str(trace)
     assert "effective sample size of the weights" in str(trace)
+    assert trace.plan is not None
+    assert f"  {trace.plan}\n" in str(trace)
     enough = simulated(ns.resolve(replace(work, trials=20_000))).weighted.exceedances
     assert enough.trusted[enough.value > 0.01].all()
     assert not trace.weighted.exceedances.trusted.all()

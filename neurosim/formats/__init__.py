@@ -1,7 +1,7 @@
 """One reader for each foreign format. Heavy libraries load when needed.
 
-Readers walk through a file and call the methods of a `Tensor` (neurosim.formats.tensor), which
-knows what makes a network.
+Readers walk through a file and make a `Tensor` (neurosim.formats.tensor) of each step, which knows
+what makes a network.
 """
 
 import operator
@@ -17,7 +17,7 @@ from neurosim.formats.keras import read_keras
 from neurosim.formats.npz import read_npz, write_npz
 from neurosim.formats.safetensors import read_safetensors
 from neurosim.formats.sklearn import read_sklearn
-from neurosim.formats.tensor import Parts
+from neurosim.formats.steps import Parts
 from neurosim.formats.weights import read_weights
 from neurosim.layers import Array, Shape
 

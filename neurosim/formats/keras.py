@@ -19,7 +19,8 @@ from neurosim.formats.archives import zip_member
 from neurosim.formats.keras_layers import Config, constant_of, made_by
 from neurosim.formats.keras_weights import Place, Store, stored_by_name, stored_by_number
 from neurosim.formats.refusals import has_reason, reason_against
-from neurosim.formats.tensor import Parts, Tensor, UnreadableError
+from neurosim.formats.steps import Parts, UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array, Shape
 
 __all__ = ["read_keras"]

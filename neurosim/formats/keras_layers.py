@@ -8,9 +8,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from neurosim.formats.activations import celu, clamped, elu, selu
+from neurosim.formats.joins import added, concatenated
 from neurosim.formats.keras_weights import Weights
-from neurosim.formats.tensor import Padding, Tensor, UnreadableError, same_padding
+from neurosim.formats.padding import same_padding
+from neurosim.formats.pooling import average_pooled, max_pooled, reduced
+from neurosim.formats.steps import UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array
+from neurosim.layers.windows import NO_PADDING, Padding, Pair
 
 __all__ = ["Config", "constant_of", "made_by"]
 
@@ -29,12 +35,12 @@ _ACTIVATIONS = {
     "gelu": "gelu",
     "mish": "mish",
 }
-# Of each value too, by their methods of a tensor.
+# Of each value too, with factors around them.
 _SCALED: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "elu": lambda x: x.elu(1.0),
-    "selu": lambda x: x.selu(),
-    "celu": lambda x: x.celu(1.0),
-    "hard_tanh": lambda x: x.clamped(-1, 1),
+    "elu": lambda x: elu(x, 1.0),
+    "selu": selu,
+    "celu": lambda x: celu(x, 1.0),
+    "hard_tanh": lambda x: clamped(x, -1, 1),
 }
 # They do nothing once a network is trained.
 _INACTIVE = (
@@ -131,15 +137,15 @@ def _computed(kind: str, operands: Sequence[Operand]) -> Tensor:
     tensors = [x for x in operands if isinstance(x, Tensor)]
     constants = [x for x in operands if not isinstance(x, Tensor)]
     if kind == "Average":
-        return Tensor.added(tensors).times(np.asarray(1 / len(tensors)))
+        return added(tensors).times(1 / len(tensors))
     if kind == "Add" and not constants:
-        return Tensor.added(tensors)
+        return added(tensors)
     if len(operands) != 2 or not tensors:
         raise UnreadableError(f"expected two operands, a layer among them, got {len(operands)}")
     first, second = operands
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         if kind == "Subtract":
-            return Tensor.added([first, second.times(np.asarray(-1.0))])
+            return added([first, second.times(-1.0)])
         word = "product" if kind == "Multiply" else "quotient"
         raise UnreadableError(
             f"expected a constant as one operand, got the {word} of two computed values, which no "
@@ -151,7 +157,7 @@ def _computed(kind: str, operands: Sequence[Operand]) -> Tensor:
             return x.plus(constant)
         case "Subtract":
             turned = isinstance(second, Tensor)
-            return x.times(np.asarray(-1.0)).plus(constant) if turned else x.plus(-constant)
+            return x.times(-1.0).plus(constant) if turned else x.plus(-constant)
         case "Multiply":
             return x.times(constant)
     if isinstance(second, Tensor):
@@ -165,7 +171,7 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
     """What a layer makes of its inputs."""
     x = sources[0]
     if kind == "Concatenate":
-        return Tensor.concatenated(sources, x.axis(int(config.get("axis", -1))) - 1)
+        return concatenated(sources, x.axis(int(config.get("axis", -1))) - 1)
     if kind in ("Maximum", "Minimum", "Dot"):
         raise UnreadableError(
             "expected a sum, a difference, a mean or a concatenation of computed values; no layer "
@@ -202,7 +208,7 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
             return _pooled(kind, config, x)
         case _ if kind.startswith("Global") and kind[6:-2] in ("AveragePooling", "MaxPooling"):
             first = _channels_first(config, x, _axes(kind))
-            y = first.averaged() if "Average" in kind else first.largest().flattened()
+            y = reduced(first, [2, 3], "mean" if "Average" in kind else "max")
             return (
                 y.reshaped(_keeping(config, y.size, _axes(kind))) if config.get("keepdims") else y
             )
@@ -234,13 +240,13 @@ def _layer(kind: str, config: Config, sources: list[Tensor], weights: Weights) -
         case "Softmax":
             return _softmax(x, config.get("axis", -1))
         case "Negative":
-            return x.times(np.asarray(-1.0))
+            return x.times(-1.0)
         case "Gelu":
             return x.activated("gelu_tanh" if config.get("approximate", True) else "gelu")
         case "ELU" | "Elu":
-            return x.elu(float(config.get("alpha", 1.0)))
+            return elu(x, float(config.get("alpha", 1.0)))
         case "Celu":
-            return x.celu(float(config.get("alpha", 1.0)))
+            return celu(x, float(config.get("alpha", 1.0)))
         case _ if kind in _OPERATIONS:
             return _activated(x, _OPERATIONS[kind])
         case _:
@@ -290,7 +296,7 @@ def _relu(config: Config, x: Tensor) -> Tensor:
         return x.activated("leaky_relu", slope) if slope else x.activated("relu")
     if slope:
         raise UnreadableError(f"expected negative_slope 0 below max_value {top}, got {slope}")
-    return x.clamped(0, float(top))
+    return clamped(x, 0, float(top))
 
 
 def _leaky(config: Config, x: Tensor, weights: Weights) -> Tensor:
@@ -344,22 +350,21 @@ def _keeping(config: Config, channels: int, axes: int) -> list[int]:
 
 
 def _window(
-    config: Config, x: Tensor, axes: int, size: Sequence[int], dilation: Sequence[int] = (1, 1)
-) -> tuple[tuple[int, int], Padding]:
+    config: Config, x: Tensor, axes: int, size: Pair, dilation: Pair = (1, 1)
+) -> tuple[Pair, Padding]:
     """Stride and padding of a convolution or pool over a map (channels, height, width)."""
-    stride = _pair(config["strides"], axes) if config["strides"] else (size[0], size[1])
+    stride = _pair(config["strides"], axes) if config["strides"] else size
     padding = config["padding"]
     if padding == "valid":
-        return stride, ((0, 0), (0, 0))
-    extents = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
+        return stride, NO_PADDING
     if padding == "causal" and axes == 1:
-        return stride, ((0, 0), (extents[1] - 1, 0))
+        return stride, ((0, 0), (dilation[1] * (size[1] - 1), 0))
     if padding != "same":
         raise UnreadableError(f'expected padding "valid" or "same", got {padding!r}')
-    return stride, same_padding(x.map_size, extents, stride)
+    return stride, same_padding(x.map_size, size, stride, dilation)
 
 
-def _pair(value: Any, axes: int) -> tuple[int, int]:
+def _pair(value: Any, axes: int) -> Pair:
     """Height and width; a line has one row."""
     parts = [value] * axes if isinstance(value, int) else value
     if len(parts) != axes:
@@ -411,8 +416,8 @@ def _pooled(kind: str, config: Config, x: Tensor) -> Tensor:
     first = _channels_first(config, x, axes)
     size = _pair(config["pool_size"], axes)
     stride, padding = _window(config, first, axes, size)
-    pooled = first.max_pooled if kind.startswith("Max") else first.average_pooled
-    return _as_written(config, pooled(size, stride=stride, padding=padding), axes)
+    pooled = max_pooled if kind.startswith("Max") else average_pooled
+    return _as_written(config, pooled(first, size, stride=stride, padding=padding), axes)
 
 
 def _standardised(config: Config, x: Tensor, weights: Weights) -> Tensor:

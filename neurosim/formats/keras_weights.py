@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from neurosim.formats.archives import hdf5_array, hdf5_child
-from neurosim.formats.tensor import UnreadableError
+from neurosim.formats.steps import UnreadableError
 from neurosim.layers import Array
 
 __all__ = ["Place", "Store", "Weights", "stored_by_name", "stored_by_number"]

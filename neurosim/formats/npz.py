@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosim.errors import FormatError, InputError
 from neurosim.formats.archives import written_aside
-from neurosim.formats.tensor import Parts
+from neurosim.formats.steps import Parts
 from neurosim.graph import Node
 from neurosim.layers import (
     Activation,

@@ -14,10 +14,12 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper, numpy_helper
 
 from neurosim.errors import FormatError, InputError
+from neurosim.formats.onnx_constants import REAL_TYPES
 from neurosim.formats.onnx_fusions import fused
-from neurosim.formats.onnx_nodes import REAL_TYPES, has_no_place, step
+from neurosim.formats.onnx_nodes import has_no_place, step
 from neurosim.formats.refusals import reason_against
-from neurosim.formats.tensor import Layout, Parts, Tensor, UnreadableError
+from neurosim.formats.steps import Parts, UnreadableError
+from neurosim.formats.tensor import Layout, Tensor
 from neurosim.layers import Array, Shape
 
 __all__ = ["read_onnx"]

@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph whose inputs are constants, computed while reading by onnx itself."""
+"""Constants of an ONNX graph, and nodes of constants, computed while reading by onnx itself."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -8,10 +8,19 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from neurosim.formats.tensor import BATCH, UnreadableError
+from neurosim.formats.axes import BATCH
+from neurosim.formats.steps import UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array
 
-__all__ = ["COMPUTED", "computed"]
+__all__ = ["COMPUTED", "REAL_TYPES", "computed", "real"]
+
+REAL_TYPES = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
 
 # Shapes that exporters compute are short; a file that asks for more wants to fill memory.
 _MOST_CONSTANTS = 10**6
@@ -36,6 +45,16 @@ _OTHERS = frozenset((
     "ReduceSumSquare", "Shape", "Size", "Tile", "Trilu"
 ))  # fmt: skip
 COMPUTED = _ELEMENTWISE | _MOVING | _OTHERS
+
+
+def real(value: Any) -> Array:
+    """A constant to compute with, as float64."""
+    if isinstance(value, Tensor):
+        raise UnreadableError("expected constant weights, got ones that depend on the input")
+    array = np.asarray(value)
+    if array.dtype.kind in "iubcOSU":  # whole numbers: a division of theirs would be another one
+        raise UnreadableError(f"expected a constant of real numbers, got {array.dtype}")
+    return array.astype(np.float64)
 
 
 def computed(

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.formats.tensor import Tensor, UnreadableError
+from neurosim.formats.steps import UnreadableError
+from neurosim.formats.tensor import Tensor
 
 __all__ = ["LINEAR_MODELS", "linear_model"]
 

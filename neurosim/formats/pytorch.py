@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats.pytorch_nodes import fuse, real_array, step
+from neurosim.formats.pytorch_arguments import real_array
+from neurosim.formats.pytorch_fusions import fuse
+from neurosim.formats.pytorch_nodes import step
 from neurosim.formats.steps import Parts, UnreadableError
 from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array, Shape

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from neurosim.errors import FormatError, InputError
-from neurosim.formats.tensor import Parts, Tensor, UnreadableError
+from neurosim.formats.steps import Parts, UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Array
 
 __all__ = ["read_sklearn"]

@@ -14,7 +14,10 @@ import msgspec
 import numpy as np
 
 from neurosim.errors import FormatError, InputError, named_entry
-from neurosim.formats.tensor import Parts, Tensor, UnreadableError
+from neurosim.formats.joins import added, concatenated
+from neurosim.formats.pooling import average_pooled, averaged, max_pooled
+from neurosim.formats.steps import Parts, UnreadableError
+from neurosim.formats.tensor import Tensor
 from neurosim.layers import Activation, Array
 from neurosim.layers.windows import padding_of, pair
 
@@ -252,14 +255,16 @@ def _layer(
                 0,
             )
         case MaxPoolEntry():
-            y = x.max_pooled(
+            y = max_pooled(
+                x,
                 pair("size", entry.size),
                 stride=pair("stride", entry.size if entry.stride is None else entry.stride),
                 padding=padding_of(entry.padding),
                 ceil=entry.ceil,
             )
         case AveragePoolEntry():
-            y = x.average_pooled(
+            y = average_pooled(
+                x,
                 pair("size", entry.size),
                 stride=pair("stride", entry.size if entry.stride is None else entry.stride),
                 padding=padding_of(entry.padding),
@@ -267,7 +272,7 @@ def _layer(
                 ceil=entry.ceil,
             )
         case GlobalEntry():
-            y = x.averaged()
+            y = averaged(x)
         case FlattenEntry():
             y = x.flattened()
         case ActivationEntry():
@@ -275,14 +280,14 @@ def _layer(
         case SoftmaxEntry():
             return x.read_out()
         case AddEntry():
-            y = Tensor.added(sources)
+            y = added(sources)
         case ConcatenateEntry():
-            y = Tensor.concatenated(sources, entry.axis)
+            y = concatenated(sources, entry.axis)
     activation = Activation.parse(entry.activation)
     if activation.kind == "identity":  # normalisation behind it can still be folded
         return y
     if activation.kind == "sigmoid":
-        return y.times(np.asarray(activation.parameter)).activated("sigmoid")
+        return y.times(activation.parameter).activated("sigmoid")
     return y.activated(activation.kind, activation.parameter)
 
 

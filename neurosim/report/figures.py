@@ -105,7 +105,9 @@ def histograms(comparison: Comparison) -> Figure | None:
         )
         plain_axes(axes)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=in_legend, frameon=False, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=in_legend, frameon=False, fontsize=9
+    )
     figure.supxlabel(f"error at input {chosen} (faulty minus golden output)", fontsize=9)
     figure.supylabel("share of trials in an octave", fontsize=9)
     return figure

@@ -5,7 +5,8 @@
 
 from neurosim.trace.joining import join
 from neurosim.trace.layout import Rows, rows_of
-from neurosim.trace.reader import LazyArray, Trace
+from neurosim.trace.lazy_array import LazyArray
+from neurosim.trace.reader import Trace
 from neurosim.trace.writer import TraceWriter, is_finished
 
 __all__ = ["LazyArray", "Rows", "Trace", "TraceWriter", "is_finished", "join", "rows_of"]

@@ -1,12 +1,9 @@
 """The reader: what a campaign's trace holds, as arrays."""
 
-import csv
 import os
-from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
@@ -19,84 +16,19 @@ from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
 from neurosim.trace import provenance
 from neurosim.trace.changed_rows import ChangedErrors
-from neurosim.trace.files import open_hdf5, reading, writing
+from neurosim.trace.files import open_hdf5, reading
 from neurosim.trace.layout import TRACE, read_header, read_statistics, read_weighted
+from neurosim.trace.lazy_array import LazyArray
+from neurosim.trace.summary import summary
+from neurosim.trace.table import write_table
 from neurosim.trace.writer import checkpointed, segments_folder
-from neurosim.weighted_statistics import LEAST_EFFECTIVE, WeightedResults
+from neurosim.weighted_statistics import WeightedResults
 
-__all__ = ["LazyArray", "Trace"]
+__all__ = ["Trace"]
 
 SPIKE = np.dtype(
     [("presentation", "i4"), ("layer", "i4"), ("step", "i4"), ("unit", "i4"), ("sign", "i1")]
 )
-
-# Columns of Trace.to_csv beside the moments.
-_CSV_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
-
-
-class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array in a trace: slices read what they need from the file, all else reads it whole.
-
-    ``a[10:20]`` reads ten trials; ``np.asarray(a)``, ``a.mean(axis=0)``, ``a - b`` and everything
-    else that NumPy arrays can do read all of it first.
-    """
-
-    def __init__(self, dataset: h5py.Dataset | ChangedErrors, path: Path) -> None:
-        self._dataset, self._path = dataset, path
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype: np.dtype[Any] = dataset.dtype
-        self.ndim, self.size = dataset.ndim, dataset.size
-        self.nbytes = self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Any:
-        parts = key if isinstance(key, tuple) else (key,)
-        simple = all(
-            part is Ellipsis
-            or isinstance(part, int | np.integer)
-            or (isinstance(part, slice) and (part.step is None or part.step > 0))
-            for part in parts
-        )
-        if not simple or any(isinstance(part, bool) for part in parts):
-            return np.asarray(self)[key]
-        if sum(part is not Ellipsis for part in parts) > self.ndim:
-            raise IndexError(
-                f"expected at most {self.ndim} indices for the shape {self.shape}, got {key!r}"
-            )
-        for part, n in zip(parts, self.shape, strict=False):
-            if part is Ellipsis:
-                break
-            if isinstance(part, int | np.integer) and not -n <= part < n:
-                raise IndexError(f"index {part} is out of bounds for an axis of size {n}")
-        self._check_open()
-        with reading(self._path):
-            return self._dataset[key]
-
-    def __iter__(self) -> Iterator[Array]:
-        return (self[k] for k in range(len(self)))
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        self._check_open()
-        with reading(self._path):
-            return np.asarray(self._dataset[()], dtype=dtype)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        loaded = (np.asarray(x) if isinstance(x, LazyArray) else x for x in inputs)
-        return getattr(ufunc, method)(*loaded, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(np.asarray(self), name)
-
-    def _check_open(self) -> None:
-        if not self._dataset:
-            raise TraceError(f"{self._path}: expected an open trace, but it has been closed")
-
-    def __repr__(self) -> str:
-        return f"<LazyArray {self.shape} {self.dtype} in {self._path.name}>"
 
 
 class Trace:
@@ -450,6 +382,15 @@ class Trace:
         return self._array("campaign/targets") if self._has("campaign/targets") else None
 
     @cached_property
+    def plan(self) -> str | None:
+        """The plan that weighed the trials, in words; None where they are plain."""
+        if self.weighted is None:
+            return None
+        dataset = self._dataset("campaign/plan")
+        with reading(self.path):
+            return str(dataset.attrs["plan"])
+
+    @cached_property
     def processes(self) -> tuple[str, ...]:
         """The fault processes, in words."""
         dataset = self._dataset("campaign/processes")
@@ -605,145 +546,12 @@ class Trace:
         TraceError
             If the file cannot be written.
         """
-        target = path_of(path)
-        if target.is_dir():
-            raise TraceError(f"{target}: expected the path of a file, got a folder")
-        columns = self._csv_columns()
-        table = [np.broadcast_to(values, self.mean.shape).ravel() for values in columns.values()]
-        part = target.with_name(target.name + ".part")
-        with writing(target):
-            try:
-                with open(part, "w", newline="", encoding="utf-8") as file:
-                    rows = csv.writer(file, lineterminator="\n")
-                    rows.writerow(columns)
-                    rows.writerows(zip(*(column.tolist() for column in table), strict=True))
-                os.replace(part, target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-
-    def _csv_columns(self) -> dict[str, Array]:
-        """Arrays that broadcast to (n_inputs, n_outputs), by the name of their column."""
-        inputs, outputs = np.indices(self.mean.shape)
-        columns: dict[str, Array] = {
-            "input": inputs,
-            "output": outputs,
-            "golden": self.golden,
-            "trials": np.array(self.completed),
-            "mean": self.mean,
-            "variance": self.variance,
-            "third_moment": self.third_moment,
-            "fourth_moment": self.fourth_moment,
-            "minimum": self.minimum,
-            "maximum": self.maximum,
-        }
-        columns |= {f"quantile_{q:g}": self.quantile(q) for q in _CSV_QUANTILES}
-        columns["class_changes"] = self.class_changes[:, None]
-        for e, epsilon in enumerate(self.epsilons):
-            columns[f"exceedances_{epsilon!r}"] = self.exceedances[e]
-            columns[f"exceedances_any_{epsilon!r}"] = self.exceedances_any[e][:, None]
-        for r, size in enumerate(self.replicas):
-            columns[f"median{size}_groups"] = self.median_groups[r]
-            for e, epsilon in enumerate(self.epsilons):
-                name = f"median{size}_exceedances"
-                columns[f"{name}_{epsilon!r}"] = self.median_exceedances[r, e]
-                columns[f"{name}_any_{epsilon!r}"] = self.median_exceedances_any[r, e][:, None]
-        if self.loss is not None:
-            columns["loss_mean"] = self.loss.mean[:, None]
-            columns["loss_variance"] = self.loss.variance[:, None]
-        return columns
+        write_table(self, path_of(path))
 
     def __str__(self) -> str:
         if not self._file and "statistics" not in self.__dict__:
             return f"Trace {self.path} (closed)"
-        n_inputs, n_outputs = self.mean.shape
-        presentations = self.completed * n_inputs
-        last = self.first_trial + self.completed - 1
-        lines = [
-            f"Trace {self.path}: {self.completed} trials ({self.first_trial} to {last}) x "
-            f"{n_inputs} inputs x {n_outputs} outputs",
-            f"  campaign {self.fingerprint[:12]}, seed {self.components.get('seed')}, backend "
-            f"{self.components.get('backend')} ({self.components.get('dtype')}), recorded: "
-            f"{self.components.get('record')}",
-            *(f"  {process}" for process in self.processes),
-            f"  error: mean {_span(self.mean)}, standard deviation "
-            f"{_span(np.sqrt(self.variance))}, extremes {self.minimum.min():.4g} and "
-            f"{self.maximum.max():.4g}",
-            f"  largest output changed in {self.class_changes.sum() / presentations:.3%} of "
-            "presentations",
-        ]
-        interval = self.accuracy_interval()
-        if self.accuracy is not None and interval is not None:
-            lines.append(
-                f"  accuracy under faults {self.accuracy:.4f} (95 %: {interval[0]:.4f} to "
-                f"{interval[1]:.4f})"
-            )
-        for epsilon, counts in zip(self.epsilons, self.exceedances_any, strict=True):
-            share = counts.sum() / presentations
-            lines.append(f"  |error| >= {epsilon:g} at some output in {_percent(share)}")
-        lines += self._median_lines(n_inputs)
-        if self.loss is not None:
-            lines.append(
-                f"  {self.components.get('loss')}, faulty minus golden: mean "
-                f"{_span(self.loss.mean)}, standard deviation {_span(np.sqrt(self.loss.variance))}"
-            )
-        lines += self._weight_lines()
-        reached = checkpointed(self.path)
-        if reached is not None and reached > last + 1:
-            lines.append(
-                f"  being continued: trials up to {reached} are in checkpoints; run the campaign "
-                "again to finish"
-            )
-        return "\n".join(lines)
-
-    def _median_lines(self, n_inputs: int) -> list[str]:
-        """How often medians of replicas are off."""
-        lines = []
-        for size, groups, at_epsilon in zip(
-            self.replicas, self.median_groups, self.median_exceedances_any, strict=True
-        ):
-            if not groups:
-                lines.append(f"  median of {size} chips: unknown, fewer than {size} trials")
-                continue
-            for epsilon, counts in zip(self.epsilons, at_epsilon, strict=True):
-                lines.append(
-                    f"  median of {size} chips ({groups} groups): |error| >= {epsilon:g} at some "
-                    f"output in {_percent(counts.sum() / (groups * n_inputs))}"
-                )
-        return lines
-
-    def _weight_lines(self) -> list[str]:
-        """How the trials were weighted, and where they are too few to be trusted."""
-        found = self.weighted
-        if found is None:
-            return []
-        size, each = found.effective_sample_size, found.drawn.evaluated.sum(axis=0)
-        lines = [
-            f"  {self._plan}",
-            f"  effective sample size of the weights {size.min():.4g} to {size.max():.4g} of "
-            f"{each.min()} trials an input; all probabilities together "
-            f"{found.total_weight.value.mean():.6g}",
-        ]
-        for epsilon, trusted, seen in zip(
-            self.epsilons,
-            found.exceedances.trusted,
-            found.exceedances.value > 0,
-            strict=True,
-        ):
-            if not trusted.all():
-                lines.append(
-                    f"  not to be trusted: P(|error| >= {epsilon:g}) at {(~trusted).sum()} of "
-                    f"{seen.sum()} inputs and outputs where it was seen rests on fewer than "
-                    f"{LEAST_EFFECTIVE:g} effective failures, and so does its standard error; "
-                    "draw more trials, or tilt towards this epsilon"
-                )
-        return lines
-
-    @cached_property
-    def _plan(self) -> str:
-        dataset = self._dataset("campaign/plan")
-        with reading(self.path):
-            return str(dataset.attrs["plan"])
+        return summary(self)
 
     def __repr__(self) -> str:
         return f"<Trace {self.path}: {self.completed} trials from {self.first_trial}>"
@@ -755,16 +563,3 @@ def _is_whole(number: object) -> bool:
 
 def _binomial_error(share: Array, n: int) -> Array:
     return np.asarray(np.sqrt(share * (1 - share) / n))
-
-
-def _span(values: Array) -> str:
-    """Smallest and largest; a single trial has no variance."""
-    if np.isnan(values).all():
-        return "unknown"
-    return f"{values.min():.4g} to {values.max():.4g}"
-
-
-def _percent(share: float) -> str:
-    """Of presentations: rare ones keep their digits."""
-    text = f"{share:.3%}" if share >= 1e-5 or share == 0 else f"{100 * share:.3g} %"
-    return f"{text} of presentations"
