@@ -2,12 +2,12 @@
 
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -48,7 +48,7 @@ class FaultEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class PlanEntry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The [plan] table: the kind, and the parameters of that plan by their names."""
 
-    kind: Literal["plain", "stratified", "tilted"]
+    kind: str
     epsilon: float | None = None
     strata: list[int] | None = None
     allocation: list[int] | None = None
@@ -95,13 +95,20 @@ def load_campaign(path: str | PathLike[str]) -> Campaign:
 
 
 def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaign:
-    """A campaign from given values and, for those that are not given, a campaign file."""
+    """A campaign from given values and, for those that are not given, a campaign file.
+
+    Parameters
+    ----------
+    given : mapping of str to values
+        Entries by their keys, as flags of the command line say them.
+    path : Path, optional
+    """
     entries: dict[str, Any] = {}
     source = "campaign"
     if path is not None:
         source = str(path)
         try:
-            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+            entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise FormatError(f"{path}: expected a readable campaign file, got {error}") from error
         except tomllib.TOMLDecodeError as error:
@@ -117,15 +124,19 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
     missing = [key for key in ("network", "chip", "inputs", "trials", "seed") if key not in entries]
     if missing:
         raise InputError(f"{source}: expected {', '.join(missing)}, got none")
-    for entry in entries.get("faults") or []:
-        if isinstance(entry, dict):
-            _suggest(f"{source}: faults", entry, FaultEntry)
-    if isinstance(entries.get("plan"), dict):
-        _suggest(f"{source}: plan", entries["plan"], PlanEntry)
+    faults = _flag("faults") if "faults" in given else f"{source}: faults"
+    plan = _flag("plan") if "plan" in given else f"{source}: plan"
+    for number, entry in enumerate(_tables(entries.get("faults")), start=1):
+        _suggest(_numbered(faults, number), entry, FaultEntry)
+    for entry in _tables([entries.get("plan")]):
+        _suggest(plan, entry, PlanEntry)
     try:
         checked = msgspec.convert(entries, CampaignEntries)
     except msgspec.ValidationError as error:
-        raise InputError(f"{source}: {named_entry(str(error))}") from error
+        about = named_entry(str(error))
+        key, dot, rest = about.partition(".")
+        where = f"{_flag(key)}{dot}{rest}" if key in given else f"{source}: {about}"
+        raise InputError(where) from error
     inputs, found_targets = read_arrays(checked.inputs)
     targets = read_arrays(checked.targets)[0] if checked.targets else found_targets
     defects = None if checked.defects is None else DefectMap.read(checked.defects)
@@ -136,7 +147,7 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
             defects,
             device_seed=checked.device_seed,
         ),
-        faults=None if checked.faults is None else tuple(map(_process, checked.faults)),  # type: ignore[arg-type]
+        faults=_processes(faults, checked.faults),  # type: ignore[arg-type]
         inputs=inputs,
         targets=targets,
         trials=checked.trials,
@@ -145,11 +156,25 @@ def make_campaign(given: Mapping[str, Any], path: Path | None = None) -> Campaig
         backend=checked.backend,
         dtype=checked.dtype,
         spiking=None if checked.spiking is None else _spiking_model(source, checked.spiking),
-        plan=PlainMonteCarlo() if checked.plan is None else _plan(source, checked.plan),
+        plan=PlainMonteCarlo() if checked.plan is None else _plan(plan, checked.plan),
         record=tuple(checked.record),
         epsilons=tuple(checked.epsilons),
         replicas=tuple(checked.replicas),
     )
+
+
+def _flag(key: str) -> str:
+    """The flag of the command line that stands for an entry."""
+    return "--" + {"faults": "fault", "epsilons": "epsilon"}.get(key, key.replace("_", "-"))
+
+
+def _numbered(where: str, number: int) -> str:
+    return f"{where} {number}" if where.startswith("--") else f"{where}.{number}"
+
+
+def _tables(entries: Any) -> list[dict[str, Any]]:
+    """The tables among what may be a list of them; what else is there is refused by its type."""
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
 
 
 def _suggest(source: str, entries: Mapping[str, Any], shape: type[msgspec.Struct]) -> None:
@@ -175,13 +200,15 @@ def _spiking_model(source: str, entries: Mapping[str, Any]) -> SpikingModel:
     return SpikingModel(**entries)
 
 
-def _plan(source: str, entry: PlanEntry) -> Plan:
+def _plan(where: str, entry: PlanEntry) -> Plan:
     """The [plan] table as a value; parameters of other plans are refused."""
     kinds: dict[str, Any] = {
         "plain": PlainMonteCarlo,
         "stratified": Stratified,
         "tilted": ImportanceTilted,
     }
+    if entry.kind not in kinds:
+        raise InputError(f"{where}: expected the kind {_either(kinds)}, got {entry.kind!r}")
     plan = kinds[entry.kind]
     known = {field.name for field in fields(plan)} - {"resolved", "draw_at"}
     given = {
@@ -192,12 +219,29 @@ def _plan(source: str, entry: PlanEntry) -> Plan:
     for name in given:
         if name not in known:
             raise InputError(
-                f"{source}: plan: expected {', '.join(sorted(known)) or 'nothing'} beside kind "
+                f"{where}: expected {', '.join(sorted(known)) or 'nothing'} beside kind "
                 f"{entry.kind}, got {name}"
             )
     if plan is ImportanceTilted and entry.epsilon is None:
-        raise InputError(f"{source}: plan: expected an epsilon beside kind tilted, got none")
+        raise InputError(f"{where}: expected an epsilon beside kind tilted, got none")
     return plan(**given)
+
+
+def _either(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}"
+
+
+def _processes(where: str, entries: list[FaultEntry] | None) -> tuple[FaultProcess, ...] | None:
+    if entries is None:
+        return None
+    processes = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            processes.append(_process(entry))
+        except InputError as error:
+            raise InputError(f"{_numbered(where, number)}: {error}") from error
+    return tuple(processes)
 
 
 def _process(entry: FaultEntry) -> FaultProcess:

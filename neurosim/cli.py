@@ -1,15 +1,18 @@
 """The command line: the verbs of the library over a campaign file or flags.
 
 Exit codes: 0 fine, 1 the question was answered "no", 2 bad input (one line, no traceback;
---debug shows it), 130 interrupted.
+--debug shows it), 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations  # annotations must not load what they name
 
+import signal
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +22,8 @@ import neurosim as ns
 from neurosim.campaign_file import make_campaign, read_arrays
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from neurosim.executors import Executor
 
 __all__ = ["main"]
@@ -38,17 +43,46 @@ class _Commands(click.Group):
         except ns.NeurosimError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"neurosim: {' '.join(str(error).split())}", err=True)
+            click.echo(f"neurosim: {_one_line(error)}", err=True)
             ctx.exit(2)
         except OSError as error:  # a disk that is full, a folder that went away
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"neurosim: {error}", err=True)
+            click.echo(f"neurosim: {_one_line(error)}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as stop:
             notes = getattr(stop, "__notes__", [])
-            click.echo("\n".join(["neurosim: interrupted", *notes]), err=True)
-            ctx.exit(130)
+            terminated = isinstance(stop, _TerminatedError)
+            what = "terminated" if terminated else "interrupted"
+            click.echo("; ".join([f"neurosim: {what}", *notes]), err=True)
+            ctx.exit(143 if terminated else 130)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: batch systems send it some seconds before they kill."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, and its notes of one line: how much of a campaign is kept."""
+    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    return "; ".join(" ".join(said.split()) for said in (str(error), *notes))
 
 
 @click.group(cls=_Commands)
@@ -92,7 +126,7 @@ def _campaign_options(command: F) -> F:
             click.option("--backend", help="compiled, reference, spiking-compiled or spiking."),
             click.option("--dtype", help="float32 or float64."),
             click.option(
-                "--record", multiple=True, help="faults, error or hidden; may be repeated."
+                "--record", multiple=True, help="faults, error, hidden or spikes; may be repeated."
             ),
             click.option(
                 "--epsilon",
@@ -139,9 +173,9 @@ _FAULT_KEYS: dict[str, type] = {
 
 
 def _plan(text: str) -> dict[str, Any]:
-    kind, _, epsilon = text.partition("=")
+    kind, sign, epsilon = text.partition("=")
     try:
-        return {"kind": kind} | ({"epsilon": float(epsilon)} if epsilon else {})
+        return {"kind": kind} | ({"epsilon": float(epsilon)} if sign else {})
     except ValueError as error:
         raise ns.InputError(
             f"--plan: expected plain, stratified or tilted=EPSILON, got {text!r}"
@@ -265,7 +299,9 @@ def run(
     executor = _executor(threads=threads, processes=processes, scheduler=scheduler)
     campaign = ns.resolve(_campaign(values))
     _notes(campaign.deployment)
-    with ns.run(campaign, path, executor=executor, progress=not quiet) as trace:
+    with _heeding_sigterm():
+        trace = ns.run(campaign, path, executor=executor, progress=not quiet)
+    with trace:
         click.echo(str(trace))
 
 
@@ -293,7 +329,8 @@ def _executor(**flags: Any) -> Executor | None:
 @click.option("--layer", type=int, help="Predict the error of this layer, not of the outputs.")
 def predict(method: str, layer: int | None, **values: Any) -> None:
     """Predict mean and variance of the error without simulation; with a loss, of that too."""
-    values["trials"] = values["trials"] or 1  # a prediction draws nothing
+    if values["trials"] is None:
+        values["trials"] = 1  # a prediction draws nothing
     campaign = _campaign(values)
     click.echo(str(ns.predict(campaign, method=method, layer=layer)))
     if campaign.loss is not None:

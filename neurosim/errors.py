@@ -68,13 +68,27 @@ def path_of(given: object, name: str = "path") -> Path:
     )
 
 
+# What msgspec calls a type, and what a user does.
+_WORDS = {
+    "object": "a table",
+    "array": "a list",
+    "null": "nothing",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+}
+
+
 def named_entry(message: str) -> str:
     """What msgspec finds wrong in a file, with the entry first and counted from 1.
 
     Examples
     --------
     >>> named_entry("Expected `object | null`, got `float` - at `$.faults[0].value`")
-    'faults.1.value: expected a table or nothing, got float'
+    'faults.1.value: expected a table or nothing, got a number'
+    >>> named_entry("Expected `int`, got `float` - at `$.trials`")
+    'trials: expected a whole number, got a number with a point or an e'
     >>> named_entry("Object missing required field `unit` - at `$.faults[0].value`")
     'faults.1.value: expected unit, got a table without it'
     """
@@ -85,9 +99,11 @@ def named_entry(message: str) -> str:
     )
     text = re.sub(r"Object contains unknown field `(.*)`", r"expected known keys, got \1", text)
     text = re.sub(r"Invalid (enum )?value", "expected a word that is known here, got", text)
-    for old, new in (("object", "a table"), ("array", "a list"), ("null", "nothing")):
+    for old, new in _WORDS.items():
         text = re.sub(rf"\b{old}\b", new, text)
     text = text.replace(" | ", " or ").replace("`", "")
+    # TOML tells 10000 and 1e4 apart.
+    text = re.sub(r"xpected a whole number, got a number$", r"\g<0> with a point or an e", text)
     text = text[:1].lower() + text[1:]
     if place:
         where = re.sub(r"\[(\d+)\]", lambda at: f".{int(at[1]) + 1}", place)

@@ -1,15 +1,15 @@
 """From a campaign to its trace: units of work in order, with checkpoints and progress."""
 
+import math
 import os
 import sys
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
 from neurosim.backends import Backend, SpikingBackend, backend_of
 from neurosim.campaign import Campaign
-from neurosim.errors import InputError, TraceError
+from neurosim.errors import InputError, TraceError, path_of
 from neurosim.executors import Executor, ThreadExecutor, one_blas_thread
 from neurosim.layers import Array
 from neurosim.sampling import PlainMonteCarlo
@@ -142,7 +142,7 @@ def run(
     Raises
     ------
     InputError
-        If trials or checkpoint_seconds are not as said above, or a weighted plan is not resolved.
+        If an argument is not as said above, or a weighted plan is not resolved.
     CampaignMismatchError
         If what lies at the path belongs to another campaign.
     TraceError
@@ -154,12 +154,17 @@ def run(
     >>> with run(campaign, "digits.h5") as trace:  # doctest: +SKIP
     ...     print(trace)
     """
-    target = Path(path)
+    if not isinstance(campaign, Campaign):
+        raise InputError(
+            f"campaign: expected Campaign(...), got {campaign!r:.60} ({type(campaign).__name__}); "
+            "load_campaign reads one from a file"
+        )
+    target = path_of(path)
     wanted = _checked_trials(campaign, trials)
-    pool = executor or ThreadExecutor()
+    pool = ThreadExecutor() if executor is None else _checked_executor(executor)
     # A weighted plan that is not resolved is refused here.
     draws = None if isinstance(campaign.plan, PlainMonteCarlo) else campaign.draws
-    if not 0 <= checkpoint_seconds < float("inf"):
+    if not isinstance(checkpoint_seconds, int | float) or not 0 <= checkpoint_seconds < math.inf:
         raise InputError(
             f"checkpoint_seconds: expected seconds from 0 on, got {checkpoint_seconds!r}"
         )
@@ -179,10 +184,9 @@ def run(
         try:
             _compute(campaign, backend, writer, wanted, pool, progress)
             writer.finish()
-        except TraceError:
-            raise
         except BaseException as error:
-            writer.write_checkpoint()
+            if not isinstance(error, TraceError):
+                writer.write_checkpoint()
             error.add_note(
                 f"{target}: {writer.checkpoint - wanted.start} of {len(wanted)} trials are kept; "
                 "run the campaign again with the same path to continue"
@@ -218,6 +222,15 @@ def _compute(
             # Wait for the workers now, not whenever the iterator happens to be collected.
             if hasattr(results, "close"):
                 results.close()
+
+
+def _checked_executor(executor: Executor) -> Executor:
+    if isinstance(executor, type) or not callable(getattr(executor, "map", None)):
+        raise InputError(
+            "executor: expected one, as ThreadExecutor(4), ProcessExecutor(4) or "
+            f'DaskExecutor("tcp://10.0.0.1:8786"), got {executor!r}'
+        )
+    return executor
 
 
 def _checked_trials(campaign: Campaign, trials: range | None) -> range:

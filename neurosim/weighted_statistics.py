@@ -584,7 +584,8 @@ def _controlled(
     assert draws.effects is not None
     assert draws.base is not None
     shape, n_strata = draws.base.shape, draws.n_strata
-    effects, base = draws.effects.reshape(len(draws.effects), -1), draws.base.ravel()
+    base = draws.base.ravel()
+    effects = draws.effects.reshape(len(draws.effects), len(base))  # no rows where nothing may fail
     sums = np.zeros((5, n_strata, base.size))
     for first in range(0, len(strata), _ROWS):
         stop = min(first + _ROWS, len(strata))

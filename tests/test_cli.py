@@ -1,6 +1,7 @@
 """The command line: what users type, what they read, and the exit code."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -170,12 +171,26 @@ def test_every_command_explains_itself():
         (('inputs = "inputs.npy"', 'inputs = "labels.npy"'), "inputs: expected shape"),
         (("epsilons = [0.1]", "epsilons = [0.1"), "expected TOML"),
         (("epsilons = [0.1]", "epsilons = [-0.1]"), "epsilons: expected finite numbers above 0"),
+        (("trials = 300", "trials = 1e4"), "a whole number, got a number with a point or an e"),
+        (("probability = 0.1", "length = 2"), "campaign.toml: faults.1: probability: expected"),
+        (("replicas = [3]", 'plan = {kind = "strat"}'), "kind plain, stratified or tilted, got 's"),
     ],
 )
 def test_bad_campaign_files_get_one_line(folder, change, said):
     (folder / "campaign.toml").write_text(CAMPAIGN.replace(*change))
     assert said in refused("run", folder / "campaign.toml", "-o", folder / "out.h5")
     assert not (folder / "out.h5").exists()
+
+
+def test_a_campaign_file_may_begin_with_a_byte_order_mark(folder):
+    (folder / "campaign.toml").write_text(CAMPAIGN, encoding="utf-8-sig")
+    assert "single-fault prediction" in call(
+        "predict", folder / "campaign.toml", "--method", "single-fault"
+    )
+
+
+def test_a_prediction_takes_no_impossible_number_of_trials(folder):
+    assert "trials: expected" in refused("predict", folder / "campaign.toml", "--trials", 0)
 
 
 def test_unknown_keys_of_a_chip_profile_are_named(folder):
@@ -285,6 +300,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(folder):
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr
+    assert re.search(r"out.h5: \d+ of 100000 trials are kept; run the campaign again", done.stderr)
     call(*arguments)
     with ns.Trace(folder / "out.h5") as trace:
         assert trace.completed == 100_000
@@ -392,7 +408,7 @@ def test_every_fault_has_its_flag(text, process):
         ("neuron:0.1:", "--fault: expected SITE"),
         ("neuron", "probability: expected one"),
         ("neuron:1:value=most", 'value: expected a finite number or "maximum"'),
-        ("neuron:0.1:sometimes", "persistence: expected permanent, transient"),
+        ("neuron:0.1:sometimes", "--fault 1: persistence: expected permanent, transient"),
     ],
 )
 def test_a_wrong_flag_of_a_fault_is_refused(folder, text, said):
@@ -452,7 +468,9 @@ def test_plans_are_spelled_in_the_file_and_on_the_command_line(folder):
     assert "expected plain, stratified or tilted" in refused("predict", file, "--plan", "tilted=x")
     assert "expected an epsilon" in refused("predict", file, "--plan", "tilted")
     assert "epsilons" in refused("predict", file, "--plan", "tilted=0.3")
-    assert "'straitified'" in refused("predict", file, "--plan", "straitified")
+    said = refused("predict", file, "--plan", "straitified")
+    assert "neurosim: --plan: expected the kind plain, stratified or tilted, got 'str" in said
+    assert "tilted=EPSILON" in refused("predict", file, "--plan", "tilted=")
     assert "beside kind stratified" in refused("predict", file, "--plan", "stratified=0.1")
     file.write_text(CAMPAIGN.replace("replicas = [3]", 'plan = {kind = "plain", stratta = [2]}'))
     assert "did you mean strata" in refused("predict", file)

@@ -253,8 +253,12 @@ def test_a_script_that_cannot_be_imported_is_told_why(tmp_path):
     assert 'belongs below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
 
 
-def test_ctrl_c_stops_processes_and_the_run_continues(folder):
-    arguments = ["run", folder / "campaign.toml", "--trials", "1000000000", "--processes", "2"]
+@pytest.mark.parametrize("flag", ["--processes", "--threads"])
+@pytest.mark.parametrize(
+    ("sign", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_ctrl_c_and_sigterm_stop_a_run_that_continues(folder, flag, sign, code, said):
+    arguments = ["run", folder / "campaign.toml", "--trials", "1000000000", flag, "2"]
     arguments = [str(a) for a in (*arguments, "--quiet", "-o", folder / "out.h5")]
     process = subprocess.Popen(
         [sys.executable, "-m", "neurosim.cli", *arguments],
@@ -269,11 +273,11 @@ def test_ctrl_c_stops_processes_and_the_run_continues(folder):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     time.sleep(1)  # let the processes begin
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, signal.Signals[sign])  # as a terminal or a batch system does
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    kept = int(re.search(r"(\d+) of 1000000000 trials are kept", err)[1])
+    assert process.returncode == code, err
+    found = re.fullmatch(rf"neurosim: {said}; .*out.h5: (\d+) of 1000000000 trials are .*\n", err)
+    kept = int(found[1])
     call("run", folder / "campaign.toml", "--trials", kept + 5000, "-o", folder / "out.h5")
     with ns.Trace(folder / "out.h5") as trace:
         assert trace.completed == kept + 5000
@@ -370,13 +374,14 @@ def test_a_cluster_without_workers_is_an_error(monkeypatch):
         list(ns.DaskExecutor(empty.scheduler_address).map(abs, [1]))
 
 
-def test_a_scheduler_that_goes_away_is_an_error(monkeypatch):
+def test_a_scheduler_that_goes_away_is_an_error_without_a_word_of_dask(monkeypatch, caplog):
     monkeypatch.setattr("neurosim.executors.cluster._CONNECT", 0.5)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as going:
         results = ns.DaskExecutor(going.scheduler_address).map(slow, count())
         next(results)
     with pytest.raises(ns.ExecutorError, match="scheduler"):
         list(results)
+    assert [r for r in caplog.records if r.name == "distributed.client"] == []
 
 
 def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch, folder):

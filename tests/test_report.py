@@ -5,6 +5,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.errors import InputError
+from neurosim.report.figures import histograms
 
 NASTY = "<script>alert('$x^{$')</script> & Größe 芯片"
 
@@ -167,3 +168,36 @@ def test_chips_of_many_cores_are_coloured_as_a_whole(tmp_path):
     assert campaign.deployment.n_cores > 64
     hardening = ns.harden(campaign, budget=1, simulate=False)
     assert ns.write_report(hardening, tmp_path / "h").is_file()
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2, 3])
+def test_the_legend_of_the_histograms_lies_within_the_figure(tmp_path, n_outputs):
+    campaign = one_layer(n_outputs, trials=300)
+    with ns.run(campaign, tmp_path / "out.h5", progress=False) as trace:
+        figure = histograms(ns.compare(trace, ns.predict(campaign)))
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+
+
+def test_a_single_trial_has_no_typical_error(tmp_path):
+    campaign = one_layer(1, trials=1)
+    with ns.run(campaign, tmp_path / "out.h5", progress=False) as trace:
+        page = ns.write_report(ns.compare(trace, ns.predict(campaign)), tmp_path / "report")
+    said = page.read_text(encoding="utf-8")
+    assert "The largest error of the only trial was" in said
+    assert "typically" not in said
+
+
+def one_layer(n_outputs, trials):
+    network = ns.Network.dense(
+        weights=[np.ones((n_outputs, 4))], biases=[np.zeros(n_outputs)], activations=["identity"]
+    )
+    return ns.Campaign(
+        deployment=ns.deploy(network, ns.Chip.load("ideal")),
+        faults=ns.StuckAtZero("neuron", probability=0.3),
+        inputs=np.ones((1, 4)),
+        trials=trials,
+        seed=1,
+    )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.errors import CampaignMismatchError, TraceError
+from neurosim.errors import CampaignMismatchError, InputError, TraceError
 from neurosim.executors import SerialExecutor, ThreadExecutor
 
 RECORD = ("faults", "error", "hidden")
@@ -292,3 +292,94 @@ def test_the_page_about_traces_names_every_dataset(tmp_path, unbroken):
     elsewhere |= {"trials/neuron_values/*", "trials/synapse_weights/*"}  # where values are held
     for pattern in set(named) - elsewhere:
         assert any(fnmatch(name, pattern) for name in there), pattern
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"campaign": "campaign.toml"}, "campaign: expected Campaign"),
+        ({"path": 5}, "path: expected the path of a file"),
+        ({"executor": "tcp://10.0.0.1:8786"}, "executor: expected one, as ThreadExecutor"),
+        ({"executor": ThreadExecutor}, "executor: expected one"),
+        ({"checkpoint_seconds": None}, "checkpoint_seconds: expected seconds"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds: expected seconds"),
+        ({"trials": 10}, "trials: expected range"),
+    ],
+)
+def test_wrong_arguments_of_run_are_refused(tmp_path, arguments, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        ns.run(**{"campaign": campaign_of(), "path": tmp_path / "none.h5", **arguments})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [None, 5, b"out.h5"])
+def test_paths_of_traces_are_paths(unbroken, tmp_path, path):
+    with ns.Trace(unbroken) as trace:
+        for use in (ns.Trace, trace.to_csv, lambda path: ns.join([path], tmp_path / "joined.h5")):
+            with pytest.raises(InputError, match="expected the path of a file"):
+                use(path)
+    with pytest.raises(InputError, match="paths: expected a list of traces"):
+        ns.join(str(unbroken), tmp_path / "joined.h5")
+
+
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+def test_folders_are_no_traces(unbroken, folder):
+    with pytest.raises(TraceError, match="got a folder"):
+        ns.Trace(folder)
+    with ns.Trace(unbroken) as trace, pytest.raises(TraceError, match="got a folder"):
+        trace.to_csv(folder)
+
+
+def test_a_wrong_index_does_not_make_a_trace_damaged(unbroken):
+    with ns.Trace(unbroken) as trace:
+        for array in (trace.errors, trace.fault_counts, trace.hidden_errors(1)):
+            with pytest.raises(IndexError, match="indices"):
+                array[0, 0, 0, 0]
+            assert array[0, ..., 0].shape == np.asarray(array)[0, ..., 0].shape
+        for k in (1.5, "1", True, 3000, -1):
+            with pytest.raises(InputError, match="k: expected a trial from 0 to 2999"):
+                trace.fault_set(k)
+        for layer in (1.0, "1", 0, 3):
+            with pytest.raises(InputError, match="layer: expected a hidden layer from 1 to 2"):
+                trace.hidden_errors(layer)
+        for q in ("most", 2, [0.5, None]):
+            with pytest.raises(InputError, match="q: expected numbers"):
+                trace.quantile(q)
+        assert trace.quantile([]).shape == (0, 5, 3)
+        for confidence in (95, None):
+            with pytest.raises(InputError, match="confidence: expected a number"):
+                trace.accuracy_interval(confidence)
+
+
+def test_fault_sets_are_read_without_all_others(unbroken, monkeypatch):
+    campaign, read = campaign_of(), []
+    get = h5py.Dataset.__getitem__
+
+    def counting(dataset, key):
+        found = get(dataset, key)
+        read.append(np.size(found))
+        return found
+
+    with ns.Trace(unbroken) as trace:
+        _ = trace.golden
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", counting)
+        for k in (0, 1234, 2999):
+            assert trace.fault_set(k) == campaign.fault_set(k)
+    assert max(read) < 100
+
+
+def test_a_trace_says_how_medians_and_losses_do(tmp_path):
+    with ns.run(campaign_of(4), tmp_path / "four.h5", progress=False) as trace:
+        said = str(trace)
+        share = trace.median_exceedances_any[0, 0].sum() / 5
+    assert f"median of 3 chips (1 groups): |error| >= 0.1 at some output in {share:.3%}" in said
+    assert "median of 5 chips: unknown, fewer than 5 trials" in said
+    assert "squared_error, faulty minus golden: mean" in said
+    with ns.run(campaign_of(1), tmp_path / "one.h5", progress=False) as trace:
+        assert "standard deviation unknown" in str(trace)
+
+
+def test_a_comparison_takes_the_trace_first(unbroken):
+    campaign = campaign_of()
+    with ns.Trace(unbroken) as trace, pytest.raises(InputError, match="prediction: expected"):
+        ns.compare(ns.predict(campaign, method="single-fault"), trace)

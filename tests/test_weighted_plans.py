@@ -135,6 +135,20 @@ def test_certain_faults_are_part_of_every_set(simulated):
         assert not alarming(z_values(simulated(work), work))
 
 
+@pytest.mark.parametrize("plan", ["stratified", "without control", "tilted"])
+@pytest.mark.parametrize("probability", [0, 1])
+def test_faults_that_never_or_always_happen_leave_nothing_to_draw(tmp_path, plan, probability):
+    faults = [ns.StuckAtZero("neuron", probability=probability, layers=[1])]
+    chosen = ns.resolve(campaign(PLANS[plan], faults, trials=20))
+    fault_set = replace(chosen, plan=ns.PlainMonteCarlo()).fault_set(0)
+    error = ns.evaluate(chosen.deployment, fault_set, chosen.inputs, dtype="float64")
+    with ns.run(chosen, tmp_path / "certain.h5", progress=False) as trace:
+        np.testing.assert_allclose(trace.mean, error, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(trace.variance, 0, atol=1e-14)
+        assert (trace.exceedances[0] == 20 * (abs(error) >= EPSILONS[0])).all()
+        assert abs(error).max() > EPSILONS[0] or not probability
+
+
 def test_transient_faults_are_tilted_as_permanent_ones_are(simulated):
     faults = [ns.StuckAtZero("neuron", probability=0.03, persistence=ns.Transient())]
     work = ns.resolve(campaign(PLANS["tilted"], faults))

@@ -289,13 +289,18 @@ def compare(
     CampaignMismatchError
         If the trace belongs to another campaign than the prediction.
     InputError
-        If a rate, tolerance or number is out of range, the prediction is of a hidden layer, or its
-        variances are estimated by probes.
+        If a rate, tolerance or number is out of range, the prediction is none or of a hidden
+        layer, or its variances are estimated by probes.
 
     Examples
     --------
     >>> comparison = ns.compare(trace, ns.predict(campaign))  # doctest: +SKIP
     """
+    if not isinstance(prediction, Prediction):
+        raise InputError(
+            "prediction: expected what predict(campaign) returns, behind the trace, got "
+            f"{type(prediction).__name__}"
+        )
     campaign: Campaign = prediction.campaign
     if prediction.layer is not None:
         raise InputError("prediction: expected one of the outputs, got one of a hidden layer")

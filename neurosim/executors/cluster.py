@@ -7,10 +7,11 @@ are given to others by the scheduler; after `distributed.scheduler.allowed-failu
 workers it gives a task up, which is an error here too.
 """
 
+import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar, Union
 
 from neurosim.environment import Environment, current
@@ -205,22 +206,35 @@ class _Task(Generic[_Item, _Result]):
         )
 
 
-def _connected(scheduler: Union[str, "Client"]) -> AbstractContextManager["Client"]:
+@contextmanager
+def _connected(scheduler: Union[str, "Client"]) -> Iterator["Client"]:
     """The client of the user, left open; or one of our own."""
     from distributed import Client
 
     if isinstance(scheduler, Client):
-        return nullcontext(scheduler)
+        yield scheduler
+        return
+    # What a client of our own logs when its scheduler goes away is said by ExecutorError.
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
-        client: AbstractContextManager[Client] = Client(
-            scheduler, timeout=_CONNECT, set_as_default=False
-        )
+        with _opened(scheduler) as client:
+            yield client
+    finally:
+        log.setLevel(level)
+
+
+def _opened(address: str) -> "Client":
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=_CONNECT, set_as_default=False)
     except OSError as error:
         raise ExecutorError(
-            f"scheduler: expected a Dask scheduler running at {scheduler}, got no answer in "
+            f"scheduler: expected a Dask scheduler running at {address}, got no answer in "
             f"{_CONNECT} s ({error})"
         ) from error
-    return client
 
 
 @contextmanager

@@ -56,7 +56,9 @@ def histograms(comparison: Comparison) -> Figure | None:
     outputs = laws.outputs[:_MOST_OUTPUTS].tolist()
     columns = min(5, len(outputs))
     rows = -(-len(outputs) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.8, 2.5 * rows + 0.9), layout="constrained")
+    in_legend = 4 if columns > 2 else columns  # entries side by side
+    height = 2.5 * rows + 0.7 + 0.2 * (4 // in_legend)
+    figure = Figure(figsize=(2.6 * columns + 0.8, height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     middle = len(ends) // 2 - 1
     for axes in grid.ravel()[len(outputs) :]:
@@ -103,7 +105,9 @@ def histograms(comparison: Comparison) -> Figure | None:
         )
         plain_axes(axes)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=in_legend, frameon=False, fontsize=9
+    )
     figure.supxlabel(f"error at input {chosen} (faulty minus golden output)", fontsize=9)
     figure.supylabel("share of trials in an octave", fontsize=9)
     return figure

@@ -71,15 +71,21 @@ def _share(value: float) -> str:
 def _answer(comparison: Comparison) -> str:
     """How wrong, how likely, how far the theory can be trusted: in words."""
     statistics, campaign = comparison.statistics, comparison.campaign
-    spread = float(np.sqrt(statistics.errors.variance).mean())
+    n = statistics.errors.count
     scale = float(np.abs(campaign.network(campaign.inputs)).mean())
     largest = np.abs([statistics.errors.minimum, statistics.errors.maximum]).max()
-    words = [
-        f"Under these faults an output is typically off by {spread:.2g} (standard deviation, mean "
-        f"over inputs and outputs; the outputs themselves are {scale:.2g} in size); the largest "
-        f"error seen was {largest:.2g}."
-    ]
-    n = statistics.errors.count
+    if n > 1:
+        spread = float(np.sqrt(statistics.errors.variance).mean())
+        words = [
+            f"Under these faults an output is typically off by {spread:.2g} (standard deviation, "
+            f"mean over inputs and outputs; the outputs themselves are {scale:.2g} in size); the "
+            f"largest error seen was {largest:.2g}."
+        ]
+    else:
+        words = [
+            f"The largest error of the only trial was {largest:.2g}; the outputs themselves are "
+            f"{scale:.2g} in size."
+        ]
     if campaign.epsilons:
         seen = np.flatnonzero(statistics.exceedances_any.any(axis=1))
         # The largest threshold that was reached at all tells most.

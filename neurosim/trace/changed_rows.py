@@ -24,7 +24,15 @@ try:
 except ImportError:  # a processor that this faster one does not know
     import zlib  # type: ignore[no-redef]
 
-__all__ = ["ChangedErrors", "PackedRows", "append_packed", "joined_packed", "pack", "rows_in_use"]
+__all__ = [
+    "ChangedErrors",
+    "PackedRows",
+    "append_packed",
+    "check_packed",
+    "joined_packed",
+    "pack",
+    "rows_in_use",
+]
 
 _CHUNK_BYTES = 2**18
 _LEVEL = 1
@@ -156,7 +164,13 @@ def append_packed(
     n_rows: int,
     check: Callable[[], None],
 ) -> None:
-    """Append the first n_rows rows, whole chunks, to a dataset as they are."""
+    """Append the first n_rows rows, whole chunks, to a dataset as they are.
+
+    Raises
+    ------
+    ValueError
+        If a chunk of a file is damaged.
+    """
     if isinstance(source, PackedRows):
         row, chunk = source.row, source.chunk
     else:
@@ -178,9 +192,33 @@ def append_packed(
         if isinstance(source, PackedRows):
             data = source.chunks[first // chunk]
         else:
-            _, data = source.id.read_direct_chunk((first, *at))
+            data = _sound_chunk(source, first)
         target.id.write_direct_chunk((end + first, *at), data)
         check()
+
+
+def check_packed(source: h5py.Dataset) -> None:
+    """Find out whether all chunks of a dataset are what was written.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged.
+    """
+    for first in range(0, len(source), source.chunks[0]):
+        _sound_chunk(source, first)
+
+
+def _sound_chunk(source: h5py.Dataset, first: int) -> bytes:
+    """The chunk that begins with row `first`, as it is, once it has been seen to decompress."""
+    _, data = source.id.read_direct_chunk((first, *(0 for _ in source.shape[1:])))
+    try:
+        size = len(zlib.decompress(data))
+    except zlib.error as error:  # type: ignore[misc]
+        raise ValueError(f"a chunk of {source.name} is damaged: {error}") from error
+    if size != int(np.prod(source.chunks)) * source.dtype.itemsize:
+        raise ValueError(f"a chunk of {source.name} is damaged: it has another size")
+    return bytes(data)
 
 
 class ChangedErrors:

@@ -21,37 +21,45 @@ __all__ = ["open_hdf5", "reading", "uninterrupted", "writing", "written_aside"]
 _CHUNK_CACHE = 2**25
 
 
+# Ctrl-C, and what batch systems send some seconds before they kill.
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
 class _Held:
-    """Remembers a Ctrl-C that came at a bad moment."""
+    """Remembers a signal that came at a bad moment."""
 
     def __init__(self) -> None:
-        self.pending = False
+        self.handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._pending: int | None = None
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        self.pending = True
+        self._pending = number
 
     def check(self) -> None:
-        """Raise the interrupt now, if there was one: a moment that suits."""
-        if self.pending:
-            self.pending = False
-            raise KeyboardInterrupt
+        """Handle the signal now, if there was one: a moment that suits."""
+        if self._pending is not None:
+            number, self._pending = self._pending, None
+            self.handlers[number](number, None)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[_Held]:
-    """Hold back Ctrl-C until the end of the block: HDF5 must not be left half-way."""
+    """Hold back Ctrl-C until the end of the block: HDF5 must not be left half-way.
+
+    SIGTERM too, where somebody handles it; else it ends the process at once.
+    """
     held = _Held()
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield held
-        return
-    signal.signal(signal.SIGINT, held.note)
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in _STOPS}
+        held.handlers = {n: handler for n, handler in handlers.items() if callable(handler)}
+    for number in held.handlers:
+        signal.signal(number, held.note)
     try:
         yield held
     finally:
-        signal.signal(signal.SIGINT, previous)
-        if held.pending:
-            previous(signal.SIGINT, None)
+        for number, handler in held.handlers.items():
+            signal.signal(number, handler)
+        held.check()
 
 
 class _GuardedFile(io.RawIOBase):
@@ -160,10 +168,7 @@ def writing(path: Path) -> Iterator[None]:
 def _why_not_written(path: Path, error: OSError) -> str:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return (
-                f"cannot be written: {os.strerror(error.errno)}; checkpoints written before are "
-                "kept: make room and run it again to continue"
-            )
+            return f"cannot be written: {os.strerror(error.errno)}; make room and run it again"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
                 f"cannot be written: {os.strerror(error.errno)}; expected a folder that this user "

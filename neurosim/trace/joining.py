@@ -4,10 +4,9 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 
 from neurosim.environment import Environment
-from neurosim.errors import TraceError
+from neurosim.errors import InputError, TraceError, path_of
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
 from neurosim.trace.files import open_hdf5, reading, written_aside
@@ -43,6 +42,8 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
 
     Raises
     ------
+    InputError
+        If a path is none.
     CampaignMismatchError
         If the traces are not of one campaign; the message says what differs.
     TraceError
@@ -53,7 +54,9 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
     --------
     >>> join(["first.h5", "second.h5"], "both.h5")  # doctest: +SKIP
     """
-    target = Path(path)
+    target = path_of(path)
+    if isinstance(paths, str | os.PathLike):
+        raise InputError(f"paths: expected a list of traces, got the path {os.fspath(paths)!r}")
     if not paths:
         raise TraceError("paths: expected at least one trace, got none")
     if target.exists():
@@ -62,7 +65,7 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
         )
     with ExitStack() as stack:
         parts = []
-        for source in map(Path, paths):
+        for source in map(path_of, paths):
             file = stack.enter_context(open_hdf5(source))
             parts.append((read_header(file, source, TRACE), source, file))
         parts.sort(key=lambda part: part[0].first)

@@ -28,6 +28,7 @@ from neurosim.trace.changed_rows import (
     rows_in_use,
     shifted,
 )
+from neurosim.trace.damage import CHECKSUM, check_checksum, checksum
 from neurosim.trace.files import reading
 from neurosim.weighted_statistics import WeightedResults, WeightedStatistics
 
@@ -218,10 +219,15 @@ def write_campaign(group: h5py.Group, campaign: Campaign, golden: Array) -> None
 
 
 def write_statistics(group: h5py.Group, statistics: Statistics | WeightedStatistics) -> None:
-    """Write statistics, one dataset for each entry of their `to_arrays`."""
-    for name, value in statistics.to_arrays().items():
-        if name not in _KNOWN_ELSEWHERE:
-            _create(group, name, np.asarray(value))
+    """Write statistics, one dataset for each entry of their `to_arrays`, and a checksum."""
+    arrays = {
+        name: np.asarray(value)
+        for name, value in statistics.to_arrays().items()
+        if name not in _KNOWN_ELSEWHERE
+    }
+    for name, array in arrays.items():
+        _create(group, name, array)
+    group.attrs[CHECKSUM] = checksum(arrays)
 
 
 def read_statistics(
@@ -236,6 +242,7 @@ def read_statistics(
     """
     with reading(path):
         flat = {name: dataset[()] for name, dataset in file[group].items()}
+        check_checksum(file[group], flat)
         for name in _KNOWN_ELSEWHERE:
             flat[name] = file["campaign"][name][()]
         if "evaluated" in flat:

@@ -43,6 +43,10 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         )
         if not simple or any(isinstance(part, bool) for part in parts):
             return np.asarray(self)[key]
+        if sum(part is not Ellipsis for part in parts) > self.ndim:
+            raise IndexError(
+                f"expected at most {self.ndim} indices for the shape {self.shape}, got {key!r}"
+            )
         for part, n in zip(parts, self.shape, strict=False):
             if part is Ellipsis:
                 break

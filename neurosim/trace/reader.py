@@ -2,7 +2,6 @@
 
 import os
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.environment import Environment
-from neurosim.errors import InputError, TraceError
+from neurosim.errors import InputError, TraceError, path_of
 from neurosim.faults import FAULT_EVENTS, FaultSet
 from neurosim.layers import Array
 from neurosim.statistics import Moments, Statistics
@@ -55,7 +54,9 @@ class Trace:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = path_of(path)
+        if self.path.is_dir():
+            raise TraceError(f"{self.path}: expected a trace, got a folder")
         reached = checkpointed(self.path)
         if reached is not None and not self.path.exists():
             raise TraceError(
@@ -64,6 +65,8 @@ class Trace:
                 "again with the same path to continue"
             )
         self._file = open_hdf5(self.path)
+        # Kept open: HDF5 forgets the chunks of a dataset, decompressed, when it is closed.
+        self._datasets: dict[str, h5py.Dataset] = {}
         try:
             header = read_header(self._file, self.path, TRACE)
         except BaseException:
@@ -92,13 +95,16 @@ class Trace:
     def _dataset(self, name: str) -> h5py.Dataset:
         if not self._file:
             raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
-        with reading(self.path):
-            return self._file[name]
+        if name not in self._datasets:
+            with reading(self.path):
+                self._datasets[name] = self._file[name]
+        return self._datasets[name]
 
     def _has(self, name: str) -> bool:
         if not self._file:
             raise TraceError(f"{self.path}: expected an open trace, but it has been closed")
-        return name in self._file
+        with reading(self.path):
+            return name in self._file
 
     def _array(self, name: str) -> Array:
         dataset = self._dataset(name)
@@ -296,7 +302,7 @@ class Trace:
         InputError
             If confidence is not between 0 and 1.
         """
-        if not 0 < confidence < 1:
+        if not isinstance(confidence, int | float) or not 0 < confidence < 1:
             raise InputError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
         from scipy.special import ndtri, stdtrit  # not at the start of every campaign
 
@@ -333,12 +339,14 @@ class Trace:
         InputError
             If a share is outside [0, 1].
         """
-        shares = np.asarray(q, np.float64)
+        try:
+            shares = np.asarray(q, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"q: expected numbers in [0, 1], got {q!r}") from error
         if not ((shares >= 0) & (shares <= 1)).all():
             raise InputError(f"q: expected numbers in [0, 1], got {q!r}")
-        return np.stack([self._quantile(float(s)) for s in shares.ravel()]).reshape(
-            *shares.shape, *self.mean.shape
-        )
+        found = [self._quantile(float(s)) for s in shares.ravel()]
+        return np.array(found, np.float64).reshape(*shares.shape, *self.mean.shape)
 
     def _quantile(self, share: float) -> Array:
         """Linear between the edges of the bin where the counts reach share * completed."""
@@ -415,7 +423,8 @@ class Trace:
         """
         recorded = self._recorded("trials/errors", "errors", "error")
         if isinstance(recorded, h5py.Group):  # version 1 kept a dataset of all errors
-            recorded = ChangedErrors(recorded, len(self.golden))
+            with reading(self.path):
+                recorded = ChangedErrors(recorded, len(self.golden))
         return LazyArray(recorded, self.path)
 
     def hidden_errors(self, layer: int) -> LazyArray:
@@ -429,7 +438,7 @@ class Trace:
             If they were not recorded.
         """
         last = len(self._array("campaign/widths")) - 2
-        if not 1 <= layer <= last:
+        if not _is_whole(layer) or not 1 <= layer <= last:
             raise InputError(f"layer: expected a hidden layer from 1 to {last}, got {layer!r}")
         name = f"trials/hidden/{layer}"
         return LazyArray(self._recorded(name, "errors of hidden layers", "hidden"), self.path)
@@ -451,10 +460,10 @@ class Trace:
                 continue  # nothing is stuck at a value
             offsets = self._recorded(f"trials/{kind}/offsets", "fault sets", "faults")
             with reading(self.path):
-                first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+                first, last = self._slice(offsets, k)
                 rows = np.empty(last - first, dtype)
                 for name in dtype.names or ():
-                    rows[name] = self._file[f"trials/{kind}/{name}"][first:last]
+                    rows[name] = self._dataset(f"trials/{kind}/{name}")[first:last]
             events[kind] = rows
         # Traces written before there were spiking campaigns have no ticks: one a presentation.
         ticks = int(self._array("campaign/ticks")) if self._has("campaign/ticks") else 1
@@ -496,16 +505,22 @@ class Trace:
         self._check_trial(k)
         offsets = self._recorded("trials/spikes/offsets", "spikes", "spikes")
         with reading(self.path):
-            first, last = (int(n) for n in offsets[k - self.first_trial :][:2])
+            first, last = self._slice(offsets, k)
             rows = np.empty(last - first, SPIKE)
             for name in SPIKE.names or ():
-                rows[name] = self._file[f"trials/spikes/{name}"][first:last]
+                rows[name] = self._dataset(f"trials/spikes/{name}")[first:last]
         return rows
 
+    def _slice(self, offsets: h5py.Dataset, k: int) -> tuple[int, int]:
+        """Where the rows of trial k begin and end."""
+        at = int(k) - self.first_trial
+        first, last = offsets[at : at + 2]
+        return int(first), int(last)
+
     def _check_trial(self, k: int) -> None:
-        stop = self.first_trial + self.completed
-        if not self.first_trial <= k < stop:
-            raise InputError(f"k: expected a trial from {self.first_trial} to {stop - 1}, got {k}")
+        last = self.first_trial + self.completed - 1
+        if not _is_whole(k) or not self.first_trial <= k <= last:
+            raise InputError(f"k: expected a trial from {self.first_trial} to {last}, got {k!r}")
 
     def _recorded(self, name: str, what: str, record: str) -> h5py.Dataset:
         if not self._has(name):
@@ -531,7 +546,7 @@ class Trace:
         TraceError
             If the file cannot be written.
         """
-        write_table(self, Path(path))
+        write_table(self, path_of(path))
 
     def __str__(self) -> str:
         if not self._file and "statistics" not in self.__dict__:
@@ -540,6 +555,10 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<Trace {self.path}: {self.completed} trials from {self.first_trial}>"
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _binomial_error(share: Array, n: int) -> Array:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurosim.layers import Array
 from neurosim.trace.writer import checkpointed
 from neurosim.weighted_statistics import LEAST_EFFECTIVE
 
@@ -25,9 +26,8 @@ def summary(trace: "Trace") -> str:
         f"{trace.components.get('backend')} ({trace.components.get('dtype')}), recorded: "
         f"{trace.components.get('record')}",
         *(f"  {process}" for process in trace.processes),
-        f"  error: mean {trace.mean.min():.4g} to {trace.mean.max():.4g}, standard deviation "
-        f"{np.sqrt(trace.variance.min()):.4g} to {np.sqrt(trace.variance.max()):.4g}, extremes "
-        f"{trace.minimum.min():.4g} and {trace.maximum.max():.4g}",
+        f"  error: mean {_span(trace.mean)}, standard deviation {_span(np.sqrt(trace.variance))}, "
+        f"extremes {trace.minimum.min():.4g} and {trace.maximum.max():.4g}",
         f"  largest output changed in {trace.class_changes.sum() / presentations:.3%} of "
         "presentations",
     ]
@@ -40,6 +40,12 @@ def summary(trace: "Trace") -> str:
     for epsilon, counts in zip(trace.epsilons, trace.exceedances_any, strict=True):
         share = counts.sum() / presentations
         lines.append(f"  |error| >= {epsilon:g} at some output in {_percent(share)}")
+    lines += _median_lines(trace)
+    if trace.loss is not None:
+        lines.append(
+            f"  {trace.components.get('loss')}, faulty minus golden: mean "
+            f"{_span(trace.loss.mean)}, standard deviation {_span(np.sqrt(trace.loss.variance))}"
+        )
     lines += _weight_lines(trace)
     reached = checkpointed(trace.path)
     if reached is not None and reached > last + 1:
@@ -48,6 +54,23 @@ def summary(trace: "Trace") -> str:
             "again to finish"
         )
     return "\n".join(lines)
+
+
+def _median_lines(trace: "Trace") -> list[str]:
+    """How often medians of replicas are off."""
+    lines = []
+    for size, groups, at_epsilon in zip(
+        trace.replicas, trace.median_groups, trace.median_exceedances_any, strict=True
+    ):
+        if not groups:
+            lines.append(f"  median of {size} chips: unknown, fewer than {size} trials")
+            continue
+        for epsilon, counts in zip(trace.epsilons, at_epsilon, strict=True):
+            lines.append(
+                f"  median of {size} chips ({groups} groups): |error| >= {epsilon:g} at some "
+                f"output in {_percent(counts.sum() / (groups * counts.size))}"
+            )
+    return lines
 
 
 def _weight_lines(trace: "Trace") -> list[str]:
@@ -76,6 +99,13 @@ def _weight_lines(trace: "Trace") -> list[str]:
                 "draw more trials, or tilt towards this epsilon"
             )
     return lines
+
+
+def _span(values: Array) -> str:
+    """Smallest and largest; a single trial has no variance."""
+    if np.isnan(values).all():
+        return "unknown"
+    return f"{values.min():.4g} to {values.max():.4g}"
 
 
 def _percent(share: float) -> str:

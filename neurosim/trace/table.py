@@ -27,12 +27,12 @@ def write_table(trace: "Trace", path: Path) -> None:
     TraceError
         If the file cannot be written.
     """
+    if path.is_dir():
+        raise TraceError(f"{path}: expected the path of a file, got a folder")
     columns = _columns(trace)
     table = [np.broadcast_to(values, trace.mean.shape).ravel() for values in columns.values()]
     part = path.with_name(path.name + ".part")
     with writing(path):
-        if path.is_dir():
-            raise TraceError(f"{path}: expected the path of a file, got a folder")
         try:
             with open(part, "w", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file, lineterminator="\n")

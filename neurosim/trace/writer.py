@@ -24,6 +24,7 @@ from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.layers import Array
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
+from neurosim.trace.damage import check_rows
 from neurosim.trace.files import open_hdf5, reading, uninterrupted, writing, written_aside
 from neurosim.trace.layout import (
     STATE,
@@ -394,6 +395,8 @@ class TraceWriter:
                 stop,
             ):
                 raise TraceError(f"{path}: expected trials {first} to {stop - 1} of this campaign")
+            with open_hdf5(path) as file, reading(path):
+                check_rows(file["trials"])
             chain.append(path)
             stop = first
         if stop != self._base_stop:
