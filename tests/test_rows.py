@@ -8,7 +8,10 @@ from neurosim.kernels.activations import SIGMOID, TANH, change_rows_at
 from neurosim.kernels.rows import add_columns, cut_rows, multiply_rows
 
 
-@pytest.mark.parametrize(("kind", "gain", "scale"), [(SIGMOID, 4.0, 1.0), (TANH, 2.0, 2.0)])
+@pytest.mark.parametrize(
+    ("kind", "gain", "scale"),
+    [(SIGMOID, 4.0, 1.0), (SIGMOID, 1e12, 1.0), (SIGMOID, 1e-12, 1.0), (TANH, 2.0, 2.0)],
+)
 @pytest.mark.parametrize("largest", [1e-20, 1e-6, 0.1, 1.9999, 2.0, 2.0001, 4.0, 30.0])
 def test_rows_of_sigmoid_changes_are_exact_on_both_sides_of_the_short_formula(
     kind, gain, scale, largest

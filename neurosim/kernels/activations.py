@@ -44,7 +44,7 @@ _EXPONENTIAL = (
 # tanh(x) = x (p0 + p1 v) / (1 + q1 v + q2 v^2), v = x^2, |x| <= 1: fitted for the least relative
 # error, 6e-8. Nearly all rows have no change of a sigmoid's argument, 2 x, beyond that.
 _NEAR = (0.9999999415195441, 0.09433940487154382, 0.427670625224095, 0.009235634928988823)
-_MAGNITUDE, _ONE_BITS = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32
+_MAGNITUDE = np.int32(0x7FFFFFFF)  # bits of a float32 without its sign
 # Added to a float32 of moderate size, it leaves the nearest integer in the last bits.
 _ROUNDER = 12582912.0  # 1.5 * 2^23
 _ROUNDER_BITS, _BIAS, _MANTISSA_BITS = 0x4B400000, 127, np.int32(23)
@@ -92,33 +92,39 @@ def _sigmoid_row_single(first, second, dz, gain, out):
     cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "ninf"},
     forceinline=True,
 )  # fmt: skip
-def _sigmoid_near(s, q, x, middle):
-    """The change of scale * sigma in float32 for a change 2 x of its argument, |x| <= 1.
+def _sigmoid_near(s, q, dz, middle, quotient):
+    """The change of scale * sigma in float32 for a small change of its argument, gain * dz.
 
-    s = scale sigma(a), q = scale sigma(-a), middle = scale / 2. With t = tanh(x) that is
+    s = scale sigma(a), q = scale sigma(-a), middle = scale / 2. With t = tanh(gain dz / 2) that is
     s q t / (middle + (s - middle) t), in which t is a quotient and its divisor is multiplied out.
     """
-    p0, p1, q1, q2 = _NEAR
-    v = x * x
-    t = x * (np.float32(p0) + v * np.float32(p1))
-    divisor = middle + v * (middle * np.float32(q1) + v * (middle * np.float32(q2)))
-    return s * q * t / (divisor + (s - middle) * t)
+    p0, p1, q0, q1, q2 = quotient
+    v = dz * dz
+    t = dz * (p0 + v * p1)
+    return s * q * t / ((q0 + v * (q1 + v * q2)) + (s - middle) * t)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_rows_single(numbers, first, second, gain, scale, rows, at, begin, stop):
     use_wide_vectors()
-    g, half, middle = np.float32(gain * _LOG2_E), np.float32(gain / 2), np.float32(scale / 2)
+    g, half, middle = np.float32(gain * _LOG2_E), gain / 2, np.float32(scale / 2)
+    (p0, p1, q1, q2), square = _NEAR, half * half
+    quotient = (
+        np.float32(half * p0), np.float32(half * square * p1),
+        middle, middle * np.float32(square * q1), middle * np.float32(square * square * q2),
+    )  # fmt: skip
+    # Numbers as bits are in their order, not a number last. Powers of the gain must be in range.
+    near = np.int32(np.float32(1 / half).view(np.int32)) if 1e-4 < half < 1e4 else np.int32(-1)
     for k in range(len(numbers)):
         number = numbers[k]
-        largest = np.int32(0)  # as bits, which are in the order of the numbers; not a number last
+        largest = np.int32(0)
         for i in range(np.uint64(begin), np.uint64(stop)):
-            x = np.float32(half * rows[at + k, i]).view(np.int32) & _MAGNITUDE
-            largest = max(largest, np.int32(x))
-        if largest <= _ONE_BITS:
+            magnitude = np.float32(rows[at + k, i]).view(np.int32) & _MAGNITUDE
+            largest = max(largest, np.int32(magnitude))
+        if largest <= near:
             for i in range(np.uint64(begin), np.uint64(stop)):
                 rows[at + k, i] = _sigmoid_near(
-                    first[number, i], second[number, i], half * rows[at + k, i], middle
+                    first[number, i], second[number, i], rows[at + k, i], middle, quotient
                 )
             continue
         for i in range(np.uint64(begin), np.uint64(stop)):
