@@ -254,6 +254,22 @@ def test_one_dead_neuron_and_several_behind_it_start_from_what_is_kept(
     assert np.abs(ours.errors(batch) - errors).max() > 1e-6
 
 
+@pytest.mark.parametrize("widths", [(60, 50, 40, 1, 1, 1), (9, 8, 3, 2, 20, 5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_kept_takes_no_more_memory_than_its_limit(monkeypatch, widths, dtype):
+    network, inputs = deep(widths, ("relu",) * (len(widths) - 1))
+
+    def memory():
+        backend = make_backend("compiled", network, inputs, dtype)
+        return sum(k.rows.nbytes + k.number.nbytes for k in backend._neurons._kept)
+
+    most = memory()
+    assert most > 0
+    for limit, expected in ((most, most), (most - 1, 0)):
+        monkeypatch.setattr("neurosim.backends.neuron_faults._KEPT_BYTES", limit)
+        assert memory() == expected
+
+
 def test_results_do_not_depend_on_who_needs_the_table_first():
     network, inputs = deep()
     early, late = (
