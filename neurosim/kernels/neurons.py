@@ -6,8 +6,8 @@ last (`finish_outputs`). A pair (trial, input) is of one of three sorts (`classi
 - *simple*: nothing before layer L - 1 changed; dz_L is linear in the dead outputs of layer L - 1;
 - *single*: one dead neuron before layer L - 1 matters, as its golden output is not 0. What it does
   alone is read from a table; dead neurons of layer L - 1 are corrected for (`fill_pairs`);
-- *several*: computed layer by layer as rows of changes (`kernels.rows`); behind a dead neuron that is
-  alone in its layer from two layers further on, if those sums are kept.
+- *several*: computed layer by layer as rows of changes (`kernels.rows`); behind a dead neuron that
+  is alone in its layer from two layers further on, if those sums are kept.
 
 Events of a block of trials come as (site, start, stop), sorted by site within a trial, with
 bounds[t, l] the first event of trial t in layer l or later, l = 0..L + 1. Golden outputs of all
