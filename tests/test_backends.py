@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 from itertools import pairwise, product
 
 import numpy as np
@@ -268,6 +269,19 @@ def test_what_is_kept_takes_no_more_memory_than_its_limit(monkeypatch, widths, d
     for limit, expected in ((most, most), (most - 1, 0)):
         monkeypatch.setattr("neurosim.backends.neuron_faults._KEPT_BYTES", limit)
         assert memory() == expected
+
+
+def test_a_table_beyond_its_limit_is_never_made(monkeypatch):
+    monkeypatch.setattr("neurosim.backends.neuron_faults._TABLE_BYTES", 2**20)
+    network, _ = deep((20, 100, 50), ("relu", "identity"))
+    inputs = np.random.default_rng(0).normal(size=(2000, 20))
+    tracemalloc.start()
+    try:
+        make_backend("compiled", network, inputs, "float64")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2000 * 50 * 8 / 2  # half of what the table of the last layer would take
 
 
 def test_results_do_not_depend_on_who_needs_the_table_first():

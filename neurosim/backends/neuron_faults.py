@@ -141,8 +141,10 @@ class NeuronFaults:
         early = np.arange(self._depth - 1) < self._depth - 2
         self._patchable = ~early | keeps
         self._starts = early & keeps
-        late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
-        self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
+        late_bytes = widths[-2] * n_inputs * widths[-1] * dtype.itemsize
+        n_late = widths[-2] if late_bytes <= _TABLE_BYTES else 0
+        outputs_t, weight_t = prepared.outputs_t[-2][:n_late], prepared.weights_t[-1][:n_late]
+        self._late_table = outputs_t[:, :, None] * -weight_t[:, None, :]
         # What rows of tiles meet, aligned.
         self._weights_t = [_aligned(w, 0) for w in prepared.weights_t[:-1]]
         self._weight_out = _aligned(prepared.weights[-1], 0)
