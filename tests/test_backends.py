@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 from itertools import pairwise, product
 
 import numpy as np
@@ -252,6 +253,35 @@ def test_one_dead_neuron_and_several_behind_it_start_from_what_is_kept(
     for kept in ours._neurons._kept:
         kept.rows[:] *= 1.001
     assert np.abs(ours.errors(batch) - errors).max() > 1e-6
+
+
+@pytest.mark.parametrize("widths", [(60, 50, 40, 1, 1, 1), (9, 8, 3, 2, 20, 5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_kept_takes_no_more_memory_than_its_limit(monkeypatch, widths, dtype):
+    network, inputs = deep(widths, ("relu",) * (len(widths) - 1))
+
+    def memory():
+        backend = make_backend("compiled", network, inputs, dtype)
+        return sum(k.rows.nbytes + k.number.nbytes for k in backend._neurons._kept)
+
+    most = memory()
+    assert most > 0
+    for limit, expected in ((most, most), (most - 1, 0)):
+        monkeypatch.setattr("neurosim.backends.neuron_faults._KEPT_BYTES", limit)
+        assert memory() == expected
+
+
+def test_a_table_beyond_its_limit_is_never_made(monkeypatch):
+    monkeypatch.setattr("neurosim.backends.neuron_faults._TABLE_BYTES", 2**20)
+    network, _ = deep((20, 100, 50), ("relu", "identity"))
+    inputs = np.random.default_rng(0).normal(size=(2000, 20))
+    tracemalloc.start()
+    try:
+        make_backend("compiled", network, inputs, "float64")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2000 * 50 * 8 / 2  # half of what the table of the last layer would take
 
 
 def test_results_do_not_depend_on_who_needs_the_table_first():

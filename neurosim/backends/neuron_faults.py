@@ -75,14 +75,19 @@ class _Kept:
     number: Array
 
 
+def _whole_lines(width: int, dtype: np.dtype[Any]) -> int:
+    """Values in the lines of the cache that hold a row."""
+    line = _LINE // dtype.itemsize
+    return -(-width // line) * line
+
+
 def _aligned_zeros(n: int, width: int, dtype: np.dtype[Any]) -> Array:
     """Zeros (n, >= width) whose rows are whole lines of the cache, for wide vectors.
 
     Loads that cross two lines cost twice.
     """
-    line = _LINE // dtype.itemsize
-    whole = -(-width // line) * line
-    memory = np.zeros(n * whole + line, dtype)
+    whole = _whole_lines(width, dtype)
+    memory = np.zeros(n * whole + _LINE // dtype.itemsize, dtype)
     start = -memory.ctypes.data % _LINE // dtype.itemsize
     return memory[start : start + n * whole].reshape(n, whole)
 
@@ -125,7 +130,10 @@ class NeuronFaults:
             for m in range(2, self._depth)
         }
         n_rows = {m: int(self._active[first:stop].sum()) for m, (first, stop) in ranges.items()}
-        kept_bytes = sum(n * widths[m] * dtype.itemsize for m, n in n_rows.items())
+        # Short rows are whole lines, and the numbers may take more than the rows.
+        kept_bytes = sum(n * _whole_lines(widths[m], dtype) for m, n in n_rows.items())
+        kept_bytes *= dtype.itemsize
+        kept_bytes += len(n_rows) * n_early * n_inputs * np.dtype(np.int64).itemsize
         keeps = self._tabled and kept_bytes <= _KEPT_BYTES
         self._kept = [
             self._make_kept(*ranges.get(m, (0, 0)), widths[m], keeps) for m in range(self._depth)
@@ -133,8 +141,10 @@ class NeuronFaults:
         early = np.arange(self._depth - 1) < self._depth - 2
         self._patchable = ~early | keeps
         self._starts = early & keeps
-        late = prepared.outputs_t[-2][:, :, None] * -prepared.weights_t[-1][:, None, :]
-        self._late_table = late if late.nbytes <= _TABLE_BYTES else late[:0]
+        late_bytes = widths[-2] * n_inputs * widths[-1] * dtype.itemsize
+        n_late = widths[-2] if late_bytes <= _TABLE_BYTES else 0
+        outputs_t, weight_t = prepared.outputs_t[-2][:n_late], prepared.weights_t[-1][:n_late]
+        self._late_table = outputs_t[:, :, None] * -weight_t[:, None, :]
         # What rows of tiles meet, aligned.
         self._weights_t = [_aligned(w, 0) for w in prepared.weights_t[:-1]]
         self._weight_out = _aligned(prepared.weights[-1], 0)
