@@ -63,10 +63,11 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What single dead neurons of layers before m - 1 do to the sums dz of a layer m.
+    """What single dead neurons, first .. stop - 1, do to the sums dz of a layer m.
 
-    Of the neurons first .. stop - 1 on the inputs where their output is not 0; number
-    (n_early_sites, n_inputs) tells the row.
+    They are those of layer m - 2, for m = L - 1 also those before. Rows are kept for the inputs on
+    which their output is not 0; number (n_early_sites, n_inputs) tells the row, and means nothing
+    for other neurons and inputs.
     """
 
     first: int

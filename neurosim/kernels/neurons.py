@@ -102,17 +102,17 @@ def _layer_of(bounds, event):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def classify(bounds, site, start, stop, golden_t, simple_patch, tabled, kept):
+def classify(bounds, site, start, stop, golden_t, patchable, tabled, starts):
     """Which inputs of each trial change, and how: (offsets, inputs, single, several).
 
     Parameters
     ----------
     bounds, site, start, stop, golden_t
-    simple_patch : (L - 1,) bool
+    patchable : (L - 1,) bool
         Layers whose single dead neuron may go together with dead neurons of layer L - 1.
     tabled : bool
         Whether there is a table of single dead neurons.
-    kept : (L - 1,) bool
+    starts : (L - 1,) bool
         Layers l for whose dead neurons, each alone, dz of layer l + 2 is kept.
 
     Returns
@@ -168,12 +168,12 @@ def classify(bounds, site, start, stop, golden_t, simple_patch, tabled, kept):
             inputs[n], single[n], layers[n], alone[n] = x, NONE, 0, NONE
             if count[x] > 0:
                 layer = _layer_of(bounds[t], first[x])
-                if tabled and count[x] == 1 and (simple_patch[layer] or not late[x]):
+                if tabled and count[x] == 1 and (patchable[layer] or not late[x]):
                     single[n] = site[first[x]]
                 else:
                     single[n], layers[n] = SEVERAL, layer
                     n_several += 1
-                    if kept[layer] and in_first[x] == 1:
+                    if starts[layer] and in_first[x] == 1:
                         alone[n] = site[first[x]]
                         n_alone += 1
             n += 1
