@@ -367,14 +367,14 @@ def test_layers_wider_than_a_strip_of_columns_give_what_forcing_zeros_gives(acti
 
 @pytest.mark.parametrize("layers", [None, [0], [1], [0, 2]])
 @pytest.mark.parametrize(
-    "persistence", [ns.Permanent(), ns.Transient(), ns.Intermittent(mean_duration=5)]
+    "persistence", [ns.Permanent(), ns.Transient(), ns.Intermittent(mean_duration=150)]
 )
 def test_many_dead_neurons_go_through_blas_and_give_what_forcing_zeros_gives(
     monkeypatch, layers, persistence
 ):
     rng = np.random.default_rng(3)
     network, _ = deep((90, 80, 30, 5), ("sigmoid(4)", "relu", "identity"))
-    inputs = rng.normal(size=(40, 90)) * (rng.random((40, 90)) < 0.95)
+    inputs = rng.normal(size=(200, 90)) * (rng.random((200, 90)) < 0.95)
     inputs[:, :20] = 0
     multiplied = []
 
@@ -387,11 +387,11 @@ def test_many_dead_neurons_go_through_blas_and_give_what_forcing_zeros_gives(
     ours, reference = (
         make_backend(name, network, inputs, "float64") for name in ("compiled", "reference")
     )
-    for p in (0.02, 0.3, 0.7):
+    for p in (0.02, 0.3, 0.95):
         faults = [ns.StuckAtZero("neuron", probability=p, layers=layers, persistence=persistence)]
         batch = batch_for(network, inputs, faults, n_trials=12)
         np.testing.assert_allclose(ours.errors(batch), reference.errors(batch), rtol=0, atol=1e-12)
     assert {layer for layer, _, _ in multiplied} == {0 if layers is None else min(layers)}
     assert all(n >= 8 for _, n, _ in multiplied)
     # Some trials with all inputs, some with those alone that lose more than one neuron.
-    assert max(m for _, _, m in multiplied) == 40
+    assert max(m for _, _, m in multiplied) == 200

@@ -14,7 +14,7 @@ __all__ = ["dead_outputs", "order_by_product"]
 
 # Adding an effective column to one pair costs as much as this many multiplications with it in BLAS;
 # to gather a column for BLAS costs as much as multiplying it with so many pairs (estimates).
-_COLUMN_COST, _GATHER_COST = 3, 40
+_COLUMN_COST, _GATHER_COST = 1.5, 40
 _FEWEST = 8
 
 
@@ -28,8 +28,7 @@ def _worth(begin, end, n_pairs, site, start, stop, active, n_inputs):
         n += site[e] != previous
         previous = site[e]
         effective += active[site[e]] * (stop[e] - start[e])
-    effective *= _COLUMN_COST
-    return n >= _FEWEST and effective > n * (n_pairs + _GATHER_COST) * n_inputs
+    return n >= _FEWEST and _COLUMN_COST * effective > n * (n_pairs + _GATHER_COST) * n_inputs
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
