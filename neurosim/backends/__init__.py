@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from neurosim.backends.compiled import CompiledBackend
 from neurosim.backends.graph import GraphBackend
-from neurosim.backends.prepared import has_kernels
 from neurosim.backends.reference import ReferenceBackend
 from neurosim.backends.spiking import SpikingBackend, brian_backend, compiled_backend
 from neurosim.campaign import Campaign, spiking_model_for
@@ -52,7 +51,7 @@ def make_backend(
     """The backend of that name for a network and flattened inputs (n_inputs, n_0)."""
     model = spiking or SpikingModel()
     kinds: dict[str, Callable[[Network, Array, str], Backend]] = {
-        "compiled": CompiledBackend if has_kernels(network) else GraphBackend,
+        "compiled": GraphBackend if network.nodes else CompiledBackend,
         "reference": ReferenceBackend,
         "spiking": partial(brian_backend, model=model),
         "spiking-compiled": partial(compiled_backend, model=model),

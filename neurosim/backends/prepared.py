@@ -6,10 +6,12 @@ import numpy as np
 
 from neurosim.errors import InputError
 from neurosim.kernels import activations as codes
+from neurosim.kernels.single_precision import GATE_END
 from neurosim.layers import Activation, Array
+from neurosim.layers.elementwise import gelu_gate, logistic, normal, scaled
 from neurosim.network import Network
 
-__all__ = ["PreparedActivation", "PreparedNetwork", "has_kernels"]
+__all__ = ["PreparedActivation", "PreparedNetwork"]
 
 # Kind, parameter and the two golden caches of `kernels.activations`.
 PreparedActivation: TypeAlias = tuple[int, float, Array, Array]
@@ -18,15 +20,20 @@ _CODES = {
     "identity": codes.IDENTITY,
     "relu": codes.RELU,
     "leaky_relu": codes.LEAKY_RELU,
+    "relu6": codes.CLIP,
+    "hard_swish": codes.HARD_SWISH,
     "sigmoid": codes.SIGMOID,
     "tanh": codes.TANH,
     "softplus": codes.SOFTPLUS,
+    "soft_clip": codes.SOFT_CLIP,
+    "soft_leaky_relu": codes.SOFT_LEAKY_RELU,
+    "silu": codes.SILU,
+    "gelu": codes.GELU,
+    "gelu_tanh": codes.GELU_TANH,
+    "mish": codes.MISH,
+    "elu": codes.ELU,
+    "hard_tanh": codes.CLIP,
 }
-
-
-def has_kernels(network: Network) -> bool:
-    """Whether there are kernels for all of it: a chain of dense layers with activations known."""
-    return not network.nodes and all(layer.activation.kind in _CODES for layer in network.layers)
 
 
 class PreparedNetwork:
@@ -75,8 +82,7 @@ class PreparedNetwork:
         self.activations: list[PreparedActivation] = []
         self.activations_t: list[PreparedActivation] = []
         for layer, z in zip(network.layers, preactivations, strict=True):
-            kind, caches = _prepare(layer.activation, z, self.dtype)
-            parameter = layer.activation.parameter
+            kind, parameter, caches = _prepare(layer.activation, z, self.dtype)
             first, second = (np.ascontiguousarray(c, self.dtype) for c in caches)
             self.activations.append((kind, parameter, first, second))
             self.activations_t.append(
@@ -86,17 +92,35 @@ class PreparedNetwork:
 
 def _prepare(
     activation: Activation, z: Array, dtype: np.dtype[Any]
-) -> tuple[int, tuple[Array, Array]]:
-    """Kind and golden caches of a layer, for the kernels of `neurosim.kernels.activations`."""
-    kind = activation.kind
-    if kind in ("sigmoid", "tanh"):
-        sigmoid = activation if kind == "sigmoid" else Activation("sigmoid", 2.0)
-        # exp(-700) is still a normal number in double precision; in single, changes stop at a
-        # factor of 2^125, which must take the smallest sigma to 1.
-        if np.abs(sigmoid.parameter * z).max() > (60 if dtype.itemsize == 4 else 700):
-            return codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
-        scale = 1 if kind == "sigmoid" else 2
-        return _CODES[kind], (scale * sigmoid(z), scale * sigmoid(-z))
-    if kind == "softplus":
-        return _CODES[kind], (z, z)
-    return _CODES[kind], (np.maximum(z, 0), np.minimum(z, 0))
+) -> tuple[int, float, tuple[Array, Array]]:
+    """Kind, parameter and golden caches of a layer, for `neurosim.kernels.activations`."""
+    kind, parameter = activation.kind, activation.parameter
+    code = _CODES[kind]
+    match kind:
+        case "sigmoid" | "tanh":
+            sigmoid = activation if kind == "sigmoid" else Activation("sigmoid", 2.0)
+            # exp(-700) is still a normal number in double precision; in single, changes stop at a
+            # factor of exp(86.6), which must take the smallest sigma to 1.
+            if np.abs(sigmoid.parameter * z).max() > (60 if dtype.itemsize == 4 else 700):
+                code, caches = codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
+            else:
+                scale = 1 if kind == "sigmoid" else 2
+                caches = scale * sigmoid(z), scale * sigmoid(-z)
+        case "softplus" | "soft_clip" | "soft_leaky_relu" | "silu" | "mish":
+            caches = z, logistic(-np.abs(z))
+        case "gelu":
+            caches = z, normal(z)
+        case "gelu_tanh":
+            caches = z, gelu_gate(-np.minimum(np.abs(z), GATE_END))
+        case "elu":
+            caches = z, scaled(parameter, np.exp(np.minimum(z, 0)))
+        case "relu6" | "hard_tanh" | "hard_swish":
+            bounds = {"relu6": (0.0, 6.0), "hard_swish": (-3.0, 3.0)}
+            low, high = bounds.get(kind, (-parameter, 1.0))
+            parameter, caches = high - low, (z - low, z - high)
+        case _:
+            caches = np.maximum(z, 0), np.minimum(z, 0)
+    # Slopes of an elu and the bottom of a hard tanh may be beyond the range of single precision.
+    largest = float(np.finfo(dtype).max)
+    first, second = (np.clip(cache, -largest, largest) for cache in caches)
+    return code, min(parameter, largest), (first, second)

@@ -1,9 +1,9 @@
 """Which campaigns the formulas hold for: dead neurons and synapses, dead parts of the chip."""
 
-from neurosim.backends.prepared import has_kernels
 from neurosim.campaign import Campaign
 from neurosim.errors import InputError
 from neurosim.faults import Cluster, StuckAtZero, onset_window
+from neurosim.theory.setting import KNOWN
 
 __all__ = ["beyond_formulas", "beyond_sites", "require_formulas", "require_sites"]
 
@@ -13,7 +13,8 @@ def beyond_sites(campaign: Campaign) -> str | None:
 
     Sites are neurons, synapses, rows, columns, cores and links.
     """
-    if not has_kernels(campaign.network):
+    network = campaign.network
+    if network.nodes or any(layer.activation.kind not in KNOWN for layer in network.layers):
         return (
             "a network beyond chains of dense layers with the usual activations, whose output "
             "ranges are not known"

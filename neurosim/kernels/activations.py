@@ -1,10 +1,13 @@
-"""Changes of activations, phi(z + dz) - phi(z), without cancellation.
+"""Changes of activations, phi(z + dz) - phi(z), without cancellation: by rows, for every kind.
 
-The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
-for the sigmoid, twice that with a = 2 for tanh(z) = 2 sigma(2 z) - 1, as the formula is linear in
-(s, q); z alone where sigma(a z) is too small ("wide"); max(z, 0) and min(z, 0) for the piecewise
-linear family, z alone for softplus. All stays in the dtype of the arrays;
-constants are cast to it, else float32 arithmetic would silently widen.
+The golden side of each formula is cached in two arrays a layer, made in float64: s = sigma(a z)
+and q = sigma(-a z) for the sigmoid, twice that with a = 2 for tanh(z) = 2 sigma(2 z) - 1, as the
+formula is linear in (s, q); z alone where sigma(a z) is too small ("wide"); max(z, 0) and
+min(z, 0) for relu and leaky relu; z - low and z - high for what is cut off there (relu6, hard_tanh,
+hard_swish). The other kinds have z and what `kernels.single_precision` says: in float32 their rows
+are vector code, in float64, or where a change is far, `kernels.double_precision` computes one value
+after the other. All stays in the dtype of the arrays; constants are cast to it, else float32
+arithmetic would silently widen.
 """
 
 import math
@@ -12,68 +15,61 @@ import math
 import numpy as np
 from numba import njit
 
+from neurosim.kernels import single_precision as single
+from neurosim.kernels.double_precision import (
+    elu_change,
+    gelu_change,
+    gelu_tanh_change,
+    mish_change,
+    sigmoid_change,
+    silu_change,
+    soft_clip_change,
+    softplus_change,
+)
 from neurosim.kernels.vectors import use_wide_vectors
 
 __all__ = [
+    "CLIP",
+    "ELU",
+    "GELU",
+    "GELU_TANH",
+    "HARD_SWISH",
     "IDENTITY",
     "LEAKY_RELU",
+    "MISH",
     "RELU",
     "SIGMOID",
+    "SILU",
     "SOFTPLUS",
+    "SOFT_CLIP",
+    "SOFT_LEAKY_RELU",
     "TANH",
     "WIDE_SIGMOID",
     "WIDE_TANH",
     "change_row",
     "change_rows_at",
-    "sigmoid_change",
-    "softplus_change",
 ]
 
-IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, WIDE_SIGMOID, WIDE_TANH = range(8)
-
-_LOG2_E = 1.4426950408889634
-# (2^r - 1) / r for |r| <= 1/2, relative error 1e-8: the best polynomial of degree 5 (Remez).
-_EXPONENTIAL = (
-    0.6931471879266922,
-    0.2402264979496646,
-    0.055503574336349525,
-    0.009618237493736564,
-    0.001339073547819539,
-    0.00015403512759582956,
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, WIDE_SIGMOID, WIDE_TANH = range(7)
+CLIP, HARD_SWISH, SOFTPLUS, SOFT_LEAKY_RELU, SOFT_CLIP, SILU, GELU, GELU_TANH, MISH, ELU = range(
+    7, 17
 )
+
 # tanh(x) = x (p0 + p1 v) / (1 + q1 v + q2 v^2), v = x^2, |x| <= 1: fitted for the least relative
 # error, 6e-8. Nearly all rows have no change of a sigmoid's argument, 2 x, beyond that.
 _NEAR = (0.9999999415195441, 0.09433940487154382, 0.427670625224095, 0.009235634928988823)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # bits of a float32 without its sign
-# Added to a float32 of moderate size, it leaves the nearest integer in the last bits.
-_ROUNDER = 12582912.0  # 1.5 * 2^23
-_ROUNDER_BITS, _BIAS, _MANTISSA_BITS = 0x4B400000, 127, np.int32(23)
 
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
-def _sigmoid_single(s, q, u):
-    """sigma(a + d) - sigma(a) in float32, u = d / log 2: s q E / (q + s e), e = 2^u, E = e - 1.
-
-    E is made without cancellation. 2^u is 2^k 2^r with a polynomial, the power of two written as a
-    bit pattern: loops over it become vector code. Not to be reassociated: that would undo the
-    rounding to k.
-    """
-    c0, c1, c2, c3, c4, c5 = _EXPONENTIAL
-    u = min(max(u, np.float32(-125)), np.float32(125))  # beyond, sigma(a + d) is 0 or 1
-    rounded = u + np.float32(_ROUNDER)
-    r = u - (rounded - np.float32(_ROUNDER))
-    m = np.float32(c3) + r * (np.float32(c4) + r * np.float32(c5))
-    m = r * (np.float32(c0) + r * (np.float32(c1) + r * (np.float32(c2) + r * m)))
-    k = np.float32(rounded).view(np.int32) - np.int32(_ROUNDER_BITS)
-    power = np.int32((k + np.int32(_BIAS)) << _MANTISSA_BITS).view(np.float32)
-    e_minus_1 = power * m + (power - np.float32(1))
-    e = power * m + power
-    return s * q * e_minus_1 / (q + s * e)
+# Changes beyond which single precision does not do: of exp(dz), where golden values may have run
+# out of range by then, and of cubes and the like; nor does it for a soft clip with a higher top.
+# Each value of a row is computed as if it were alone.
+_FAR, _FAR_FOR_POWERS, _HIGHEST_TOP = np.float32(40), np.float32(1e15), 24.0
+_HALF = np.float32(0.5)  # up to it gelu takes the short formula
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_double(s, q, d):
-    """The same in float64, with the exponentials of the C library."""
+    """The sigmoid's change in float64, with the exponentials of the C library."""
     e, minus_f = math.exp(-abs(d)), math.expm1(-abs(d))
     own, other = (s, q) if d >= 0.0 else (q, s)
     change = s * q * minus_f / (own + other * e)
@@ -83,9 +79,9 @@ def _sigmoid_double(s, q, d):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_row_single(first, second, dz, gain, out):
     use_wide_vectors()
-    g = np.float32(gain * _LOG2_E)
+    g = np.float32(gain)
     for i in range(len(dz)):
-        out[i] = _sigmoid_single(first[i], second[i], g * dz[i])
+        out[i] = single.sigmoid(first[i], second[i], g * dz[i])
 
 
 @njit(
@@ -104,31 +100,37 @@ def _sigmoid_near(s, q, dz, middle, quotient):
     return s * q * t / ((q0 + v * (q1 + v * q2)) + (s - middle) * t)
 
 
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def _largest(rows, row, begin, stop):
+    """Bits of the largest magnitude in a row of float32; those of no number are larger."""
+    largest = np.int32(0)
+    for i in range(np.uint64(begin), np.uint64(stop)):
+        magnitude = np.float32(rows[row, i]).view(np.int32) & _MAGNITUDE
+        largest = max(largest, np.int32(magnitude))
+    return largest
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sigmoid_rows_single(numbers, first, second, gain, scale, rows, at, begin, stop):
     use_wide_vectors()
-    g, half, middle = np.float32(gain * _LOG2_E), gain / 2, np.float32(scale / 2)
+    g, half, middle = np.float32(gain), gain / 2, np.float32(scale / 2)
     (p0, p1, q1, q2), square = _NEAR, half * half
     quotient = (
         np.float32(half * p0), np.float32(half * square * p1),
         middle, middle * np.float32(square * q1), middle * np.float32(square * square * q2),
     )  # fmt: skip
-    # Numbers as bits are in their order, not a number last. Powers of the gain must be in range.
+    # Powers of the gain must be in range.
     near = np.int32(np.float32(1 / half).view(np.int32)) if 1e-4 < half < 1e4 else np.int32(-1)
     for k in range(len(numbers)):
         number = numbers[k]
-        largest = np.int32(0)
-        for i in range(np.uint64(begin), np.uint64(stop)):
-            magnitude = np.float32(rows[at + k, i]).view(np.int32) & _MAGNITUDE
-            largest = max(largest, np.int32(magnitude))
-        if largest <= near:
+        if _largest(rows, at + k, begin, stop) <= near:
             for i in range(np.uint64(begin), np.uint64(stop)):
                 rows[at + k, i] = _sigmoid_near(
                     first[number, i], second[number, i], rows[at + k, i], middle, quotient
                 )
             continue
         for i in range(np.uint64(begin), np.uint64(stop)):
-            rows[at + k, i] = _sigmoid_single(
+            rows[at + k, i] = single.sigmoid(
                 first[number, i], second[number, i], g * rows[at + k, i]
             )
 
@@ -137,24 +139,6 @@ def _sigmoid_rows_single(numbers, first, second, gain, scale, rows, at, begin, s
 def _sigmoid_row_double(first, second, dz, gain, out):
     for i in range(len(dz)):
         out[i] = _sigmoid_double(first[i], second[i], gain * dz[i])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def sigmoid_change(a, d):
-    """sigma(a + d) - sigma(a) to full relative precision, for any a and d.
-
-    Far changes are differences of sigma, or of 1 - sigma on the side where that is the small one.
-    """
-    side = 1.0 if a < 0.0 else -1.0  # sigma(side a) is the small one of the two
-    e = math.exp(side * a)
-    small = e / (1.0 + e)
-    if abs(d) > 30.0:
-        moved = side * (a + d)
-        e = math.exp(-abs(moved))
-        after = 1.0 / (1.0 + e) if moved > 0.0 else e / (1.0 + e)
-        return side * (after - small)
-    m = math.expm1(side * d)
-    return side * (small * (1.0 - small) * m / (1.0 + small * m))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -185,30 +169,151 @@ def _relu_rows(numbers, first, second, slope, rows, at, begin, stop):
             rows[at + k, i] = below * d + above * max(d + second[number, i], -first[number, i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _softplus(z):
-    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def _clipped(below, above, d, zero, width):
+    """Change of min(max(z, low), high); below = z - low, above = z - high, width = high - low."""
+    beyond = min(below, zero) + max(above, zero)
+    return min(max(d + beyond, -min(max(below, zero), width)), min(max(-above, zero), width))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def softplus_change(z, d):
-    """log((1 + exp(z + d)) / (1 + exp(z))), in the form that does not cancel where z lies.
-
-    Below 0 that is log1p(sigma(z) expm1(d)), above it d + log1p(sigma(-z) expm1(-d)): the factor
-    of expm1 is at most 1/2. Where expm1 would overflow the two values are far apart.
-    """
-    if abs(d) > 500.0:
-        return _softplus(z + d) - _softplus(z)
-    e = math.exp(-abs(z))
-    if z <= 0.0:
-        return math.log1p(e / (1.0 + e) * math.expm1(d))
-    return d + math.log1p(e / (1.0 + e) * math.expm1(-d))
+def _clip_rows(numbers, first, second, width, rows, at, begin, stop):
+    use_wide_vectors()
+    real = rows.dtype.type
+    zero, width = real(0), real(width)
+    for k in range(len(numbers)):
+        number = numbers[k]
+        for i in range(np.uint64(begin), np.uint64(stop)):
+            rows[at + k, i] = _clipped(
+                first[number, i], second[number, i], rows[at + k, i], zero, width
+            )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softplus_row(first, dz, out):
-    for i in range(len(dz)):
-        out[i] = softplus_change(np.float64(first[i]), np.float64(dz[i]))
+def _hard_swish_rows(numbers, first, second, rows, at, begin, stop):
+    """Of z g(z) / 6, g(z) = min(max(z + 3, 0), 6): d g(z + d) and z times the change of g."""
+    use_wide_vectors()
+    real = rows.dtype.type
+    zero, half, width, sixth = real(0), real(0.5), real(6), real(1 / 6)
+    for k in range(len(numbers)):
+        number = numbers[k]
+        for i in range(np.uint64(begin), np.uint64(stop)):
+            below, above, d = first[number, i], second[number, i], rows[at + k, i]
+            change = _clipped(below, above, d, zero, width)
+            gate = min(max(below, zero), width) + change
+            rows[at + k, i] = sixth * (d * gate + half * (below + above) * change)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _change_double(kind, parameter, z, d):
+    """The change of a smooth activation in float64."""
+    if kind == SOFTPLUS:
+        return softplus_change(z, d)
+    if kind == SOFT_LEAKY_RELU:
+        return parameter * d + (1.0 - parameter) * softplus_change(z, d)
+    if kind == SOFT_CLIP:
+        return soft_clip_change(z, d, parameter)
+    if kind == SILU:
+        return silu_change(z, d)
+    if kind == GELU:
+        return gelu_change(z, d)
+    if kind == GELU_TANH:
+        return gelu_tanh_change(z, d)
+    if kind == MISH:
+        return mish_change(z, d)
+    return elu_change(z, d, parameter)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _smooth_rows_double(kind, parameter, numbers, first, rows, at, begin, stop):
+    for k in range(len(numbers)):
+        for i in range(begin, stop):
+            rows[at + k, i] = _change_double(kind, parameter, first[numbers[k], i], rows[at + k, i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _hide_far(rows, row, begin, stop, limit):
+    """Put 0 for changes beyond the limit; returns the row as it was."""
+    kept = rows[row, begin:stop].copy()
+    for i in range(len(kept)):
+        if not abs(kept[i]) <= limit:  # not a number is far
+            rows[row, begin + i] = 0
+    return kept
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish_far(kind, parameter, z, kept, rows, row, begin, limit):
+    """Changes beyond the limit in double precision; z and kept: of the columns from begin on."""
+    for i in range(len(kept)):
+        if not abs(kept[i]) <= limit:
+            rows[row, begin + i] = _change_double(
+                kind, parameter, np.float64(z[i]), np.float64(kept[i])
+            )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _smooth_rows_single(kind, parameter, numbers, first, second, rows, at, begin, stop):
+    use_wide_vectors()
+    limit = _FAR_FOR_POWERS if kind in (GELU, GELU_TANH) else _FAR
+    if kind == SOFT_CLIP and parameter > _HIGHEST_TOP:
+        limit = np.float32(0)
+    far, near = (
+        np.int32(np.float32(limit).view(np.int32)),
+        np.int32(np.float32(_HALF).view(np.int32)),
+    )
+    slope, rest = np.float32(parameter), np.float32(1.0 - parameter)
+    shift, lost = np.float32(math.exp(-abs(parameter))), np.float32(-math.expm1(-abs(parameter)))
+    kept = np.empty(0, rows.dtype)
+    for k in range(len(numbers)):
+        x, row = np.uint64(numbers[k]), np.uint64(at + k)
+        largest = _largest(rows, row, begin, stop)
+        if largest > far:
+            kept = _hide_far(rows, row, begin, stop, limit)
+        if kind == SOFTPLUS:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.softplus(first[x, i], second[x, i], rows[row, i])
+        elif kind == SOFT_LEAKY_RELU:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                d = rows[row, i]
+                rows[row, i] = slope * d + rest * single.softplus(first[x, i], second[x, i], d)
+        elif kind == SOFT_CLIP:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.soft_clip(
+                    first[x, i], second[x, i], rows[row, i], shift, lost
+                )
+        elif kind == SILU:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.silu(first[x, i], second[x, i], rows[row, i])
+        elif kind == GELU and largest <= near:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.gelu_near(first[x, i], second[x, i], rows[row, i])
+        elif kind == GELU:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.gelu(first[x, i], second[x, i], rows[row, i])
+        elif kind == GELU_TANH:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.gelu_tanh(first[x, i], second[x, i], rows[row, i])
+        elif kind == MISH:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.mish(first[x, i], second[x, i], rows[row, i])
+        else:
+            for i in range(np.uint64(begin), np.uint64(stop)):
+                rows[row, i] = single.elu(first[x, i], second[x, i], rows[row, i])
+        if largest > far:
+            _finish_far(kind, parameter, first[x, begin:stop], kept, rows, row, begin, limit)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _other_rows(kind, parameter, numbers, first, second, rows, at, begin, stop):
+    """`change_rows_at` for the kinds from CLIP on."""
+    if kind == CLIP:
+        _clip_rows(numbers, first, second, parameter, rows, at, begin, stop)
+    elif kind == HARD_SWISH:
+        _hard_swish_rows(numbers, first, second, rows, at, begin, stop)
+    elif rows.itemsize == 4:
+        _smooth_rows_single(kind, parameter, numbers, first, second, rows, at, begin, stop)
+    else:
+        _smooth_rows_double(kind, parameter, numbers, first, rows, at, begin, stop)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -226,11 +331,15 @@ def change_row(kind, parameter, first, second, dz, out):
         _wide_sigmoid_row(first, dz, 2.0, 2.0, out)
     elif kind in (RELU, LEAKY_RELU):
         _relu_row(first, second, dz, parameter, out)
-    elif kind == SOFTPLUS:
-        _softplus_row(first, dz, out)
     else:
-        for i in range(len(dz)):
+        n = len(dz)
+        for i in range(n):
             out[i] = dz[i]
+        if kind != IDENTITY:
+            _other_rows(
+                kind, parameter, np.zeros(1, np.int64), first.reshape(1, n), second.reshape(1, n),
+                out.reshape(1, n), 0, 0, n,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -246,6 +355,8 @@ def change_rows_at(kind, parameter, numbers, first, second, rows, at, begin, sto
         _sigmoid_rows_single(numbers, first, second, gain, scale, rows, at, begin, stop)
     elif kind in (RELU, LEAKY_RELU):
         _relu_rows(numbers, first, second, parameter, rows, at, begin, stop)
+    elif kind >= CLIP:
+        _other_rows(kind, parameter, numbers, first, second, rows, at, begin, stop)
     else:
         for k in range(len(numbers)):
             row = rows[at + k, begin:stop]

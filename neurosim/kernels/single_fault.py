@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from neurosim.kernels.activations import sigmoid_change, softplus_change
+from neurosim.kernels.double_precision import sigmoid_change, softplus_change
 
 __all__ = [
     "IDENTITY",
