@@ -26,11 +26,12 @@ test-full: lint
 		tests/test_spiking.py -k "TestCompiled or replayed or refractory or currents or deep_layers"
 	$(BIN)/coverage report --show-missing
 
-# Speed beside peers, on an idle machine: about 30 minutes. `make bench QUICK=--quick`: 3 minutes.
+# Speed beside peers, on an idle machine: about 35 minutes. `make bench QUICK=--quick`: 4 minutes.
 # scripts/bench/document.py then puts the results into docs.
 bench: .venv-bench/ready
 	$(BENCH_PYTHON)/networks.py
 	$(BENCH_PYTHON)/peers.py $(QUICK)
+	$(BENCH_PYTHON)/activations.py $(QUICK)
 	$(BENCH_PYTHON)/scaling.py $(QUICK)
 	$(BENCH_PYTHON)/streaming.py $(QUICK)
 	$(BENCH_PYTHON)/prediction.py $(QUICK)

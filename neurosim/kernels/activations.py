@@ -262,7 +262,8 @@ def _smooth_rows_single(kind, parameter, numbers, first, second, rows, at, begin
         np.int32(np.float32(_HALF).view(np.int32)),
     )
     slope, rest = np.float32(parameter), np.float32(1.0 - parameter)
-    shift, lost = np.float32(math.exp(-abs(parameter))), np.float32(-math.expm1(-abs(parameter)))
+    top = min(abs(parameter), _HIGHEST_TOP)  # with a higher one only changes of 0 are left
+    shift, lost = np.float32(math.exp(-top)), np.float32(-math.expm1(-top))
     kept = np.empty(0, rows.dtype)
     for k in range(len(numbers)):
         x, row = np.uint64(numbers[k]), np.uint64(at + k)

@@ -74,9 +74,10 @@ def softplus_change(z, d):
 @njit(cache=True, nogil=True, error_model="numpy")
 def soft_clip_change(z, d, top):
     """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side."""
-    if z > 0.5 * top:
-        return softplus_change(-z, -d) - softplus_change(top - z, -d)
-    return softplus_change(z, d) - softplus_change(z - top, d)
+    side = 1.0 if z <= 0.5 * top else -1.0
+    low, step = (z, d) if side > 0.0 else (top - z, -d)
+    step = min(step, top - low + 60.0)  # at the top to rounding from there on
+    return side * (softplus_change(low, step) - softplus_change(low - top, step))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

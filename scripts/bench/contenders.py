@@ -97,7 +97,7 @@ class Faults:
 
 
 def activation(kind, parameter, z, library):
-    """Activation in place, by numpy or torch."""
+    """Activation, in place where there is one, by numpy or torch."""
     if library is np:
         match kind:
             case "sigmoid":
@@ -117,6 +117,15 @@ def activation(kind, parameter, z, library):
             return z.tanh_()
         case "relu":
             return z.relu_()
+        case "softplus":
+            return library.nn.functional.softplus(z)
+        case "soft_clip":
+            softplus = library.nn.functional.softplus
+            return softplus(z).sub_(softplus(z.sub_(parameter)))
+        case "gelu":
+            return library.nn.functional.gelu(z)
+        case "mish":
+            return library.nn.functional.mish(z, inplace=True)
     return z
 
 

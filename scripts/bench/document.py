@@ -12,8 +12,8 @@ from machine import RESULTS
 
 PAGE = figures.ROOT / "docs" / "performance.md"
 FILES = (
-    "machine.csv", "networks.csv", "peers.csv", "scaling.csv", "streaming.csv", "prediction.csv",
-    "spiking.csv",
+    "machine.csv", "networks.csv", "peers.csv", "activations.csv", "scaling.csv", "streaming.csv",
+    "prediction.csv", "spiking.csv",
 )  # fmt: skip
 RIVALS = ("torch batched", "numpy batched", "PyTorchFI")
 
@@ -143,6 +143,47 @@ def dense():
     return markdown([*header, "over the faster one"], rows)
 
 
+def _of_activations(beside):
+    """Rows beside something, by activation, then by (site, p, contender)."""
+    result = {}
+    for r in figures.rows_of("activations.csv"):
+        if r["beside"] == beside:
+            key = r["site"], _p(r), r["contender"]
+            result.setdefault(r["activation"], {})[key] = r
+    return result
+
+
+def activations():
+    """How many times as long as the sigmoid each activation takes."""
+    found = _of_activations("sigmoid(4)")
+    base = found.pop("sigmoid(4)")
+    rows = [["sigmoid(4), µs", *(number(r["us_per_trial"]) for r in base.values()), ""]]
+    for name, by_case in found.items():
+        cells = []
+        for case, first in base.items():
+            r = by_case.get(case)
+            ratio = float(r["us_per_trial"]) / float(first["us_per_trial"]) if r else None
+            trusted = r and r["trusted"] == first["trusted"] == "yes"
+            cells.append("-" if ratio is None else f"{ratio:.2f}" + ("" if trusted else " ~"))
+        worst = max(float(r["largest_difference"]) for r in by_case.values())
+        rows.append([name, *cells, f"{worst:.1e}"])
+    header = [f"{site}s, {p}" for site, p, _ in base]
+    return markdown(["activation", *header, "largest difference"], rows)
+
+
+def costly_activations():
+    """Those that cost most, beside torch."""
+    rows = []
+    for name, by_case in _of_activations("torch batched").items():
+        for site, p in dict.fromkeys(case[:2] for case in by_case):
+            ours, torch = (by_case.get((site, p, n)) for n in ("neurosim", "torch batched"))
+            if ours and torch:
+                us = [float(r["us_per_trial"]) for r in (ours, torch)]
+                rows.append([name, site, p, *map(number, us), number(us[1] / us[0])])
+    header = ("activation", "site", "p", "neurosim", "torch batched", "over torch")
+    return markdown(header, rows)
+
+
 def accuracy():
     """Largest difference of each contender from float64 over all rows."""
     rows = figures.rows_of("peers.csv")
@@ -186,7 +227,8 @@ def spiking():
 
 
 TABLES = (
-    machine, networks, peers, ratios, limit, dense, accuracy, streaming, prediction, spiking,
+    machine, networks, peers, ratios, activations, costly_activations, limit, dense, accuracy,
+    streaming, prediction, spiking,
 )  # fmt: skip
 
 
