@@ -1,11 +1,11 @@
 """Changes of activations, phi(z + dz) - phi(z), without cancellation.
 
 The golden side of each formula is cached in two arrays a layer: s - 1 / 2 and s q for the sigmoid,
-s = sigma(a z) and q = sigma(-a z), which are what small changes need; for tanh(z) = 2 sigma(2 z) - 1
-the same of twice s and q, s - 1 and s q, as the formulas are linear in (s, q); z alone where
-sigma(a z) is too small ("wide"); max(z, 0) and min(z, 0) for the piecewise linear family, z alone
-for softplus. All stays in the dtype of the arrays; constants are cast to it, else float32
-arithmetic would silently widen.
+s = sigma(a z) and q = sigma(-a z), which are what small changes need; for
+tanh(z) = 2 sigma(2 z) - 1 the same of twice s and q, s - 1 and s q, as the formulas are linear in
+(s, q); z alone where sigma(a z) is too small ("wide"); max(z, 0) and min(z, 0) for the piecewise
+linear family, z alone for softplus. All stays in the dtype of the arrays; constants are cast to it,
+else float32 arithmetic would silently widen.
 """
 
 import math
@@ -53,7 +53,7 @@ _ROUNDER_BITS, _BIAS, _MANTISSA_BITS = 0x4B400000, 127, np.int32(23)
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
 def _two_sides(centred, product, middle):
-    """(s, q) with s + q = 2 middle from s - middle and s q: the smaller one without cancellation."""
+    """(s, q), s + q = 2 middle, from s - middle and s q: the smaller one without cancellation."""
     large = middle + abs(centred)
     small = product / large
     return (large, small) if centred > 0 else (small, large)
