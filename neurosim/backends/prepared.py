@@ -104,8 +104,9 @@ def _prepare(
             if np.abs(sigmoid.parameter * z).max() > (60 if dtype.itemsize == 4 else 700):
                 code, caches = codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
             else:
-                scale = 1 if kind == "sigmoid" else 2
-                caches = scale * sigmoid(z), scale * sigmoid(-z)
+                scale, half = (1, parameter / 2) if kind == "sigmoid" else (2, 1)
+                product = scale**2 * sigmoid(z) * sigmoid(-z)
+                caches = scale / 2 * np.tanh(half * z), product
         case "softplus" | "soft_clip" | "soft_leaky_relu" | "silu" | "mish":
             caches = z, logistic(-np.abs(z))
         case "gelu":
