@@ -24,6 +24,7 @@ from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.layers import Array
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
+from neurosim.trace.changed_rows import Places
 from neurosim.trace.damage import check_rows
 from neurosim.trace.files import open_hdf5, reading, uninterrupted, writing, written_aside
 from neurosim.trace.layout import (
@@ -37,6 +38,7 @@ from neurosim.trace.layout import (
     copy_rows,
     joined_rows,
     merged,
+    placed_rows,
     read_header,
     read_state,
     read_statistics,
@@ -150,6 +152,7 @@ class TraceWriter:
         self._base_stop = trials.start  # trials before it lie in the finished trace
         self._segments: list[Path] = []
         self._environments: list[Environment] = []
+        self._places = Places()
         self._pending: list[Rows] = []
         self._pending_first = trials.start
         self._tail: tuple[_AnyStatistics, Rows] | None = None
@@ -196,7 +199,7 @@ class TraceWriter:
                 self._tail = (statistics, rows)
                 return
             self._state = merged(self._state, statistics)
-            self._pending.append(rows)
+            self._pending.append(placed_rows(rows, self._places))
             now = time.monotonic()
             wait = max(20 * self._cost, (now - self._began) / 100)
             wait = max(self._seconds, min(wait, 60 * self._seconds))
@@ -220,7 +223,7 @@ class TraceWriter:
             with written_aside(target, _part(target)) as (file, check):
                 write_header(file, TRIALS, self._campaign.fingerprint, first, stop, stop)
                 rows = joined_rows(self._pending)
-                append_rows(file.create_group("trials"), rows, stop - first, check)
+                append_rows(file.create_group("trials"), rows, first, stop - first, check)
             state = self._folder / f"{stop:015d}.state.h5"
             with written_aside(state, _part(state)) as (file, _):
                 self._write_state(file, self._state)
@@ -272,9 +275,12 @@ class TraceWriter:
                     header = read_header(source, segment, TRIALS)
                     copy_rows(trials, source, segment, header.stop - header.first, check)
             # Units of work since the last checkpoint go where they belong at once.
-            last = [*self._pending, *(() if self._tail is None else (self._tail[1],))]
+            last = list(self._pending)
+            if self._tail is not None:
+                last.append(placed_rows(self._tail[1], self._places))
             if last:
-                append_rows(trials, joined_rows(last), total.stop - self._pending_first, check)
+                first = self._pending_first
+                append_rows(trials, joined_rows(last), first, total.stop - first, check)
 
     def _write_state(self, file: h5py.File, state: _AnyStatistics) -> None:
         write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
@@ -323,8 +329,21 @@ class TraceWriter:
             path, self._state, self._environments, self._segments = newest
             keep = {path, *self._segments}
         self._pending_first = self.next_trial
+        if "error" in self._campaign.record:
+            self._find_places()
         self._tidy(keep)
         self._note_environment()
+
+    def _find_places(self) -> None:
+        """Find out which rows of recorded errors are stored already."""
+        base = [self._path] if self._base_stop > self._trials.start else []
+        for path in (*base, *self._segments):
+            with open_hdf5(path) as file, reading(path):
+                first, stop = int(file.attrs["first_trial"]), int(file.attrs["stop_trial"])
+                stop = self._base_stop if path == self._path else stop
+                errors = file["trials/errors"]
+                if isinstance(errors, h5py.Group):  # in version 1 a dataset
+                    self._places.add(errors, first, stop - first)
 
     def _newest_state(self) -> _Found | None:
         """Find the newest usable state beyond the finished trace, if any state is there."""
