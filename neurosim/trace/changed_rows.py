@@ -104,6 +104,7 @@ def pack(changes: Changes, first: int) -> ChangedRows:
     neurons = np.flatnonzero(changes.alone >= 0)
     if len(neurons) * _SHARED < len(changes.alone):
         neurons = neurons[:0]
+    neurons = neurons[lengths[changes.alone[neurons]] > 0]
     singles = changes.alone[neurons]
     others = np.ones(len(lengths), np.bool_)
     others[singles] = False
