@@ -204,12 +204,7 @@ def append_errors(
 ) -> None:
     """Append trials first .. first + n_trials - 1 of a source to a group `errors`.
 
-    Compressed rows are moved as they are.
-
-    Raises
-    ------
-    ValueError
-        If a chunk of a file is damaged.
+    Compressed rows are moved as they are: `damage.check_rows` finds out whether they are sound.
     """
     columns: dict[str, Any]
     if isinstance(source, PlacedRows):

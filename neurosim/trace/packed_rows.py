@@ -119,13 +119,7 @@ def append_packed(
     n_rows: int,
     check: Callable[[], None],
 ) -> None:
-    """Append the first n_rows rows, whole chunks, to a dataset as they are.
-
-    Raises
-    ------
-    ValueError
-        If a chunk of a file is damaged.
-    """
+    """Append the first n_rows rows, whole chunks, to a dataset as they are, damaged or not."""
     if isinstance(source, PackedRows):
         row, chunk = source.row, source.chunk
     else:
@@ -147,7 +141,7 @@ def append_packed(
         if isinstance(source, PackedRows):
             data = source.chunks[first // chunk]
         else:
-            data = _sound_chunk(source, first)
+            _, data = source.id.read_direct_chunk((first, *at))
         target.id.write_direct_chunk((end + first, *at), data)
         check()
 
@@ -210,17 +204,12 @@ def check_packed(source: h5py.Dataset) -> None:
     ValueError
         If one is damaged.
     """
+    size = int(np.prod(source.chunks)) * source.dtype.itemsize
     for first in range(0, len(source), source.chunks[0]):
-        _sound_chunk(source, first)
-
-
-def _sound_chunk(source: h5py.Dataset, first: int) -> bytes:
-    """The chunk that begins with row `first`, as it is, once it has been seen to decompress."""
-    _, data = source.id.read_direct_chunk((first, *(0 for _ in source.shape[1:])))
-    try:
-        size = len(zlib.decompress(data))
-    except zlib.error as error:  # type: ignore[misc]
-        raise ValueError(f"a chunk of {source.name} is damaged: {error}") from error
-    if size != int(np.prod(source.chunks)) * source.dtype.itemsize:
-        raise ValueError(f"a chunk of {source.name} is damaged: it has another size")
-    return bytes(data)
+        _, data = source.id.read_direct_chunk((first, *(0 for _ in source.shape[1:])))
+        try:
+            found = len(zlib.decompress(data))
+        except zlib.error as error:  # type: ignore[misc]
+            raise ValueError(f"a chunk of {source.name} is damaged: {error}") from error
+        if found != size:
+            raise ValueError(f"a chunk of {source.name} is damaged: it has another size")
