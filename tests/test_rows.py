@@ -23,7 +23,8 @@ def test_rows_of_sigmoid_changes_are_exact_on_both_sides_of_the_short_formula(
     d[:, 0], d[:, 1], d[:, 2] = largest, -largest, 0
     dz = (d / gain).astype(np.float32)
     d = gain * dz.astype(float)
-    first, second = ((scale * expit(sign * a)).astype(np.float32) for sign in (1, -1))
+    caches = scale / 2 * np.tanh(a / 2), scale**2 * expit(a) * expit(-a)
+    first, second = (values.astype(np.float32) for values in caches)
     # sigma(a + d) - sigma(a) without cancellation
     exact = scale * expit(a) * expit(-a) * np.expm1(d) / (expit(-a) + expit(a) * np.exp(d))
     rows = np.full((5, 402), np.nan, np.float32)
@@ -38,7 +39,7 @@ def test_rows_of_sigmoid_changes_are_exact_on_both_sides_of_the_short_formula(
 
 
 def test_one_far_change_or_no_number_takes_a_row_to_the_long_formula():
-    first = second = np.full((1, 5), 0.5, np.float32)
+    first, second = np.zeros((1, 5), np.float32), np.full((1, 5), 0.25, np.float32)
     for value in (80.0, np.inf, np.nan):
         rows = np.array([[0.1, value, 0.1, 0, 0]], np.float32)
         change_rows_at(SIGMOID, 1.0, np.array([0]), first, second, rows, 0, 0, 5)

@@ -37,6 +37,9 @@ _TABLE_BYTES, _KEPT_BYTES = 2**27, 2**29
 # Bytes of a line of the cache, and of the widest vectors.
 _LINE = 64
 
+# Bytes of a large page, and of the arrays for which numpy asks for such pages, where there are any.
+_PAGE, _ASKS_FOR_PAGES = 2**21, 2**22
+
 
 @dataclass(frozen=True)
 class Part:
@@ -85,12 +88,16 @@ def _whole_lines(width: int, dtype: np.dtype[Any]) -> int:
 def _aligned_zeros(n: int, width: int, dtype: np.dtype[Any]) -> Array:
     """Zeros (n, >= width) whose rows are whole lines of the cache, for wide vectors.
 
-    Loads that cross two lines cost twice.
+    Loads that cross two lines cost twice. What fills much of a large page begins with one: rows are
+    read in no order, from more small pages than a processor keeps in mind.
     """
     whole = _whole_lines(width, dtype)
-    memory = np.zeros(n * whole + _LINE // dtype.itemsize, dtype)
-    start = -memory.ctypes.data % _LINE // dtype.itemsize
-    return memory[start : start + n * whole].reshape(n, whole)
+    n_bytes, unit, least = n * whole * dtype.itemsize, _LINE, 0
+    if n_bytes >= _PAGE // 2:
+        unit, least = _PAGE, _ASKS_FOR_PAGES  # memory that is not touched is not taken
+    memory = np.zeros(max(n_bytes + unit, least), np.uint8)
+    start = -memory.ctypes.data % unit
+    return memory[start : start + n_bytes].view(dtype).reshape(n, whole)
 
 
 def _aligned(rows: Array, padding: float) -> Array:

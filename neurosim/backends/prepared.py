@@ -95,8 +95,9 @@ def _prepare(
         # factor of 2^125, which must take the smallest sigma to 1.
         if np.abs(sigmoid.parameter * z).max() > (60 if dtype.itemsize == 4 else 700):
             return codes.WIDE_SIGMOID if kind == "sigmoid" else codes.WIDE_TANH, (z, z)
-        scale = 1 if kind == "sigmoid" else 2
-        return _CODES[kind], (scale * sigmoid(z), scale * sigmoid(-z))
+        scale, half = (1, sigmoid.parameter / 2) if kind == "sigmoid" else (2, 1)
+        product = scale**2 * sigmoid(z) * sigmoid(-z)
+        return _CODES[kind], (scale / 2 * np.tanh(half * z), product)
     if kind == "softplus":
         return _CODES[kind], (z, z)
     return _CODES[kind], (np.maximum(z, 0), np.minimum(z, 0))

@@ -1,10 +1,11 @@
 """Changes of activations, phi(z + dz) - phi(z), without cancellation.
 
-The golden side of each formula is cached in two arrays a layer: s = sigma(a z) and q = sigma(-a z)
-for the sigmoid, twice that with a = 2 for tanh(z) = 2 sigma(2 z) - 1, as the formula is linear in
+The golden side of each formula is cached in two arrays a layer: s - 1 / 2 and s q for the sigmoid,
+s = sigma(a z) and q = sigma(-a z), which are what small changes need; for
+tanh(z) = 2 sigma(2 z) - 1 the same of twice s and q, s - 1 and s q, as the formulas are linear in
 (s, q); z alone where sigma(a z) is too small ("wide"); max(z, 0) and min(z, 0) for the piecewise
-linear family, z alone for softplus. All stays in the dtype of the arrays;
-constants are cast to it, else float32 arithmetic would silently widen.
+linear family, z alone for softplus. All stays in the dtype of the arrays; constants are cast to it,
+else float32 arithmetic would silently widen.
 """
 
 import math
@@ -51,6 +52,14 @@ _ROUNDER_BITS, _BIAS, _MANTISSA_BITS = 0x4B400000, 127, np.int32(23)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
+def _two_sides(centred, product, middle):
+    """(s, q), s + q = 2 middle, from s - middle and s q: the smaller one without cancellation."""
+    large = middle + abs(centred)
+    small = product / large
+    return (large, small) if centred > 0 else (small, large)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"}, forceinline=True)
 def _sigmoid_single(s, q, u):
     """sigma(a + d) - sigma(a) in float32, u = d / log 2: s q E / (q + s e), e = 2^u, E = e - 1.
 
@@ -81,18 +90,19 @@ def _sigmoid_double(s, q, d):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_single(first, second, dz, gain, out):
+def _sigmoid_row_single(first, second, dz, gain, scale, out):
     use_wide_vectors()
-    g = np.float32(gain * _LOG2_E)
+    g, middle = np.float32(gain * _LOG2_E), np.float32(scale / 2)
     for i in range(len(dz)):
-        out[i] = _sigmoid_single(first[i], second[i], g * dz[i])
+        s, q = _two_sides(first[i], second[i], middle)
+        out[i] = _sigmoid_single(s, q, g * dz[i])
 
 
 @njit(
     cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "ninf"},
     forceinline=True,
 )  # fmt: skip
-def _sigmoid_near(s, q, dz, middle, quotient):
+def _sigmoid_near(centred, product, dz, quotient):
     """The change of scale * sigma in float32 for a small change of its argument, gain * dz.
 
     s = scale sigma(a), q = scale sigma(-a), middle = scale / 2. With t = tanh(gain dz / 2) that is
@@ -101,7 +111,7 @@ def _sigmoid_near(s, q, dz, middle, quotient):
     p0, p1, q0, q1, q2 = quotient
     v = dz * dz
     t = dz * (p0 + v * p1)
-    return s * q * t / ((q0 + v * (q1 + v * q2)) + (s - middle) * t)
+    return product * t / ((q0 + v * (q1 + v * q2)) + centred * t)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -124,19 +134,19 @@ def _sigmoid_rows_single(numbers, first, second, gain, scale, rows, at, begin, s
         if largest <= near:
             for i in range(np.uint64(begin), np.uint64(stop)):
                 rows[at + k, i] = _sigmoid_near(
-                    first[number, i], second[number, i], rows[at + k, i], middle, quotient
+                    first[number, i], second[number, i], rows[at + k, i], quotient
                 )
             continue
         for i in range(np.uint64(begin), np.uint64(stop)):
-            rows[at + k, i] = _sigmoid_single(
-                first[number, i], second[number, i], g * rows[at + k, i]
-            )
+            s, q = _two_sides(first[number, i], second[number, i], middle)
+            rows[at + k, i] = _sigmoid_single(s, q, g * rows[at + k, i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sigmoid_row_double(first, second, dz, gain, out):
+def _sigmoid_row_double(first, second, dz, gain, scale, out):
     for i in range(len(dz)):
-        out[i] = _sigmoid_double(first[i], second[i], gain * dz[i])
+        s, q = _two_sides(first[i], second[i], scale / 2)
+        out[i] = _sigmoid_double(s, q, gain * dz[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -215,11 +225,11 @@ def _softplus_row(first, dz, out):
 def change_row(kind, parameter, first, second, dz, out):
     """Write phi(z + dz) - phi(z) into out; arrays (n,) of one dtype, out may be dz."""
     if kind in (SIGMOID, TANH):
-        gain = parameter if kind == SIGMOID else 2.0
+        gain, scale = (parameter, 1.0) if kind == SIGMOID else (2.0, 2.0)
         if out.itemsize == 4:
-            _sigmoid_row_single(first, second, dz, gain, out)
+            _sigmoid_row_single(first, second, dz, gain, scale, out)
         else:
-            _sigmoid_row_double(first, second, dz, gain, out)
+            _sigmoid_row_double(first, second, dz, gain, scale, out)
     elif kind == WIDE_SIGMOID:
         _wide_sigmoid_row(first, dz, parameter, 1.0, out)
     elif kind == WIDE_TANH:

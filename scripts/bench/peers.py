@@ -156,7 +156,7 @@ def _case(row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rows, short windows")
-    parser.add_argument("--rounds", type=int, default=3, help="quiet windows of each contender")
+    parser.add_argument("--rounds", type=int, default=5, help="quiet windows of each contender")
     parser.add_argument("--seconds", type=float, default=0.25, help="length of a window")
     parser.add_argument(
         "--only",
