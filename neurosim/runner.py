@@ -70,7 +70,7 @@ def compute_chunk(
         changes = Changes.of(errors)
     else:
         changes = backend.changes(batch)
-    rows = rows_of(campaign, batch, changes, hidden) | spiking_rows
+    rows = rows_of(campaign, first, batch, changes, hidden) | spiking_rows
     if trials is None:
         return summarise(campaign, backend.golden, changes, first), rows
     rows |= {"weight": trials.weights, "law": trials.laws}

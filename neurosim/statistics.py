@@ -4,7 +4,7 @@ All of it is a fold over chunks of trials in order; nothing here grows with the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ class Changes:
         Inputs whose outputs may differ from the golden ones, ascending in a set.
     values : ndarray, (n_pairs, n_outputs)
         Their errors, faulty minus golden outputs.
+    alone : ndarray of int64, (n_neurons,) or (0,)
+        The set in which this neuron alone is dead, for the whole trial; -1 where there is none.
+        Its rows are the same bits in every range of trials; empty where that is not known.
     """
 
     n_inputs: int
@@ -48,6 +51,7 @@ class Changes:
     offsets: Array
     inputs: Array
     values: Array
+    alone: Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @staticmethod
     def of(errors: Array) -> "Changes":

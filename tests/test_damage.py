@@ -116,6 +116,37 @@ def test_a_damaged_trace_is_not_continued(kept, tmp_path):
     assert trace.read_bytes() == damaged
 
 
+def test_a_damaged_trace_is_not_joined(kept, tmp_path):
+    damaged = tmp_path / "begun.h5"
+    shutil.copy(kept / "begun.h5", damaged)
+    flip_in_chunk(damaged)
+    with pytest.raises(TraceError, match=r"begun.h5.*damaged"):
+        ns.join([damaged], tmp_path / "joined.h5")
+    assert not (tmp_path / "joined.h5").exists()
+
+
+def test_rows_written_without_a_state_do_not_count(kept, tmp_path, monkeypatch):
+    """Where memory is full before it is time for a checkpoint; also with some states between."""
+    monkeypatch.setattr("neurosim.trace.writer._MEMORY", 0)
+    monkeypatch.setattr("neurosim.trace.writer.TraceWriter.write_checkpoint", lambda self: None)
+    broken = tmp_path / "broken.h5"
+    asked = campaign_of(TRIALS)
+    with pytest.raises(StoppedError):
+        ns.run(asked, broken, Stopping(UNITS), progress=False, checkpoint_seconds=1000)
+    assert len(checkpoints(broken, "trials")) == UNITS
+    assert not checkpoints(broken, "state")
+    monkeypatch.undo()
+    monkeypatch.setattr("neurosim.campaign._CHUNK_TRIALS", 256)
+    monkeypatch.setattr("neurosim.trace.writer._MEMORY", 0)
+    with pytest.raises(StoppedError):
+        ns.run(asked, broken, Stopping(2), progress=False, checkpoint_seconds=1000)
+    # The checkpoint at the end holds both units of work, in files of their own.
+    assert len(checkpoints(broken, "trials")) == 2
+    assert [path.name for path in checkpoints(broken, "state")] == [f"{512:015d}.state.h5"]
+    ns.run(asked, broken, SerialExecutor(), progress=False, checkpoint_seconds=1000).close()
+    assert_same(broken, kept / "whole.h5")
+
+
 def test_traces_of_earlier_versions_have_no_checksum(kept, tmp_path):
     trace = tmp_path / "begun.h5"
     shutil.copy(kept / "begun.h5", trace)

@@ -59,7 +59,7 @@ class CompiledBackend:
             return Changes.of(self.errors_and_hidden(batch)[0])
         n_inputs, n_outputs = self.golden.shape
         neurons, synapses = batch.neurons, batch.synapses
-        chosen, sets, n_neuron_sets = distinct_trials(
+        chosen, sets, n_neuron_sets, alone = distinct_trials(
             neurons.offsets,
             neurons.site,
             neurons.stop - neurons.start == n_inputs,
@@ -74,11 +74,13 @@ class CompiledBackend:
         if self._prepared.network.readout == "softmax":
             for part in parts:
                 part.values[:] = softmax_change(self._prepared.logits, part.inputs, part.values)
+        alone = alone if self._neurons.single_is_fixed else np.empty(0, np.int64)
         nothing = np.empty((0, n_outputs), self.golden.dtype)
         if len(parts) == 1:
             return Changes(
                 n_inputs=n_inputs,
                 sets=sets,
+                alone=alone,
                 offsets=parts[0].offsets,
                 inputs=parts[0].inputs,
                 values=parts[0].values,
@@ -87,6 +89,7 @@ class CompiledBackend:
         return Changes(
             n_inputs=n_inputs,
             sets=sets,
+            alone=alone,
             offsets=np.concatenate(
                 [[0], *(p.offsets[1:] + n for p, n in zip(parts, starts[:-1], strict=True))]
             ),

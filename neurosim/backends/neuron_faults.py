@@ -170,6 +170,14 @@ class NeuronFaults:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_prepared"])  # type: ignore[misc]
 
+    @property
+    def single_is_fixed(self) -> bool:
+        """Whether rows of a single dead neuron are the same bits whatever is computed beside it.
+
+        They come from tables; else the shape of a product may decide their last bits.
+        """
+        return self._tabled or self._n_early == 0
+
     def changes(self, events: Events) -> Part:
         """Changed pairs of the trials of `events`."""
         trials, *about = drop_silent(

@@ -8,12 +8,12 @@ each; trial t has the set `sets[t]`, or -1 where nothing failed.
 import numpy as np
 from numba import njit
 
-__all__ = ["distinct_trials", "nonzero_rows", "spread", "take_events"]
+__all__ = ["distinct_trials", "nonzero_rows", "spread", "take_events", "take_sets"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def distinct_trials(neuron_offsets, neuron_site, neuron_lasts, synapse_offsets, n_sites):
-    """One trial for each distinct fault set, (chosen, sets, n_neuron_sets).
+    """One trial for each distinct fault set, (chosen, sets, n_neuron_sets, alone).
 
     Sets without synapses come first. Only the sets that fail in one neuron for the whole trial are
     looked up: of larger ones there are too many for two trials to share one often.
@@ -30,22 +30,23 @@ def distinct_trials(neuron_offsets, neuron_site, neuron_lasts, synapse_offsets, 
     chosen : trials, one a set
     sets : (n_trials,) the set of each trial, -1 without a fault
     n_neuron_sets : sets without synapses
+    alone : (n_sites,) the set that fails in this neuron only, for the whole trial, -1 without one
     """
     n_trials = len(neuron_offsets) - 1
     sets = np.full(n_trials, -1, np.int64)
     chosen = np.empty(n_trials, np.int64)
-    seen = np.full(n_sites, -1, np.int64)
+    alone = np.full(n_sites, -1, np.int64)
     n = 0
     for t in range(n_trials):
         a, b = neuron_offsets[t], neuron_offsets[t + 1]
         if b == a or synapse_offsets[t + 1] > synapse_offsets[t]:
             continue
-        alone = b - a == 1 and neuron_lasts[a]
-        if alone and seen[neuron_site[a]] >= 0:
-            sets[t] = seen[neuron_site[a]]
+        single = b - a == 1 and neuron_lasts[a]
+        if single and alone[neuron_site[a]] >= 0:
+            sets[t] = alone[neuron_site[a]]
             continue
-        if alone:
-            seen[neuron_site[a]] = n
+        if single:
+            alone[neuron_site[a]] = n
         chosen[n], sets[t] = t, n
         n += 1
     n_neuron_sets = n
@@ -53,7 +54,7 @@ def distinct_trials(neuron_offsets, neuron_site, neuron_lasts, synapse_offsets, 
         if synapse_offsets[t + 1] > synapse_offsets[t]:
             chosen[n], sets[t] = t, n
             n += 1
-    return chosen[:n].copy(), sets, n_neuron_sets
+    return chosen[:n].copy(), sets, n_neuron_sets, alone
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -77,6 +78,23 @@ def take_events(offsets, site, start, stop, chosen):
                 stop[e],
             )
     return new_offsets, new_site, new_start, new_stop
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def take_sets(offsets, inputs, values, chosen):
+    """Changed pairs of the chosen sets, in their order: (offsets, inputs, values)."""
+    new_offsets = np.zeros(len(chosen) + 1, np.int64)
+    for k in range(len(chosen)):
+        new_offsets[k + 1] = new_offsets[k] + offsets[chosen[k] + 1] - offsets[chosen[k]]
+    n, n_outputs = new_offsets[-1], values.shape[1]
+    new_inputs, new_values = np.empty(n, inputs.dtype), np.empty((n, n_outputs), values.dtype)
+    for k in range(len(chosen)):
+        shift = offsets[chosen[k]] - new_offsets[k]
+        for i in range(new_offsets[k], new_offsets[k + 1]):
+            new_inputs[i] = inputs[i + shift]
+            for o in range(n_outputs):
+                new_values[i, o] = values[i + shift, o]
+    return new_offsets, new_inputs, new_values
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

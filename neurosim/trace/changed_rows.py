@@ -1,224 +1,246 @@
-"""Recorded errors: the rows of changed outputs alone, compressed where they were computed.
+"""Recorded errors: the rows of changed outputs alone, once for equal fault sets.
 
-Trial t changed the outputs of inputs[start[t]:stop[t]] by values[start[t]:stop[t]]; trials with
-equal fault sets share their rows. The rows of a unit of work begin with a chunk of the HDF5
-datasets and are filled up with zeros to whole ones: each chunk is compressed once, by the worker,
-and later moved from file to file as it is.
+A trial changed the outputs of inputs[start:stop] by values[start:stop]; trials with equal fault
+sets share their rows. A worker compresses the rows of its unit of work. Only those of single dead
+neurons, which the trials of most units share, it hands over as they are: who collects the units, in
+order, stores those that are new and gives all rows their places.
 """
 
-import sys
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import h5py
 import numpy as np
 
-from neurosim.kernels.changes import spread
-from neurosim.kernels.shuffling import shuffle_words
+from neurosim.kernels.changes import spread, take_sets
 from neurosim.layers import Array
 from neurosim.statistics import Changes
-
-try:
-    from isal import isal_zlib as zlib
-except ImportError:  # a processor that this faster one does not know
-    import zlib  # type: ignore[no-redef]
+from neurosim.trace.packed_rows import PackedRows, append_array, append_packed, packed
 
 __all__ = [
     "ChangedErrors",
-    "PackedRows",
-    "append_packed",
-    "check_packed",
-    "joined_packed",
+    "ChangedRows",
+    "PlacedRows",
+    "Places",
+    "append_errors",
+    "joined_errors",
     "pack",
     "rows_in_use",
 ]
 
 _CHUNK_BYTES = 2**18
-_LEVEL = 1
-# Chunks are what HDF5 itself makes of these filters.
-_FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
+
+# Rows of single dead neurons are handed over where at least one in so many neurons failed alone in
+# the unit of work: else too few of them were stored before.
+_SHARED = 16
+
+_BLOCK = 2**16  # numbers of a dataset that are read together
 
 
-@dataclass(frozen=True)
-class PackedRows:
-    """Rows of a dataset as its compressed chunks.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChangedRows:
+    """Errors of a unit of work, packed.
 
     Parameters
     ----------
-    row : tuple of int
-        Shape of a row.
-    dtype : numpy dtype
-    chunk : int
-        Rows in each chunk.
-    chunks : tuple of bytes
+    trials : ndarray of int64, (n_changed,)
+        Numbers of the trials that changed some output, ascending.
+    sets : ndarray of int64, (n_changed,)
+        Their fault sets: first come those of `neurons`, then those of `offsets`.
+    neurons : ndarray of int64, (n_singles,)
+        Single dead neurons, ascending.
+    singles : tuple of ndarray (offsets, inputs, values)
+        Their rows as in `statistics.Changes`.
+    offsets : ndarray of int64, (n_others + 1,)
+        Rows of the other fault sets in the next two.
+    inputs, values : PackedRows
     """
 
-    row: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunk: int
-    chunks: tuple[bytes, ...]
+    trials: Array
+    sets: Array
+    neurons: Array
+    singles: tuple[Array, Array, Array]
+    offsets: Array
+    inputs: PackedRows
+    values: PackedRows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlacedRows:
+    """The datasets of the group `errors`, of one unit of work or of several.
+
+    Numbers of rows count from the first one here: those of rows stored before are negative.
+    """
+
+    trial: Array
+    start: Array
+    stop: Array
+    single_neuron: Array
+    single_start: Array
+    single_stop: Array
+    inputs: PackedRows
+    values: PackedRows
 
     @property
     def nbytes(self) -> int:
-        """Memory that the chunks take."""
-        return sum(map(len, self.chunks))
+        """Memory that they take."""
+        return sum(getattr(self, item.name).nbytes for item in fields(self))
 
 
-def pack(changes: Changes) -> dict[str, Array | PackedRows]:
-    """The datasets `errors/...` of a range of trials."""
-    start, stop = changes.pairs()
-    changed = stop > start
-    row_bytes = changes.values.shape[1] * changes.values.dtype.itemsize
-    chunk = max(1, min(2**16, _CHUNK_BYTES // row_bytes))
-    inputs = changes.inputs.astype(np.min_scalar_type(changes.n_inputs - 1))
-    return {
-        "errors/start": np.where(changed, start, 0),
-        "errors/stop": np.where(changed, stop, 0),
-        "errors/inputs": _packed(inputs, chunk),
-        "errors/values": _packed(changes.values, chunk),
-    }
+_CHANGED = ("trial", "start", "stop")
+_SINGLE = ("single_neuron", "single_start", "single_stop")
+_OF_ROWS = ("start", "stop", "single_start", "single_stop")
+_ROWS = ("inputs", "values")
 
 
-def _packed(values: Array, chunk: int) -> PackedRows:
-    firsts = range(0, len(values), chunk)
-    chunks = tuple(_compressed(values[first : first + chunk], chunk) for first in firsts)
-    return PackedRows(row=values.shape[1:], dtype=values.dtype, chunk=chunk, chunks=chunks)
+def pack(changes: Changes, first: int) -> ChangedRows:
+    """Errors of a range of trials that begins with trial `first`."""
+    lengths = np.diff(changes.offsets)
+    changed = np.flatnonzero(changes.sets >= 0)
+    changed = changed[lengths[changes.sets[changed]] > 0]
+    neurons = np.flatnonzero(changes.alone >= 0)
+    if len(neurons) * _SHARED < len(changes.alone):
+        neurons = neurons[:0]
+    neurons = neurons[lengths[changes.alone[neurons]] > 0]
+    singles = changes.alone[neurons]
+    others = np.ones(len(lengths), np.bool_)
+    others[singles] = False
+    number = np.empty(len(lengths), np.int64)
+    number[singles] = np.arange(len(singles))
+    number[others] = np.arange(len(singles), len(lengths))
+    rows = changes.offsets, changes.inputs, changes.values
+    offsets, inputs, values = take_sets(*rows, np.flatnonzero(others)) if len(singles) else rows
+    chunk = max(1, min(2**16, _CHUNK_BYTES // (values.shape[1] * values.dtype.itemsize)))
+    return ChangedRows(
+        trials=first + changed,
+        sets=number[changes.sets[changed]],
+        neurons=neurons,
+        singles=take_sets(*rows, singles),
+        offsets=offsets,
+        inputs=packed(inputs.astype(np.min_scalar_type(changes.n_inputs - 1)), chunk),
+        values=packed(values, chunk),
+    )
 
 
-def _compressed(rows: Array, chunk: int) -> bytes:
-    """A chunk as HDF5 writes it: first bytes of all values, second bytes and so on; then zlib."""
-    whole = rows
-    if len(rows) < chunk:
-        whole = np.zeros((chunk, *rows.shape[1:]), rows.dtype)
-        whole[: len(rows)] = rows
-    by_byte = _shuffled(whole)
-    n_noise = rows.dtype.itemsize * 3 // 4 if rows.dtype.kind == "f" else 0
-    if n_noise and len(rows) == chunk and _is_noise(by_byte[:n_noise]):
-        return _stored_and_compressed(by_byte.reshape(-1), n_noise * by_byte.shape[1])
-    return zlib.compress(by_byte, _LEVEL)
+class Places:
+    """Where the rows of units of work lie that are collected in order.
 
-
-def _shuffled(rows: Array) -> Array:
-    """Bytes (itemsize, n_values) of contiguous rows."""
-    size = rows.dtype.itemsize
-    if size == 4 and sys.byteorder == "little":
-        by_byte = np.empty((4, rows.size), np.uint8)
-        shuffle_words(rows.view(np.uint32).reshape(-1), by_byte)
-        return by_byte
-    return np.ascontiguousarray(rows.view(np.uint8).reshape(-1, size).T)
-
-
-def _is_noise(by_byte: Array) -> bool:
-    """Whether bytes seem not to be worth compressing, which the last bits of results rarely are."""
-    sample = np.ascontiguousarray(by_byte[:, :: max(1, by_byte.shape[1] // 1024)])
-    return len(zlib.compress(sample, _LEVEL)) > 0.95 * sample.size
-
-
-def _stored_and_compressed(data: Array, n_stored: int) -> bytes:
-    """A zlib stream (RFC 1950, 1951) whose first n_stored bytes are stored, the others compressed.
-
-    So they take the time of copying, not that of finding out that nothing can be saved.
+    A unit begins with a chunk. Its new rows of single dead neurons come first, then, in chunks of
+    their own, the others.
     """
-    pieces: list[bytes | memoryview] = [b"\x78\x01"]  # deflate, window of 32 KiB, fastest
-    for first in range(0, n_stored, 65535):
-        block = data[first : min(first + 65535, n_stored)]
-        size = len(block)
-        pieces += [b"\0", size.to_bytes(2, "little"), (size ^ 65535).to_bytes(2, "little")]
-        pieces.append(block.data)
-    pieces.append(zlib.compress(data[n_stored:], _LEVEL, wbits=-15))
-    pieces.append(zlib.adler32(data).to_bytes(4, "big"))
-    return b"".join(pieces)
+
+    def __init__(self) -> None:
+        self._end = 0
+        # Single dead neurons, ascending, whose rows are stored, and where.
+        self._neurons, self._start, self._stop = (np.empty(0, np.int64) for _ in range(3))
+
+    def place(self, unit: ChangedRows) -> PlacedRows:
+        """The datasets of the next unit of work."""
+        new = ~np.isin(unit.neurons, self._neurons)
+        offsets, inputs, values = take_sets(*unit.singles, np.flatnonzero(new))
+        new_inputs = packed(inputs.astype(unit.inputs.dtype), unit.inputs.chunk)
+        new_values = packed(values, unit.values.chunk)
+        self._remember(unit.neurons[new], offsets[:-1], offsets[1:])
+        at = np.searchsorted(self._neurons, unit.neurons)
+        others = len(new_values) + unit.offsets
+        start = np.concatenate([self._start[at] - self._end, others[:-1]])
+        stop = np.concatenate([self._stop[at] - self._end, others[1:]])
+        placed = PlacedRows(
+            trial=unit.trials,
+            start=start[unit.sets],
+            stop=stop[unit.sets],
+            single_neuron=unit.neurons[new],
+            single_start=offsets[:-1],
+            single_stop=offsets[1:],
+            inputs=PackedRows.joined([new_inputs, unit.inputs]),
+            values=PackedRows.joined([new_values, unit.values]),
+        )
+        self._end += len(placed.values)
+        return placed
+
+    def add(self, group: h5py.Group, first: int, n_trials: int) -> None:
+        """Take note of trials first .. first + n_trials - 1 of a group `errors`."""
+        n_rows = rows_in_use(group, first, n_trials)
+        if "single_neuron" in group:
+            neurons, start, stop = (group[name][()] for name in _SINGLE)
+            kept = start < n_rows
+            self._remember(neurons[kept], start[kept], stop[kept])
+        self._end += n_rows
+
+    def _remember(self, neurons: Array, start: Array, stop: Array) -> None:
+        """Note rows of single dead neurons, counted from the end; joined traces have some twice."""
+        if not len(neurons):
+            return
+        every = np.concatenate([self._neurons, neurons])
+        start = np.concatenate([self._start, self._end + start])
+        stop = np.concatenate([self._stop, self._end + stop])
+        self._neurons, chosen = np.unique(every, return_index=True)
+        self._start, self._stop = start[chosen], stop[chosen]
 
 
-def joined_packed(parts: Sequence[dict[str, Any]]) -> dict[str, Array | PackedRows]:
-    """The datasets of consecutive ranges of trials as those of one."""
-    joined: dict[str, Array | PackedRows] = {}
-    for name in ("errors/inputs", "errors/values"):
-        first: PackedRows = parts[0][name]
-        chunks = tuple(c for part in parts for c in part[name].chunks)
-        joined[name] = PackedRows(first.row, first.dtype, first.chunk, chunks)
-    counts = [len(part["errors/values"].chunks) * part["errors/values"].chunk for part in parts]
-    for name in ("errors/start", "errors/stop"):
-        joined[name] = np.concatenate([
-            shifted(part[name], part["errors/stop"], before)
-            for part, before in zip(parts, np.cumsum([0, *counts[:-1]]), strict=True)
-        ])  # fmt: skip
-    return joined
+def joined_errors(parts: Sequence[PlacedRows]) -> PlacedRows:
+    """The datasets of consecutive units of work as those of one."""
+    before = np.cumsum([0, *(len(part.values) for part in parts[:-1])])
+    joined: dict[str, Any] = {}
+    for name in (*_CHANGED, *_SINGLE):
+        shifts = before if name in _OF_ROWS else np.zeros_like(before)
+        joined[name] = np.concatenate(
+            [getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=True)]
+        )
+    for name in _ROWS:
+        joined[name] = PackedRows.joined([getattr(part, name) for part in parts])
+    return PlacedRows(**joined)
 
 
-def shifted(numbers: Array, stop: Array, by: int) -> Array:
-    """Numbers of rows, or their ends, that lie `by` rows later; 0 where a trial has none."""
-    return np.where(stop > 0, numbers + by, 0)
-
-
-def rows_in_use(stop: Array, chunk: int) -> int:
-    """Rows of the first trials, whose ends are given, in whole chunks."""
-    return -(-int(stop.max(initial=0)) // chunk) * chunk
-
-
-def append_packed(
+def append_errors(
     group: h5py.Group,
-    name: str,
-    source: h5py.Dataset | PackedRows,
-    n_rows: int,
+    source: h5py.Group | PlacedRows,
+    first: int,
+    n_trials: int,
     check: Callable[[], None],
 ) -> None:
-    """Append the first n_rows rows, whole chunks, to a dataset as they are.
+    """Append trials first .. first + n_trials - 1 of a source to a group `errors`.
 
-    Raises
-    ------
-    ValueError
-        If a chunk of a file is damaged.
+    Compressed rows are moved as they are: `damage.check_rows` finds out whether they are sound.
     """
-    if isinstance(source, PackedRows):
-        row, chunk = source.row, source.chunk
+    columns: dict[str, Any]
+    if isinstance(source, PlacedRows):
+        columns, n_rows = vars(source), len(source.values)
     else:
-        row, chunk = source.shape[1:], source.chunks[0]
-    if name not in group:
-        group.create_dataset(
-            name,
-            shape=(0, *row),
-            maxshape=(None, *row),
-            dtype=source.dtype,
-            chunks=(chunk, *row),
-            **_FILTERS,
-        )
-    target = group[name]
-    end = len(target)
-    target.resize(end + n_rows, axis=0)
-    at = (0,) * len(row)
-    for first in range(0, n_rows, chunk):
-        if isinstance(source, PackedRows):
-            data = source.chunks[first // chunk]
-        else:
-            data = _sound_chunk(source, first)
-        target.id.write_direct_chunk((end + first, *at), data)
-        check()
+        columns, n_rows = _columns(source, first, n_trials), rows_in_use(source, first, n_trials)
+    before = len(group["values"]) if "values" in group else 0
+    n_changed = bisect_left(columns["trial"], first + n_trials)
+    n_singles = bisect_left(columns["single_start"], n_rows)
+    for names, n in ((_CHANGED, n_changed), (_SINGLE, n_singles)):
+        for name in names:
+            shift = before if name in _OF_ROWS else 0
+            append_array(group, name, columns[name], 0, n, check, shift)
+    for name in _ROWS:
+        append_packed(group, name, columns[name], n_rows, check)
 
 
-def check_packed(source: h5py.Dataset) -> None:
-    """Find out whether all chunks of a dataset are what was written.
-
-    Raises
-    ------
-    ValueError
-        If one is damaged.
-    """
-    for first in range(0, len(source), source.chunks[0]):
-        _sound_chunk(source, first)
+def rows_in_use(group: h5py.Group, first: int, n_trials: int) -> int:
+    """Rows of a group `errors`, in whole chunks, that trials first .. first + n_trials - 1 take."""
+    stop, chunk = group["stop"], group["values"].chunks[0]
+    n = bisect_left(group["trial"], first + n_trials) if "trial" in group else n_trials
+    if n == len(stop):
+        return len(group["values"])
+    blocks = (stop[k : min(k + _BLOCK, n)] for k in range(0, n, _BLOCK))
+    return -(-max((int(block.max()) for block in blocks), default=0) // chunk) * chunk
 
 
-def _sound_chunk(source: h5py.Dataset, first: int) -> bytes:
-    """The chunk that begins with row `first`, as it is, once it has been seen to decompress."""
-    _, data = source.id.read_direct_chunk((first, *(0 for _ in source.shape[1:])))
-    try:
-        size = len(zlib.decompress(data))
-    except zlib.error as error:  # type: ignore[misc]
-        raise ValueError(f"a chunk of {source.name} is damaged: {error}") from error
-    if size != int(np.prod(source.chunks)) * source.dtype.itemsize:
-        raise ValueError(f"a chunk of {source.name} is damaged: it has another size")
-    return bytes(data)
+def _columns(group: h5py.Group, first: int, n_trials: int) -> dict[str, Any]:
+    """The datasets of a group `errors`; version 2 has a start and a stop for every trial."""
+    if "trial" in group:
+        return dict(group)
+    start, stop = group["start"][:n_trials], group["stop"][:n_trials]
+    changed = np.flatnonzero(stop > start)
+    none = dict.fromkeys(_SINGLE, np.empty(0, np.int64))
+    numbers = {"trial": first + changed, "start": start[changed], "stop": stop[changed]}
+    return {**none, **numbers, **{name: group[name] for name in _ROWS}}
 
 
 class ChangedErrors:
@@ -227,19 +249,24 @@ class ChangedErrors:
     Parameters
     ----------
     group : h5py.Group
-        With the datasets start, stop, inputs and values.
+        The group `errors`.
+    first, n_trials : int
+        The trials that the trace holds.
     n_inputs : int
     """
 
-    def __init__(self, group: h5py.Group, n_inputs: int) -> None:
-        self._group = group
-        values = group["values"]
-        self.shape = (len(group["start"]), n_inputs, values.shape[1])
+    def __init__(self, group: h5py.Group, first: int, n_trials: int, n_inputs: int) -> None:
+        self._datasets = {name: group[name] for name in (*_ROWS, "start", "stop")}
+        self._trial = group.get("trial")
+        self._first = first
+        values = self._datasets["values"]
+        self.shape = (n_trials, n_inputs, values.shape[1])
         self.dtype: np.dtype[Any] = values.dtype
         self.ndim, self.size = 3, int(np.prod(self.shape))
+        self._block = lru_cache(16)(self._read_block)
 
     def __bool__(self) -> bool:
-        return bool(self._group)
+        return bool(self._datasets["values"])
 
     def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
@@ -256,13 +283,52 @@ class ChangedErrors:
         return self.shape[0]
 
     def _read(self, first: int, last: int) -> Array:
-        start, stop = self._group["start"][first:last], self._group["stop"][first:last]
         errors = np.zeros((last - first, *self.shape[1:]), self.dtype)
+        start, stop = self._rows(first, last)
         changed = np.flatnonzero(stop > start)
         if not len(changed):
             return errors
-        low, high = int(start[changed].min()), int(stop.max())
-        inputs = self._group["inputs"][low:high].astype(np.int32)
-        values = self._group["values"][low:high]
-        spread(start - low, stop - low, inputs, values, errors)
+        start[changed], stop[changed], inputs, values = self._taken(start[changed], stop[changed])
+        spread(start, stop, inputs, values, errors)
         return errors
+
+    def _rows(self, first: int, last: int) -> tuple[Array, Array]:
+        """Start and stop of each trial, 0 and 0 where nothing changed."""
+        start, stop = self._datasets["start"], self._datasets["stop"]
+        if self._trial is None:  # version 2 says it of every trial
+            return start[first:last], stop[first:last]
+        begin, end = self._changed_before(first), self._changed_before(last)
+        at = self._trial[begin:end] - (self._first + first)
+        both = np.zeros((2, last - first), np.int64)
+        both[0, at], both[1, at] = start[begin:end], stop[begin:end]
+        return both[0], both[1]
+
+    def _changed_before(self, trial: int) -> int:
+        """Number of trials before that one, counted from the first, that changed something."""
+        assert self._trial is not None
+        numbers = range(len(self._trial))
+        key = lambda n: self._block(n // _BLOCK)[n % _BLOCK]  # noqa: E731
+        return bisect_left(numbers, self._first + trial, key=key)
+
+    def _read_block(self, number: int) -> Array:
+        assert self._trial is not None
+        return np.asarray(self._trial[number * _BLOCK : (number + 1) * _BLOCK])
+
+    def _taken(self, start: Array, stop: Array) -> tuple[Array, Array, Array, Array]:
+        """Read rows start .. stop - 1: (start, stop, inputs, values), start and stop in the latter.
+
+        Ranges closer together than a chunk are read at once with what is between them.
+        """
+        order = np.argsort(start, kind="stable")
+        begins, ends = start[order], np.maximum.accumulate(stop[order])
+        apart = begins[1:] > ends[:-1] + self._datasets["values"].chunks[0]
+        cuts = np.flatnonzero(apart) + 1
+        lows, highs = begins[np.r_[0, cuts]], ends[np.r_[cuts - 1, len(order) - 1]]
+        shift = np.empty_like(start)
+        before = np.cumsum([0, *(highs - lows)[:-1]])
+        shift[order] = (before - lows)[np.cumsum([0, *apart])]
+        pieces = list(zip(lows, highs, strict=True))
+        inputs, values = (
+            np.concatenate([self._datasets[name][a:b] for a, b in pieces]) for name in _ROWS
+        )
+        return start + shift, stop + shift, inputs.astype(np.int32), values

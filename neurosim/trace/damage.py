@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from neurosim.layers import Array
-from neurosim.trace.changed_rows import check_packed
+from neurosim.trace.packed_rows import check_packed
 
 __all__ = ["CHECKSUM", "check_checksum", "check_rows", "checksum"]
 

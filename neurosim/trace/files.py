@@ -15,7 +15,7 @@ import h5py
 
 from neurosim.errors import NeurosimError, TraceError
 
-__all__ = ["open_hdf5", "reading", "uninterrupted", "writing", "written_aside"]
+__all__ = ["on_disk", "open_hdf5", "reading", "uninterrupted", "writing", "written_aside"]
 
 # Room for a few chunks of the largest datasets: appends need not decompress the last one again.
 _CHUNK_CACHE = 2**25
@@ -113,11 +113,14 @@ class _GuardedFile(io.RawIOBase):
 
 
 @contextmanager
-def written_aside(target: Path, aside: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+def written_aside(
+    target: Path, aside: Path, sync: bool = True
+) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Write a new HDF5 file that appears at `target`, complete and on the disk, at the end.
 
     Yields the file and a function to be called now and then in long writes: it raises a
-    pending Ctrl-C or the error of an earlier write. If the block fails nothing is left.
+    pending Ctrl-C or the error of an earlier write. If the block fails nothing is left. Without
+    `sync` it is the system that decides when the file goes to the disk.
 
     Raises
     ------
@@ -137,23 +140,27 @@ def written_aside(target: Path, aside: Path) -> Iterator[tuple[h5py.File, Callab
                 with h5py.File(guard, "w", rdcc_nbytes=_CHUNK_CACHE) as file:
                     yield file, check
                 check()
-                os.fsync(raw.fileno())
+                if sync:
+                    os.fsync(raw.fileno())
             except BaseException:
                 aside.unlink(missing_ok=True)
                 guard.check()  # what HDF5 said after a failed write is of no interest
                 raise
         os.replace(aside, target)
-        sync_folder(target.parent)
+        if sync:
+            on_disk(target.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Put on the disk which files a folder holds, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def on_disk(path: Path) -> None:
+    """Put a file, or which files a folder holds (where the system can), on the disk."""
+    is_folder = path.is_dir()
+    if is_folder and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from neurosim.environment import Environment
 from neurosim.errors import InputError, TraceError, path_of
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
+from neurosim.trace.damage import check_rows
 from neurosim.trace.files import open_hdf5, reading, written_aside
 from neurosim.trace.layout import (
     TRACE,
@@ -112,4 +113,6 @@ def join(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) 
             write_results(new, total, state, environments)
             trials = new.create_group("trials")
             for header, source, file in parts:
+                with reading(source):
+                    check_rows(file["trials"])
                 copy_rows(trials, file, source, header.stop - header.first, check)

@@ -21,15 +21,16 @@ from neurosim.layers import Array
 from neurosim.statistics import Changes, Statistics
 from neurosim.trace import provenance
 from neurosim.trace.changed_rows import (
-    PackedRows,
-    append_packed,
-    joined_packed,
+    ChangedRows,
+    PlacedRows,
+    Places,
+    append_errors,
+    joined_errors,
     pack,
-    rows_in_use,
-    shifted,
 )
 from neurosim.trace.damage import CHECKSUM, check_checksum, checksum
 from neurosim.trace.files import reading
+from neurosim.trace.packed_rows import append_array
 from neurosim.weighted_statistics import WeightedResults, WeightedStatistics
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "copy_rows",
     "joined_rows",
     "merged",
+    "placed_rows",
     "read_header",
     "read_state",
     "read_statistics",
@@ -57,17 +59,18 @@ __all__ = [
     "write_statistics",
 ]
 
-VERSION = 2
+VERSION = 3
 
 # The `format` attribute of the three kinds of files.
 TRACE, STATE, TRIALS = "neurosim trace", "neurosim trace state", "neurosim trace trials"
 
-# Values a trial at a time (or an event at a time), by the name of their dataset in group `trials`.
-Rows: TypeAlias = dict[str, Array | PackedRows]
+# Values a trial at a time (or an event at a time), by the name of their dataset in group `trials`;
+# `errors` is a group of several.
+Rows: TypeAlias = dict[str, Array | ChangedRows | PlacedRows]
 
 _COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 _SMALL = 2**16  # bytes below which compression is not worth a chunked dataset
-_CHUNK_BYTES, _BLOCK_BYTES = 2**20, 2**24
+_BLOCK_BYTES = 2**24
 _KNOWN_ELSEWHERE = ("epsilons", "replicas")  # of Statistics: they lie in group `campaign`
 
 
@@ -337,13 +340,15 @@ def merged(
 
 
 def rows_of(
-    campaign: Campaign, batch: FaultBatch, changes: Changes, hidden: list[Array] | None
+    campaign: Campaign, first: int, batch: FaultBatch, changes: Changes, hidden: list[Array] | None
 ) -> Rows:
     """Collect what a campaign records of each trial of a batch.
 
     Parameters
     ----------
     campaign : Campaign
+    first : int
+        The first trial.
     batch : FaultBatch
     changes : Changes
         The errors.
@@ -368,7 +373,7 @@ def rows_of(
             )
             rows["synapse_weights/weight"] = batch.synapse_weights.value
     if "error" in campaign.record:
-        rows |= pack(changes)
+        rows["errors"] = pack(changes, first)
     if "hidden" in campaign.record:
         for number, values in enumerate(hidden or [], start=1):
             rows[f"hidden/{number}"] = values
@@ -388,24 +393,30 @@ def _event_rows(
     return rows
 
 
+def placed_rows(rows: Rows, places: Places) -> Rows:
+    """The rows of the next unit of work, with recorded errors given their places."""
+    errors = rows.get("errors")
+    return rows if not isinstance(errors, ChangedRows) else rows | {"errors": places.place(errors)}
+
+
 def row_bytes(rows: Rows) -> int:
-    """Memory that rows take."""
-    return sum(values.nbytes for values in rows.values())
+    """Memory that placed rows take."""
+    return sum(values.nbytes for values in rows.values() if not isinstance(values, ChangedRows))
 
 
 def joined_rows(parts: list[Rows]) -> Rows:
-    """Rows of consecutive ranges of trials as one."""
-    names = [name for name in parts[0] if not name.startswith("errors/")]
-    joined: Rows = {name: _joined([part[name] for part in parts], name) for name in names}
-    return joined | joined_packed(parts) if "errors/values" in parts[0] else joined
+    """Placed rows of consecutive ranges of trials as one."""
+    return {name: _joined([part[name] for part in parts], name) for name in parts[0]}
 
 
-def _joined(arrays: list[Any], name: str) -> Array:
+def _joined(parts: list[Any], name: str) -> Array | PlacedRows:
+    if name == "errors":
+        return joined_errors(parts)
     if not name.endswith("/offsets"):
-        return np.concatenate(arrays)
-    before = np.cumsum([0, *(array[-1] for array in arrays)])
+        return np.concatenate(parts)
+    before = np.cumsum([0, *(array[-1] for array in parts)])
     return np.concatenate(
-        [[0], *(array[1:] + n for array, n in zip(arrays, before[:-1], strict=True))]
+        [[0], *(array[1:] + n for array, n in zip(parts, before[:-1], strict=True))]
     )
 
 
@@ -420,65 +431,59 @@ def copy_rows(
         If the source is damaged.
     """
     with reading(path):
-        append_rows(group, source["trials"], n_trials, check)
+        append_rows(group, source["trials"], int(source.attrs["first_trial"]), n_trials, check)
 
 
 def append_rows(
-    group: h5py.Group, source: h5py.Group | Rows, n_trials: int, check: Callable[[], None]
+    group: h5py.Group,
+    source: h5py.Group | Rows,
+    first: int,
+    n_trials: int,
+    check: Callable[[], None],
 ) -> None:
-    """Append the first n_trials trials of a source to the group `trials` of a file.
+    """Append trials first .. first + n_trials - 1, the first ones of a source, to a group `trials`.
 
     Parameters
     ----------
     group : h5py.Group
         Its datasets are made on the first call.
     source : h5py.Group or dict of str to ndarray
-        The group `trials` of another file, or rows in memory. Copied block by block.
-    n_trials : int
+        The group `trials` of another file, or placed rows in memory. Copied block by block.
+    first, n_trials : int
     check : callable
         Called between blocks.
     """
-    names = list(_row_names(source))
-    if "errors/values" in names:
-        _append_errors(group, source, n_trials, check)
-    for name in names:
+    for name in _row_names(source):
         values: Any = source[name]
-        if name.startswith("errors/"):
-            continue
-        if name == "errors":  # of version 1: zeros included
-            step = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
-            for first in range(0, n_trials, step):
-                last = min(first + step, n_trials)
-                _append_errors(group, pack(Changes.of(values[first:last])), last - first, check)
+        if name == "errors":
+            errors = group.require_group(name)
+            if isinstance(values, h5py.Dataset):
+                _append_version_1(errors, values, first, n_trials, check)
+            else:
+                append_errors(errors, values, first, n_trials, check)
             continue
         if name.endswith("/offsets"):
-            target = _extensible(group, name, values)
-            if len(target) == 0:
-                target.resize(1, axis=0)
-                target[0] = 0
-            _append(target, values, 1, n_trials + 1, int(target[-1]), check)
+            if name not in group:
+                append_array(group, name, np.zeros(1, np.int64), 0, 1, check)
+            append_array(group, name, values, 1, n_trials + 1, check, shift=int(group[name][-1]))
         else:
             kind, _, column = name.partition("/")
             stop = n_trials
             if column and f"{kind}/offsets" in source:
                 offsets: Any = source[f"{kind}/offsets"]
                 stop = int(offsets[n_trials])
-            _append(_extensible(group, name, values), values, 0, stop, 0, check)
+            append_array(group, name, values, 0, stop, check)
 
 
-def _append_errors(
-    group: h5py.Group, source: Any, n_trials: int, check: Callable[[], None]
+def _append_version_1(
+    group: h5py.Group, errors: h5py.Dataset, first: int, n_trials: int, check: Callable[[], None]
 ) -> None:
-    """Append recorded errors, packed as they are; see `changed_rows`."""
-    before = len(group["errors/values"]) if "errors/values" in group else 0
-    stop = source["errors/stop"][:n_trials]
-    for name in ("errors/start", "errors/stop"):
-        numbers = shifted(source[name][:n_trials], stop, before)
-        _append(_extensible(group, name, numbers), numbers, 0, n_trials, 0, check)
-    for name in ("errors/inputs", "errors/values"):
-        values = source[name]
-        chunk = values.chunk if isinstance(values, PackedRows) else values.chunks[0]
-        append_packed(group, name, values, rows_in_use(stop, chunk), check)
+    """Append errors (n_trials, n_inputs, n_outputs), zeros included."""
+    step = max(1, _BLOCK_BYTES // max(1, errors[:1].nbytes))
+    for start in range(0, n_trials, step):
+        stop = min(start + step, n_trials)
+        unit = pack(Changes.of(errors[start:stop]), first + start)
+        append_errors(group, Places().place(unit), first + start, stop - start, check)
 
 
 def _row_names(source: h5py.Group | Rows) -> Iterator[str]:
@@ -486,38 +491,7 @@ def _row_names(source: h5py.Group | Rows) -> Iterator[str]:
         yield from source
         return
     for name, item in source.items():
-        if isinstance(item, h5py.Group):
+        if isinstance(item, h5py.Group) and name != "errors":
             yield from (f"{name}/{inner}" for inner in item)
         else:
             yield name
-
-
-def _extensible(group: h5py.Group, name: str, like: h5py.Dataset | Array) -> h5py.Dataset:
-    if name not in group:
-        row = like.shape[1:]
-        size = max(1, int(np.prod(row)) * like.dtype.itemsize)
-        chunks = (max(1, min(_CHUNK_BYTES // size, 2**16)), *(max(1, n) for n in row))
-        options = _COMPRESSION if 0 not in row else {}
-        group.create_dataset(
-            name, shape=(0, *row), maxshape=(None, *row), dtype=like.dtype, chunks=chunks, **options
-        )
-    return group[name]
-
-
-def _append(
-    target: h5py.Dataset,
-    values: h5py.Dataset | Array,
-    start: int,
-    stop: int,
-    shift: int,
-    check: Callable[[], None],
-) -> None:
-    end = len(target)
-    target.resize(end + stop - start, axis=0)
-    row = int(np.prod(target.shape[1:])) * target.dtype.itemsize
-    step = max(1, _BLOCK_BYTES // max(1, row))
-    for first in range(start, stop, step):
-        last = min(first + step, stop)
-        block = values[first:last]
-        target[end + first - start : end + last - start] = block + shift if shift else block
-        check()

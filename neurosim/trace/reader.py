@@ -424,7 +424,8 @@ class Trace:
         recorded = self._recorded("trials/errors", "errors", "error")
         if isinstance(recorded, h5py.Group):  # version 1 kept a dataset of all errors
             with reading(self.path):
-                recorded = ChangedErrors(recorded, len(self.golden))
+                about = self.first_trial, self.completed, len(self.golden)
+                recorded = ChangedErrors(recorded, *about)
         return LazyArray(recorded, self.path)
 
     def hidden_errors(self, layer: int) -> LazyArray:

@@ -24,8 +24,16 @@ from neurosim.errors import CampaignMismatchError, TraceError
 from neurosim.layers import Array
 from neurosim.statistics import Statistics
 from neurosim.trace import provenance
+from neurosim.trace.changed_rows import Places
 from neurosim.trace.damage import check_rows
-from neurosim.trace.files import open_hdf5, reading, uninterrupted, writing, written_aside
+from neurosim.trace.files import (
+    on_disk,
+    open_hdf5,
+    reading,
+    uninterrupted,
+    writing,
+    written_aside,
+)
 from neurosim.trace.layout import (
     STATE,
     TRACE,
@@ -37,6 +45,7 @@ from neurosim.trace.layout import (
     copy_rows,
     joined_rows,
     merged,
+    placed_rows,
     read_header,
     read_state,
     read_statistics,
@@ -53,7 +62,7 @@ __all__ = ["TraceWriter", "checkpointed", "is_finished", "segments_folder"]
 
 _STATE_NAME = re.compile(r"(\d+)\.state\.h5")
 _TRIALS_NAME = re.compile(r"(\d+)-(\d+)\.trials\.h5")
-_MEMORY = 2**26  # bytes of recorded rows that wait for the next checkpoint
+_MEMORY = 2**25  # bytes of recorded rows that wait to be written
 _AnyStatistics: TypeAlias = Statistics | WeightedStatistics
 _Found: TypeAlias = tuple[Path, _AnyStatistics, list[Environment], list[Path]]
 _MEND = "give another path, or delete that file to begin anew"
@@ -150,6 +159,9 @@ class TraceWriter:
         self._base_stop = trials.start  # trials before it lie in the finished trace
         self._segments: list[Path] = []
         self._environments: list[Environment] = []
+        self._places = Places()
+        self._checkpoint = trials.start
+        self._not_on_disk: list[Path] = []  # segments since the last checkpoint
         self._pending: list[Rows] = []
         self._pending_first = trials.start
         self._tail: tuple[_AnyStatistics, Rows] | None = None
@@ -181,7 +193,7 @@ class TraceWriter:
     @property
     def checkpoint(self) -> int:
         """Trials up to this number survive a crash."""
-        return self._pending_first
+        return self._checkpoint
 
     def add(self, statistics: _AnyStatistics, rows: Rows) -> None:
         """Take the result of the next unit of work; write a checkpoint when it is time.
@@ -196,12 +208,14 @@ class TraceWriter:
                 self._tail = (statistics, rows)
                 return
             self._state = merged(self._state, statistics)
-            self._pending.append(rows)
+            self._pending.append(placed_rows(rows, self._places))
             now = time.monotonic()
             wait = max(20 * self._cost, (now - self._began) / 100)
             wait = max(self._seconds, min(wait, 60 * self._seconds))
-            if now - self._last >= wait or sum(map(row_bytes, self._pending)) > _MEMORY:
+            if now - self._last >= wait:
                 self.write_checkpoint()
+            elif sum(map(row_bytes, self._pending)) > _MEMORY:
+                self._write_segment()
 
     def write_checkpoint(self) -> None:
         """Put all complete units of work on the disk.
@@ -211,27 +225,38 @@ class TraceWriter:
         TraceError
             If that fails; the checkpoints before stay.
         """
-        if not self._pending or self._state is None:
+        if self._state is None or self._state.stop == self._checkpoint:
             return
         with uninterrupted():
             begin = time.monotonic()
-            first, stop = self._pending_first, self._state.stop
-            target = self._folder / f"{first:015d}-{stop:015d}.trials.h5"
-            with written_aside(target, _part(target)) as (file, check):
-                write_header(file, TRIALS, self._campaign.fingerprint, first, stop, stop)
-                rows = joined_rows(self._pending)
-                append_rows(file.create_group("trials"), rows, stop - first, check)
-            state = self._folder / f"{stop:015d}.state.h5"
+            self._write_segment()
+            with writing(self._folder):
+                for path in (*self._not_on_disk, self._folder):
+                    on_disk(path)
+            state = self._folder / f"{self._state.stop:015d}.state.h5"
             with written_aside(state, _part(state)) as (file, _):
                 self._write_state(file, self._state)
-            self._segments.append(target)
-            self._pending, self._pending_first = [], stop
+            self._checkpoint, self._not_on_disk = self._state.stop, []
             with writing(self._folder):
                 # Two states stay: should the newest turn out damaged, there is one before it.
                 for old in sorted(self._folder.glob("*.state.h5"))[:-2]:
                     old.unlink()
             self._last = time.monotonic()
             self._cost = self._last - begin
+
+    def _write_segment(self) -> None:
+        """Write the rows that wait into a file of trials; a state will make it count."""
+        if not self._pending or self._state is None:
+            return
+        first, stop = self._pending_first, self._state.stop
+        target = self._folder / f"{first:015d}-{stop:015d}.trials.h5"
+        with written_aside(target, _part(target), sync=False) as (file, check):
+            write_header(file, TRIALS, self._campaign.fingerprint, first, stop, stop)
+            rows = joined_rows(self._pending)
+            append_rows(file.create_group("trials"), rows, first, stop - first, check)
+        self._segments.append(target)
+        self._not_on_disk.append(target)
+        self._pending, self._pending_first = [], stop
 
     def finish(self) -> None:
         """Write everything into the trace and remove the checkpoints.
@@ -266,15 +291,21 @@ class TraceWriter:
             trials = file.create_group("trials")
             if self._base_stop > total.first:
                 with open_hdf5(self._path) as base:
+                    with reading(self._path):
+                        check_rows(base["trials"])
                     copy_rows(trials, base, self._path, self._base_stop - total.first, check)
+            # Segments of an earlier run were checked when they were found.
             for segment in self._segments:
                 with open_hdf5(segment) as source:
                     header = read_header(source, segment, TRIALS)
                     copy_rows(trials, source, segment, header.stop - header.first, check)
             # Units of work since the last checkpoint go where they belong at once.
-            last = [*self._pending, *(() if self._tail is None else (self._tail[1],))]
+            last = list(self._pending)
+            if self._tail is not None:
+                last.append(placed_rows(self._tail[1], self._places))
             if last:
-                append_rows(trials, joined_rows(last), total.stop - self._pending_first, check)
+                first = self._pending_first
+                append_rows(trials, joined_rows(last), first, total.stop - first, check)
 
     def _write_state(self, file: h5py.File, state: _AnyStatistics) -> None:
         write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
@@ -322,9 +353,22 @@ class TraceWriter:
         if newest is not None:
             path, self._state, self._environments, self._segments = newest
             keep = {path, *self._segments}
-        self._pending_first = self.next_trial
+        self._checkpoint = self._pending_first = self.next_trial
+        if "error" in self._campaign.record:
+            self._find_places()
         self._tidy(keep)
         self._note_environment()
+
+    def _find_places(self) -> None:
+        """Find out which rows of recorded errors are stored already."""
+        base = [self._path] if self._base_stop > self._trials.start else []
+        for path in (*base, *self._segments):
+            with open_hdf5(path) as file, reading(path):
+                first, stop = int(file.attrs["first_trial"]), int(file.attrs["stop_trial"])
+                stop = self._base_stop if path == self._path else stop
+                errors = file["trials/errors"]
+                if isinstance(errors, h5py.Group):  # in version 1 a dataset
+                    self._places.add(errors, first, stop - first)
 
     def _newest_state(self) -> _Found | None:
         """Find the newest usable state beyond the finished trace, if any state is there."""

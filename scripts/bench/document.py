@@ -198,8 +198,8 @@ def accuracy():
 
 def streaming():
     return markdown(
-        ("trials", "kept", "ns.run, s", "one unit of work, s", "difference, s", "peak RSS, MB",
-         "trace, MB", "quiet"),
+        ("p", "trials", "kept", "ns.run, s", "one unit of work, s", "difference, s", "ratio",
+         "peak RSS, MB", "trace, MB", "quiet"),
         [tuple(r.values()) for r in figures.rows_of("streaming.csv")],
     )  # fmt: skip
 
