@@ -163,6 +163,23 @@ def test_parameters_beyond_single_precision_do_no_harm(kind, parameter):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("top", [1.0, 1e-3, 1e-9, 1e-20])
+def test_soft_clips_of_low_tops_do_not_cancel(dtype, top):
+    """Between the slopes at its ends a soft clip is top times a sigmoid, when the top is low."""
+    phi, few = Activation("soft_clip", top), 64 * UNIT[dtype]
+    for largest_d in (1e-9, 0.5, 10, 1e4):
+        z, d = grid(dtype, 20, largest_d)
+        exact = d.astype(float)
+        for found in (changes(str(phi), z, d), phi.change(z, exact)):
+            np.testing.assert_allclose(
+                found, phi(z + exact) - phi(z), rtol=0, atol=few * top * max(1, 1e-2 * largest_d)
+            )
+            if top < 1e-10:
+                slope = Activation("sigmoid", 1.0).change(z, exact)
+                np.testing.assert_allclose(found, top * slope, rtol=20 * few, atol=few * top)
+
+
 @st.composite
 def networks(draw):
     """Two hidden layers of any activation, and inputs some of which are 0."""

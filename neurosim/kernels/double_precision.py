@@ -73,7 +73,16 @@ def softplus_change(z, d):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def soft_clip_change(z, d, top):
-    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side."""
+    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side.
+
+    Of a low top the two are nearly equal: there from the upper one of z and z + d, with
+    s = sigma(z) and d < 0, log1p((1 - exp(-top)) s expm1(d) sigma(top - z - d)).
+    """
+    if top <= 1.0:
+        start = top - z if d > 0.0 else z
+        change = math.expm1(-top) * math.expm1(-abs(d))
+        change = math.log1p(-change * _sigmoid(start) * _sigmoid(top - start + abs(d)))
+        return -change if d > 0.0 else change
     side = 1.0 if z <= 0.5 * top else -1.0
     low, step = (z, d) if side > 0.0 else (top - z, -d)
     step = min(step, top - low + 60.0)  # at the top to rounding from there on

@@ -86,7 +86,16 @@ def softplus_change(z: Array, d: Array) -> Array:
 
 
 def soft_clip_change(z: Array, d: Array, top: Array) -> Array:
-    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side."""
+    """The same of softplus(z) - softplus(z - top), odd about top / 2, from the lower side.
+
+    Of a low top the two are nearly equal: there from the upper one of z and z + d, with
+    s = sigma(z) and d < 0, log1p((1 - exp(-top)) s expm1(d) sigma(top - z - d)).
+    """
+    if top <= 1:
+        start = np.where(d > 0, top - z, z)
+        change = np.expm1(-top) * np.expm1(-np.abs(d))
+        change = np.log1p(-change * logistic(start) * logistic(top - start + np.abs(d)))
+        return np.where(d > 0, -change, change)
     above = z > top / 2
     low, step = np.where(above, top - z, z), np.where(above, -d, d)
     change = softplus_change(low, step) - softplus_change(low - top, step)

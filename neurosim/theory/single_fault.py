@@ -50,7 +50,7 @@ def _code(activation: Activation) -> tuple[int, float, float]:
             return SOFTPLUS, 1.0, 1.0
         case _:
             raise InputError(
-                f"activation: expected one of {', '.join(KNOWN)}, for which there are kernels, "
+                f"activation: expected one of {', '.join(KNOWN)}, which have kernels here, "
                 f"got {activation}"
             )
 
