@@ -233,6 +233,36 @@ def test_joined_traces_with_single_dead_neurons_are_continued(tmp_path, small_ch
             np.testing.assert_array_equal(joined.errors[k], whole.errors[k])
 
 
+class Stopping(SerialExecutor):
+    """Is interrupted before the third unit of work."""
+
+    def map(self, function, items):
+        for k, result in enumerate(super().map(function, items)):
+            if k == 2:
+                raise KeyboardInterrupt
+            yield result
+
+
+def test_checkpoints_beyond_another_trace_are_refused(tmp_path, small_chunks):
+    """Their rows of single dead neurons lie in the trace that they continue, at other places."""
+    path = tmp_path / "a.h5"
+    ns.run(campaign_of(768, **RARE), path, progress=False).close()
+    asked = campaign_of(2000, **RARE)
+    for name, part in (("p", range(512)), ("q", range(512, 768))):
+        ns.run(asked, tmp_path / f"{name}.h5", trials=part, progress=False).close()
+    ns.join([tmp_path / "p.h5", tmp_path / "q.h5"], tmp_path / "joined.h5")
+    with pytest.raises(KeyboardInterrupt):
+        ns.run(asked, path, Stopping(), progress=False, checkpoint_seconds=0)
+    former = path.read_bytes()
+    path.write_bytes((tmp_path / "joined.h5").read_bytes())
+    with pytest.raises(ns.TraceError, match="expected rows that continue what is in"):
+        ns.run(asked, path, progress=False)
+    path.write_bytes(former)
+    ns.run(asked, path, progress=False).close()
+    ns.run(asked, tmp_path / "whole.h5", progress=False).close()
+    assert_same(path, tmp_path / "whole.h5")
+
+
 def test_rows_of_many_neurons_are_left_to_the_workers(monkeypatch):
     rng = np.random.default_rng(0)
     changes = changes_of(rng, 8, singles(rng, 4, 3, "f4"), noise=True)

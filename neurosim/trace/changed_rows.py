@@ -18,6 +18,7 @@ import numpy as np
 from neurosim.kernels.changes import spread, take_sets
 from neurosim.layers import Array
 from neurosim.statistics import Changes
+from neurosim.trace.damage import checksum
 from neurosim.trace.packed_rows import PackedRows, append_array, append_packed, packed
 
 __all__ = [
@@ -136,6 +137,16 @@ class Places:
         self._end = 0
         # Single dead neurons, ascending, whose rows are stored, and where.
         self._neurons, self._start, self._stop = (np.empty(0, np.int64) for _ in range(3))
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of all this, by which rows tell whether they continue what was stored."""
+        return checksum({
+            "end": np.array(self._end),
+            "neurons": self._neurons,
+            "start": self._start,
+            "stop": self._stop,
+        })  # fmt: skip
 
     def place(self, unit: ChangedRows) -> PlacedRows:
         """The datasets of the next unit of work."""

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,10 @@ __all__ = ["on_disk", "open_hdf5", "reading", "uninterrupted", "writing", "writt
 
 # Room for a few chunks of the largest datasets: appends need not decompress the last one again.
 _CHUNK_CACHE = 2**25
+
+
+# Bytes after which what was written begins to go to the disk, while the rest is made.
+_FLUSH = 2**22
 
 
 # Ctrl-C, and what batch systems send some seconds before they kill.
@@ -72,6 +77,7 @@ class _GuardedFile(io.RawIOBase):
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
         self.error: OSError | None = None
+        self.written = 0
 
     def readable(self) -> bool:
         return True
@@ -98,6 +104,7 @@ class _GuardedFile(io.RawIOBase):
                 rest = rest[self._raw.write(rest) :]
         except OSError as error:
             self.error = error
+        self.written += len(data)
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
@@ -128,13 +135,19 @@ def written_aside(
         If it cannot be written.
     """
     with writing(target), uninterrupted() as signals:
-        with open(aside, "w+b", buffering=0) as raw:
+        with open(aside, "w+b", buffering=0) as raw, ExitStack() as stack:
             guard = _GuardedFile(raw)
+            flusher = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+            flushed = 0
+            flush: Future[None] | None = None
 
             def check() -> None:
+                nonlocal flushed, flush
                 with writing(target):
                     guard.check()
                 signals.check()
+                if sync and guard.written >= flushed + _FLUSH and (flush is None or flush.done()):
+                    flushed, flush = guard.written, flusher.submit(os.fsync, raw.fileno())
 
             try:
                 with h5py.File(guard, "w", rdcc_nbytes=_CHUNK_CACHE) as file:

@@ -65,6 +65,7 @@ _TRIALS_NAME = re.compile(r"(\d+)-(\d+)\.trials\.h5")
 _MEMORY = 2**25  # bytes of recorded rows that wait to be written
 _AnyStatistics: TypeAlias = Statistics | WeightedStatistics
 _Found: TypeAlias = tuple[Path, _AnyStatistics, list[Environment], list[Path]]
+_PLACES = "places_crc32"  # attribute of a file of trials: the places of rows stored before
 _MEND = "give another path, or delete that file to begin anew"
 
 
@@ -159,7 +160,7 @@ class TraceWriter:
         self._base_stop = trials.start  # trials before it lie in the finished trace
         self._segments: list[Path] = []
         self._environments: list[Environment] = []
-        self._places = Places()
+        self._places, self._places_before = Places(), 0
         self._checkpoint = trials.start
         self._not_on_disk: list[Path] = []  # segments since the last checkpoint
         self._pending: list[Rows] = []
@@ -205,9 +206,11 @@ class TraceWriter:
         """
         with uninterrupted():
             if statistics.stop - statistics.first < self._campaign.chunk:
-                self._tail = (statistics, rows)
+                self._tail = (statistics, placed_rows(rows, self._places))
                 return
             self._state = merged(self._state, statistics)
+            if not self._pending:
+                self._places_before = self._places.checksum
             self._pending.append(placed_rows(rows, self._places))
             now = time.monotonic()
             wait = max(20 * self._cost, (now - self._began) / 100)
@@ -252,6 +255,7 @@ class TraceWriter:
         target = self._folder / f"{first:015d}-{stop:015d}.trials.h5"
         with written_aside(target, _part(target), sync=False) as (file, check):
             write_header(file, TRIALS, self._campaign.fingerprint, first, stop, stop)
+            file.attrs[_PLACES] = self._places_before
             rows = joined_rows(self._pending)
             append_rows(file.create_group("trials"), rows, first, stop - first, check)
         self._segments.append(target)
@@ -287,7 +291,6 @@ class TraceWriter:
             about = file.create_group("campaign")
             write_campaign(about, self._campaign, self._golden)
             write_plan(about, self._campaign, self._enumerated)
-            write_results(file, total, state, self._environments)
             trials = file.create_group("trials")
             if self._base_stop > total.first:
                 with open_hdf5(self._path) as base:
@@ -300,12 +303,12 @@ class TraceWriter:
                     header = read_header(source, segment, TRIALS)
                     copy_rows(trials, source, segment, header.stop - header.first, check)
             # Units of work since the last checkpoint go where they belong at once.
-            last = list(self._pending)
-            if self._tail is not None:
-                last.append(placed_rows(self._tail[1], self._places))
+            last = [*self._pending, *(() if self._tail is None else (self._tail[1],))]
             if last:
                 first = self._pending_first
                 append_rows(trials, joined_rows(last), first, total.stop - first, check)
+            # Last: rows go to the disk meanwhile.
+            write_results(file, total, state, self._environments)
 
     def _write_state(self, file: h5py.File, state: _AnyStatistics) -> None:
         write_header(file, STATE, self._campaign.fingerprint, state.first, state.stop, state.stop)
@@ -366,6 +369,13 @@ class TraceWriter:
             with open_hdf5(path) as file, reading(path):
                 first, stop = int(file.attrs["first_trial"]), int(file.attrs["stop_trial"])
                 stop = self._base_stop if path == self._path else stop
+                before = file.attrs.get(_PLACES)  # version 2 has rows that stand alone
+                if before is not None and int(before) != self._places.checksum:
+                    raise TraceError(
+                        f"{path}: expected rows that continue what is in {self._path}, but that is "
+                        "another file than when they were written; put the former one back, or "
+                        f"delete {self._folder} to compute these trials again"
+                    )
                 errors = file["trials/errors"]
                 if isinstance(errors, h5py.Group):  # in version 1 a dataset
                     self._places.add(errors, first, stop - first)
